@@ -1,0 +1,123 @@
+"""LGA R-CNN with a ResNet-50-FPN on COCO 2017, the reference recipe.
+
+    python train.py --config configs/coco.py --workdir runs/coco
+    python eval.py --config configs/coco.py --workdir runs/coco
+
+The schedule, sampling and losses are Detectron2's `faster_rcnn_R_50_FPN_1x` (90,000 steps of 16 images, short edge 640 to
+800) with an ImageNet ResNet-50 in torchvision's arrangement. Every key of the project stands here; other recipes start
+from this file and change values only. Any value can be set on the command line: --config.optim.lr=0.01.
+
+Expected AP: not measured yet.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 16  # images in a step, over all devices and processes
+    config.num_steps = 90_000
+    config.log_every = 20  # steps
+    config.checkpoint_every = 2_500  # steps
+    config.eval_every = 10_000  # steps; the last step is always evaluated; 0: only the last
+    config.data = ConfigDict(
+        dict(
+            train=dict(
+                source="coco_json",  # or "challenge", the generated set
+                root="data/coco",
+                annotations="annotations/instances_train2017.json",  # relative to root
+                images="train2017",  # relative to root
+            ),
+            eval=dict(
+                source="coco_json",
+                root="data/coco",
+                annotations="annotations/instances_val2017.json",
+                images="val2017",
+            ),
+            short_edges=(640, 672, 704, 736, 768, 800),  # pixels; training draws one per image
+            eval_short_edge=800,  # pixels
+            long_edge=1333,  # pixels, upper bound after resizing
+            flip_probability=0.5,
+            buckets=((800, 1344), (1344, 800)),  # static padded (height, width); an image goes to the tightest that holds it
+            max_boxes=placeholder(int),  # ground-truth slots per image; unset: as many as the fullest image needs
+            num_workers=8,  # decoding threads per process
+            prefetch=2,  # batches kept ready on the devices
+        )
+    )
+    config.model = ConfigDict(
+        dict(
+            dtype="bfloat16",  # of activations; parameters, boxes and losses stay float32
+            pixel_mean=(123.675, 116.28, 103.53),  # RGB, 0..255 (ImageNet)
+            pixel_std=(58.395, 57.12, 57.375),
+            init_from="",  # .npz with torchvision's ResNet names; "": start from random
+            backbone=dict(
+                depth=50,  # 18, 34, 50, 101, 152
+                width=64,  # channels of the stem
+                norm="frozen_bn",  # "frozen_bn", "bn" (statistics over all devices), "gn"
+                frozen_stages=2,  # 0: none, 1: stem, 2: stem and layer1, ... 5: all
+            ),
+            fpn=dict(channels=256),
+            anchors=dict(
+                sizes=(32, 64, 128, 256, 512),  # pixels, one per level P2..P6
+                aspect_ratios=(0.5, 1.0, 2.0),  # height / width
+            ),
+            rpn=dict(num_convs=1),
+            anchor_sampling=dict(num_samples=256, positive_fraction=0.5, positive_iou=0.7, negative_iou=0.3),
+            proposals=dict(
+                pre_nms_train=2000,  # per level
+                pre_nms_test=1000,
+                post_nms_train=1000,  # per image, over all levels
+                post_nms_test=1000,
+                nms_iou=0.7,
+                min_size=0.0,  # pixels
+            ),
+            roi_sampling=dict(num_samples=512, positive_fraction=0.25, positive_iou=0.5),
+            roi_align=dict(crop_size=7, sampling_ratio=2, aligned=True),
+            attention="lga",  # "lga", "cbam", "non_local", "none"
+            lga=dict(
+                num_masks=4,  # k of the paper
+                reduced_channels=64,  # output of f_d
+                hidden=256,  # hidden units of f_c
+                sigma="per_axis",  # or "isotropic"
+                fusion="sum",  # x + mean_k(x M_k), or "concat": a 1x1 convolution over [x, x M_1 .. x M_k]
+                classifier="per_mask",  # or "shared": who classifies the masked features for the guide
+            ),
+            cbam=dict(reduction=16, kernel_size=7),
+            non_local=dict(reduction=2),
+            box_head=dict(hidden=1024),
+        )
+    )
+    config.losses = ConfigDict(
+        dict(
+            rpn_box_beta=0.0,  # smooth-L1 transition, in units of the deltas; 0: L1
+            roi_box_beta=0.0,
+            guide_weight=0.5,  # of the classification loss on the masked features
+        )
+    )
+    config.inference = ConfigDict(
+        dict(
+            score_threshold=0.05,
+            nms_iou=0.5,
+            max_candidates=1000,  # best (RoI, class) pairs that enter the class-wise NMS
+            max_detections=100,
+        )
+    )
+    config.optim = ConfigDict(
+        dict(
+            optimizer="sgd",  # or "adamw"
+            lr=0.02,  # at lr_batch_size; scaled linearly with batch_size
+            lr_batch_size=16,
+            momentum=0.9,  # sgd only
+            weight_decay=1e-4,  # on kernels and biases, never on norms
+            schedule="step",  # or "cosine" (to zero at num_steps)
+            milestones=(60_000, 80_000),  # steps at which "step" multiplies by decay_factor
+            decay_factor=0.1,
+            warmup_steps=1000,  # linear
+            warmup_factor=1e-3,  # of the learning rate, at step 0
+            clip_norm=0.0,  # global gradient norm; 0: no clipping
+            ema_decay=0.0,  # moving average of the parameters, used by evaluation; 0: none
+        )
+    )
+    return config

@@ -1,0 +1,1 @@
+"""LGA R-CNN in JAX: Faster R-CNN with FPN and a loss-guided Gaussian attention head."""

@@ -1,0 +1,110 @@
+"""The shape-letter legend and the structs that flow between the stages.
+
+Letters, the same everywhere in the project:
+
+    b  images on this device           r  regions of interest (RoIs) per image
+    h  padded input height, pixels     s  side of an RoI crop, cells
+    w  padded input width, pixels      c  channels
+    a  anchors over all levels         k  foreground classes; background is class k, the last
+    g  ground-truth slots per image    m  Gaussian masks per RoI
+    n  any other count                 d  detections per image
+
+`boxes` always means (x1, y1, x2, y2), float32, continuous pixel coordinates of the padded network input (a box that
+covers the whole first pixel is (0, 0, 1, 1)). Any other frame has its name in the variable (`boxes_original`,
+`boxes_xywh`) and lives only at the doors of the project: `data` on the way in, `evaluation` on the way out.
+Masks are positive: `valid` is True where a slot holds something real.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax import Array as JaxArray
+from jaxtyping import Bool, Float, Int, UInt8
+
+# Host code hands numpy arrays to the same structs that jitted code fills with jax arrays.
+Array = JaxArray | np.ndarray
+
+
+class Targets(NamedTuple):
+    """Ground truth of a batch in padded slots. Slots with `valid` False are all zero."""
+
+    boxes: Float[Array, "*b g 4"]
+    labels: Int[Array, "*b g"]  # 0..k-1
+    valid: Bool[Array, "*b g"]
+
+
+class Batch(NamedTuple):
+    """What the loader hands to a device. Content is top-left aligned; the padding is zero."""
+
+    images: UInt8[Array, "*b h w 3"]  # RGB
+    image_hw: Float[Array, "*b 2"]  # height and width of the content, pixels of the padded input
+    scale_hw: Float[Array, "*b 2"]  # resized / original, per axis: boxes_original = boxes / scale
+    targets: Targets
+    index: Int[Array, "*b"]  # position of the image in its source; -1 in slots that only fill the last batch
+
+
+class Samples(NamedTuple):
+    """A fixed number of anchors or RoIs drawn for the loss: positives first, then negatives, then invalid slots."""
+
+    index: Int[Array, "*b n"]  # into the anchors (RPN) or the proposals-and-ground-truth list (RoIs)
+    positive: Bool[Array, "*b n"]
+    valid: Bool[Array, "*b n"]
+    matched: Int[Array, "*b n"]  # ground-truth slot; meaningful only where positive
+
+
+class RoIs(NamedTuple):
+    """Regions the second stage works on."""
+
+    boxes: Float[Array, "*b r 4"]
+    scores: Float[Array, "*b r"]  # objectness logit
+    valid: Bool[Array, "*b r"]
+
+
+class RoITargets(NamedTuple):
+    """What the second stage should answer for each sampled RoI."""
+
+    labels: Int[Array, "*b r"]  # 0..k-1, background k
+    boxes: Float[Array, "*b r 4"]  # matched ground truth; meaningful only where labels < k
+    valid: Bool[Array, "*b r"]
+
+
+class Gaussians(NamedTuple):
+    """The m Gaussian masks of each RoI, in cells of the s x s crop (cell i covers [i, i + 1])."""
+
+    centres: Float[Array, "*n m 2"]  # (x, y), in (0, s)
+    sigmas: Float[Array, "*n m 2"]  # (x, y), at least 1
+    masks: Float[Array, "*n m s s"]  # peak 1
+
+
+class Attention(NamedTuple):
+    """What an attention block returns for RoI crops."""
+
+    fused: Float[Array, "*n s s c"]
+    gaussians: Gaussians | None  # None for blocks without Gaussian masks
+
+
+class Outputs(NamedTuple):
+    """Everything the detector computes. The same struct with and without targets; fields marked (t) need targets."""
+
+    anchors: Float[Array, "a 4"]
+    objectness: Float[Array, "b a"]
+    anchor_deltas: Float[Array, "b a 4"]
+    anchor_samples: Samples | None  # (t)
+    rois: RoIs
+    roi_targets: RoITargets | None  # (t)
+    gaussians: Gaussians | None  # [b r m ...], None unless attention is 'lga'
+    guide_logits: Float[Array, "b r m k+1"] | None  # (t), None unless attention is 'lga'
+    class_logits: Float[Array, "b r k+1"]
+    box_deltas: Float[Array, "b r k 4"]
+
+
+class Detections(NamedTuple):
+    """Final answer, best score first. Boxes and mask geometry in pixels of the padded input."""
+
+    boxes: Float[Array, "*b d 4"]
+    scores: Float[Array, "*b d"]
+    labels: Int[Array, "*b d"]  # 0..k-1
+    valid: Bool[Array, "*b d"]
+    rois: Float[Array, "*b d 4"]  # the RoI that each detection was read from; its masks live in this box
+    mask_centres: Float[Array, "*b d m 2"]  # (x, y) pixels; m = 0 without Gaussian masks
+    mask_sigmas: Float[Array, "*b d m 2"]  # (x, y) pixels
