@@ -1,0 +1,1 @@
+"""Tests, and the slow, readable oracles they compare with (tests.reference)."""

@@ -1,0 +1,16 @@
+"""What every test stands on: a CPU split into four devices, and no randomness from outside."""
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
+
+import hypothesis
+import jax
+
+# Both must happen before the first array is made. Four devices cost nothing and make `pmap` tests real.
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 4)
+
+# The same examples on every machine, and no time limit: the first example of a jitted function compiles.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=30)
+hypothesis.settings.load_profile("repeatable")
