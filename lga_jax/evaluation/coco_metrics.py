@@ -1,0 +1,104 @@
+"""COCO's average precision and recall of boxes, computed by pycocotools without its prints."""
+
+import contextlib
+import io
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+SUMMARY_NAMES = (
+    "AP",  # mean over IoU 0.50:0.05:0.95, all areas, 100 detections per image
+    "AP50",
+    "AP75",
+    "AP_small",  # area below 32^2 original pixels
+    "AP_medium",
+    "AP_large",  # above 96^2
+    "AR_1",  # recall with one detection per image
+    "AR_10",
+    "AR_100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
+
+
+class CocoMetrics(NamedTuple):
+    """Metrics in [0, 1]; nan where the ground truth has no object to find (COCO writes -1 there)."""
+
+    summary: dict[str, float]  # keys SUMMARY_NAMES
+    per_class: dict[str, float]  # AP by class name, in the order of the ground truth's categories
+
+
+def coco_metrics(
+    ground_truth: dict, detections: list[dict], image_ids: Iterable[int | str] | None = None
+) -> CocoMetrics:
+    """COCO's twelve numbers and the AP of each class.
+
+    Args:
+        ground_truth: a COCO dictionary with 'images', 'annotations' and 'categories'. Image ids may be strings;
+            'area' (width x height) and 'iscrowd' (0) may be missing. It is not changed.
+        detections: COCO results: 'image_id', 'category_id', 'bbox' (x, y, width, height) and 'score'.
+        image_ids: score these images only; None: all. Detections in the others are left out.
+
+    Raises:
+        ValueError: a detection or an entry of image_ids names an image that the ground truth does not have.
+    """
+    wanted = [image["id"] for image in ground_truth["images"]] if image_ids is None else list(image_ids)
+    _check_images_known(ground_truth, detections, wanted)
+    # pycocotools needs ids of one kind. Their order settles ties of equal scores, so the order of integers is kept.
+    ordered = sorted(wanted, key=lambda image_id: (isinstance(image_id, str), image_id))
+    numbers = {image_id: number for number, image_id in enumerate(ordered)}
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _index(numbers, ground_truth["categories"], ground_truth["annotations"])
+        found = _index(numbers, ground_truth["categories"], detections)
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    summary = dict(zip(SUMMARY_NAMES, map(_nan_for_nothing, evaluation.stats), strict=True))
+    return CocoMetrics(summary, _per_class(evaluation, ground_truth["categories"]))
+
+
+def _check_images_known(ground_truth: dict, detections: list[dict], wanted: list[int | str]) -> None:
+    known = {image["id"] for image in ground_truth["images"]}
+    strangers = ({detection["image_id"] for detection in detections} | set(wanted)) - known
+    if strangers:
+        raise ValueError(f"image ids {sorted(map(str, strangers))[:5]}: not in the ground truth's {len(known)} images")
+
+
+def _index(numbers: dict[int | str, int], categories: list[dict], boxes: list[dict]) -> COCO:
+    """A pycocotools index over copies: pycocotools writes into what it is given.
+
+    Annotation ids are counted from 1: pycocotools takes a match with id 0 for no match.
+    """
+    kept = [box for box in boxes if box["image_id"] in numbers]
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": number} for number in numbers.values()],
+        "categories": categories,
+        "annotations": [
+            {"iscrowd": 0, "area": box["bbox"][2] * box["bbox"][3]}
+            | {key: box[key] for key in ("iscrowd", "area", "bbox", "category_id", "score") if key in box}
+            | {"id": position, "image_id": numbers[box["image_id"]]}
+            for position, box in enumerate(kept, start=1)
+        ],
+    }
+    coco.createIndex()
+    return coco
+
+
+def _per_class(evaluation: COCOeval, categories: list[dict]) -> dict[str, float]:
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all areas, 100 detections
+    by_id = {category_id: precision[:, :, k] for k, category_id in enumerate(evaluation.params.catIds)}
+    return {
+        category["name"]: float(np.mean(values)) if (values := by_id[category["id"]]).min() >= 0 else math.nan
+        for category in categories
+    }
+
+
+def _nan_for_nothing(value: float) -> float:
+    return math.nan if value < 0 else float(value)

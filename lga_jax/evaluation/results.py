@@ -1,0 +1,79 @@
+"""The way out: detections in pixels of the padded input become COCO results in pixels of the image as stored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from lga_jax.structs import Array, Detections
+
+
+def to_coco(
+    detections: Detections,
+    scale_hw: Float[Array, "n 2"],
+    original_hw: Int[Array, "n 2"],
+    image_ids: Sequence[int | str],
+    category_ids: Sequence[int],
+) -> list[dict]:
+    """COCO results of n images, image by image, best score first.
+
+    Args:
+        detections: host arrays with one leading axis over the images.
+        scale_hw: resized / original, per axis.
+        original_hw: size of the images as stored; boxes are clipped to it.
+        image_ids: as the ground truth has them.
+        category_ids: the ground truth's id of each label 0..k-1.
+
+    Returns:
+        Dictionaries with 'image_id', 'category_id', 'bbox' (x, y, width, height) and 'score'; with Gaussian masks also
+        'roi' (x, y, width, height), 'mask_centres' ((x, y) per mask) and 'mask_sigmas'. Lengths are pixels of the image
+        as stored, rounded to a thousandth. Detections that are not finite are left out: count them with
+        `count_non_finite`.
+    """
+    usable = np.asarray(detections.valid) & _finite(detections)
+    results = []
+    for i, image_id in enumerate(image_ids):
+        one = Detections(*(np.asarray(leaf[i])[usable[i]] for leaf in detections))
+        results += _of_one_image(one, np.asarray(scale_hw)[i], np.asarray(original_hw)[i], image_id, category_ids)
+    return results
+
+
+def count_non_finite(detections: Detections) -> int:
+    """How many valid detections hold a nan or an infinity anywhere: the sign of a model that has diverged."""
+    return int(np.sum(np.asarray(detections.valid) & ~_finite(detections)))
+
+
+def _finite(detections: Detections) -> Bool[np.ndarray, "*n"]:
+    axes = np.ndim(detections.valid)
+    return np.all([np.isfinite(leaf).all(axis=tuple(range(axes, np.ndim(leaf)))) for leaf in detections], axis=0)
+
+
+def _of_one_image(
+    detections: Detections,
+    scale_hw: Float[np.ndarray, "2"],
+    original_hw: Int[np.ndarray, "2"],
+    image_id: int | str,
+    category_ids: Sequence[int],
+) -> list[dict]:
+    scale_xy = scale_hw[::-1].astype(np.float64)
+    corners = detections.boxes.reshape(-1, 2, 2) / scale_xy
+    boxes = _xywh(np.clip(corners, 0, original_hw[::-1]))
+    rois = _xywh(detections.rois.reshape(-1, 2, 2) / scale_xy)  # not clipped: the masks' frame stays as it was
+    centres = np.round(detections.mask_centres / scale_xy, 3)
+    sigmas = np.round(detections.mask_sigmas / scale_xy, 3)
+    results = []
+    for i, label in enumerate(detections.labels):
+        result = {
+            "image_id": image_id,
+            "category_id": category_ids[label],
+            "bbox": boxes[i].tolist(),
+            "score": round(float(detections.scores[i]), 6),
+        }
+        if centres.shape[1]:
+            result |= {"roi": rois[i].tolist(), "mask_centres": centres[i].tolist(), "mask_sigmas": sigmas[i].tolist()}
+        results.append(result)
+    return results
+
+
+def _xywh(corners: Float[np.ndarray, "n 2 2"]) -> Float[np.ndarray, "n 4"]:
+    return np.round(np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1), 3)
