@@ -1,0 +1,162 @@
+"""LGA R-CNN: the whole detector on one page (figure 1 of the paper), and how it is built from a configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+from ml_collections import ConfigDict
+
+from lga_jax.errors import UserError
+from lga_jax.models import fpn as fpn_module
+from lga_jax.models.attention import CBAM, NoAttention, NonLocal
+from lga_jax.models.box_head import BoxHead, sample_rois
+from lga_jax.models.fpn import FPN
+from lga_jax.models.lga_head import LGAHead
+from lga_jax.models.resnet import ARCHITECTURES, ResNet
+from lga_jax.models.rpn import RPNHead, sample_anchors, select_proposals
+from lga_jax.ops.anchors import level_anchors
+from lga_jax.ops.roi_align import multilevel_roi_align
+from lga_jax.structs import Outputs, Targets
+
+
+class Detector(nn.Module):
+    """Faster R-CNN with FPN whose RoI features pass an attention block. With targets it samples anchors and RoIs for
+    the loss and computes the guide; without, every proposal passes the second stage."""
+
+    backbone: nn.Module
+    fpn: nn.Module
+    rpn: nn.Module
+    attention: nn.Module
+    box_head: nn.Module
+    num_classes: int
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    anchors: Mapping[str, Any]
+    anchor_sampling: Mapping[str, Any]
+    proposals: Mapping[str, Any]
+    roi_sampling: Mapping[str, Any]
+    roi_align: Mapping[str, Any]
+    dtype: Any
+
+    def __call__(
+        self,
+        images: UInt8[Array, "b h w 3"],
+        image_hw: Float[Array, "b 2"],
+        targets: Targets | None = None,
+        keys: Key[Array, "b"] | None = None,
+    ) -> Outputs:
+        """Sampling is random in `keys`, one per image, so that an image's samples do not depend on its neighbours."""
+        train = targets is not None
+        pyramid = self.fpn(self.backbone(self._normalise(images, image_hw), train))
+        objectness, anchor_deltas = self.rpn(pyramid)
+        anchors = self._anchors(pyramid)
+
+        rois = self._select_proposals(objectness, anchor_deltas, anchors, image_hw, train)
+        all_anchors = jnp.concatenate(anchors)
+        anchor_samples = roi_targets = None
+        if train:
+            anchor_keys, roi_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+            anchor_samples = jax.vmap(
+                lambda key, truth: sample_anchors(key, all_anchors, truth, **self.anchor_sampling)
+            )(anchor_keys, targets)
+            rois, roi_targets = jax.vmap(
+                lambda key, proposals, truth: sample_rois(
+                    key, proposals, truth, self.num_classes, **self.roi_sampling
+                )
+            )(roi_keys, rois, targets)
+
+        crops = jax.vmap(
+            lambda features, boxes: multilevel_roi_align(
+                features, boxes, strides=fpn_module.STRIDES[:4], **self.roi_align
+            )
+        )(pyramid[:4], rois.boxes)
+        attention = self.attention(crops)
+        guided = train and attention.gaussians is not None
+        guide_logits = self.attention.guide(crops, attention.gaussians.masks) if guided else None
+        class_logits, box_deltas = self.box_head(attention.fused)
+        return Outputs(
+            anchors=all_anchors,
+            objectness=jnp.concatenate(objectness, axis=1),
+            anchor_deltas=jnp.concatenate(anchor_deltas, axis=1),
+            anchor_samples=anchor_samples,
+            rois=rois,
+            roi_targets=roi_targets,
+            gaussians=attention.gaussians,
+            guide_logits=guide_logits,
+            class_logits=class_logits,
+            box_deltas=box_deltas,
+        )
+
+    def _normalise(self, images: UInt8[Array, "b h w 3"], image_hw: Float[Array, "b 2"]) -> Float[Array, "b h w 3"]:
+        """Zero mean and unit variance inside the image, zero in the padding (as if padded after normalising)."""
+        x = (images.astype(jnp.float32) - np.asarray(self.pixel_mean)) / np.asarray(self.pixel_std)
+        rows = jnp.arange(images.shape[1])[None, :, None] < image_hw[:, 0, None, None]
+        columns = jnp.arange(images.shape[2])[None, None, :] < image_hw[:, 1, None, None]
+        return jnp.where((rows & columns)[..., None], x, 0.0).astype(self.dtype)
+
+    def _anchors(self, pyramid: list[Float[Array, "b _ _ c"]]) -> list[Float[Array, "_ 4"]]:
+        return [
+            level_anchors(level.shape[1:3], stride, size, self.anchors["aspect_ratios"])
+            for level, stride, size in zip(pyramid, fpn_module.STRIDES, self.anchors["sizes"], strict=True)
+        ]
+
+    def _select_proposals(self, objectness: list, deltas: list, anchors: list, image_hw: Array, train: bool) -> Any:
+        """Proposals are constants for the second stage: no gradient returns through them into the RPN."""
+        mode = "train" if train else "test"
+        rule = self.proposals
+        select = jax.vmap(
+            lambda scores, moves, hw: select_proposals(
+                scores,
+                moves,
+                anchors,
+                hw,
+                pre_nms=rule[f"pre_nms_{mode}"],
+                post_nms=rule[f"post_nms_{mode}"],
+                nms_iou=rule["nms_iou"],
+                min_size=rule["min_size"],
+            )
+        )
+        return select(*jax.lax.stop_gradient((objectness, deltas)), image_hw)
+
+
+def build_detector(config: ConfigDict, num_classes: int) -> Detector:
+    """The detector of `config.model` for `num_classes` foreground classes.
+
+    Raises UserError for a choice that does not exist.
+    """
+    config = config.to_dict()
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    dtype = _choose("model.dtype", config["dtype"], dtypes)
+    _choose("model.backbone.depth", config["backbone"]["depth"], ARCHITECTURES)
+    attention = {
+        "lga": lambda: LGAHead(**config["lga"], num_classes=num_classes, dtype=dtype),
+        "cbam": lambda: CBAM(**config["cbam"], dtype=dtype),
+        "non_local": lambda: NonLocal(**config["non_local"], dtype=dtype),
+        "none": NoAttention,
+    }
+    return Detector(
+        backbone=ResNet(**config["backbone"], dtype=dtype),
+        fpn=FPN(**config["fpn"], dtype=dtype),
+        rpn=RPNHead(**config["rpn"], anchors_per_cell=len(config["anchors"]["aspect_ratios"]), dtype=dtype),
+        attention=_choose("model.attention", config["attention"], attention)(),
+        box_head=BoxHead(**config["box_head"], num_classes=num_classes, dtype=dtype),
+        num_classes=num_classes,
+        pixel_mean=config["pixel_mean"],
+        pixel_std=config["pixel_std"],
+        anchors=config["anchors"],
+        anchor_sampling=config["anchor_sampling"],
+        proposals=config["proposals"],
+        roi_sampling=config["roi_sampling"],
+        roi_align=config["roi_align"],
+        dtype=dtype,
+    )
+
+
+def _choose(name: str, choice: Any, choices: Mapping[Any, Any]) -> Any:
+    if choice not in choices:
+        raise UserError(f"{name}: expected one of {', '.join(map(str, choices))}; found {choice!r}")
+    return choices[choice]

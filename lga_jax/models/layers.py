@@ -1,0 +1,71 @@
+"""Convolution and normalisation layers shared by the networks."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lga_jax.ops.conv import conv2d
+
+# Caffe2's "Xavier" of FPN and the box head: uniform with variance 1 / fan_in.
+xavier_caffe2 = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Conv(nn.Module):
+    """Convolution with symmetric padding kernel_size // 2."""
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = xavier_caffe2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ o"]:
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm with constant statistics and constant affine parameters; all four live in `batch_stats`."""
+
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        def constant(name: str, value: float) -> Array:
+            return self.variable("batch_stats", name, jnp.full, (x.shape[-1],), value, jnp.float32).value
+
+        scale = constant("scale", 1.0) * jax.lax.rsqrt(constant("var", 1.0) + self.epsilon)
+        shift = constant("bias", 0.0) - constant("mean", 0.0) * scale
+        return x * scale.astype(self.dtype) + shift.astype(self.dtype)
+
+
+class Norm(nn.Module):
+    """Normalisation by name: "frozen_bn", "bn" (statistics over all devices of the step), "gn" (16 channels a group)."""
+
+    kind: str
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
+        match self.kind:
+            case "frozen_bn":
+                return FrozenBatchNorm(dtype=self.dtype, name="bn")(x)
+            case "bn":
+                norm = nn.BatchNorm(
+                    use_running_average=not train, momentum=0.9, axis_name="devices", dtype=self.dtype, name="bn"
+                )
+                return norm(x)
+            case "gn":
+                return nn.GroupNorm(num_groups=None, group_size=min(16, x.shape[-1]), dtype=self.dtype, name="gn")(x)
+        raise ValueError(f"model.backbone.norm: expected 'frozen_bn', 'bn' or 'gn', found {self.kind!r}")

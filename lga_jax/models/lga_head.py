@@ -1,0 +1,121 @@
+"""The loss-guided attention (LGA) head: Gaussian masks predicted from RoI features (paper section III-B)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lga_jax.errors import UserError
+from lga_jax.models.layers import xavier_caffe2
+from lga_jax.ops.gaussian import gaussian_masks
+from lga_jax.structs import Attention, Gaussians
+
+
+class LGAHead(nn.Module):
+    """Predicts `num_masks` Gaussians on each RoI crop, highlights the crop with them and fuses it with the original."""
+
+    num_masks: int
+    reduced_channels: int
+    hidden: int
+    sigma: str  # "isotropic" or "per_axis"
+    fusion: str  # "sum" or "concat"
+    classifier: str  # "shared" by the masks or one "per_mask"
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        for option, choices in {
+            "sigma": ("isotropic", "per_axis"),
+            "fusion": ("sum", "concat"),
+            "classifier": ("shared", "per_mask"),
+        }.items():
+            if getattr(self, option) not in choices:
+                raise UserError(
+                    f"model.lga.{option}: expected {' or '.join(map(repr, choices))}, found {getattr(self, option)!r}"
+                )
+        small = nn.initializers.normal(0.01)
+        self.reduce = nn.Dense(self.reduced_channels, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_d
+        self.hidden_layer = nn.Dense(self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_c's hidden layer
+        self.centres = nn.Dense(2 * self.num_masks, kernel_init=small, bias_init=_centres_apart)
+        # The bias starts the ReLU in its linear part: a ReLU that starts dead would pin sigma at 1 for good.
+        sigmas_per_mask = 2 if self.sigma == "per_axis" else 1
+        self.sigmas = nn.Dense(
+            sigmas_per_mask * self.num_masks, kernel_init=small, bias_init=nn.initializers.constant(0.5)
+        )
+        classifiers = self.num_masks if self.classifier == "per_mask" else 1
+        self.guide_classes = nn.Dense(classifiers * (self.num_classes + 1), kernel_init=small)
+        if self.fusion == "concat":
+            self.fuse = MaskedConcat(dtype=self.dtype)
+
+    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
+        gaussians = self.predict_gaussians(crops)
+        masks = gaussians.masks.astype(crops.dtype)
+        if self.fusion == "concat":
+            fused = self.fuse(crops, masks)
+        else:
+            # x + mean_k(x M_k) = x (1 + mean_k M_k): no masked map is ever written to memory.
+            fused = crops * (1.0 + masks.mean(axis=-3))[..., None]
+        return Attention(fused=fused, gaussians=gaussians)
+
+    def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
+        """Eq. 1: mu = S_ratio tanh(f_c(f_d(x))), sigma = ReLU(f_c(f_d(x))) + 1.
+
+        mu is measured from the middle of the crop and S_ratio = s / 2, so that centres lie in (0, s).
+        """
+        size = crops.shape[-2]
+        reduced = nn.relu(self.reduce(crops))
+        hidden = nn.relu(self.hidden_layer(reduced.reshape(*reduced.shape[:-3], -1))).astype(jnp.float32)
+        per_mask = (*hidden.shape[:-1], self.num_masks, -1)
+        centres = size / 2 * (1.0 + jnp.tanh(self.centres(hidden))).reshape(per_mask)
+        sigmas = jnp.broadcast_to((nn.relu(self.sigmas(hidden)) + 1.0).reshape(per_mask), centres.shape)
+        return Gaussians(centres=centres, sigmas=sigmas, masks=gaussian_masks(centres, sigmas, size))
+
+    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m k+1"]:
+        """Class logits of what each mask highlights (section III-B-2), read by one linear layer.
+
+        The masked features x M_k are averaged over the crop with the mask as weight; written as one product, the m
+        masked maps are never materialised.
+        """
+        masks = masks.astype(crops.dtype)
+        highlighted = jnp.einsum("...ijc,...mij->...mc", crops, masks).astype(jnp.float32)
+        highlighted /= masks.astype(jnp.float32).sum(axis=(-2, -1))[..., None]
+        logits = self.guide_classes(highlighted)
+        if self.classifier == "shared":
+            return logits
+        # One classifier per mask: all of them are applied in one product, mask m keeps the answer of classifier m.
+        logits = logits.reshape(*logits.shape[:-1], self.num_masks, self.num_classes + 1)
+        return jnp.einsum("...mmk->...mk", logits)
+
+
+class MaskedConcat(nn.Module):
+    """1x1 convolution over the concatenation [x, x M_1, .., x M_m] back to the channels of x.
+
+    A mask is one number per cell, so it commutes with the convolution: x is multiplied by every block of the kernel
+    and the products are weighted with 1, M_1 .. M_m; the concatenation itself is never materialised.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n s s c"]:
+        num_masks, channels = masks.shape[-3], x.shape[-1]
+        kernel = self.param("kernel", xavier_caffe2, (1 + num_masks, channels, channels)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(self.dtype)
+        total = x @ kernel[0] + bias
+        for i in range(num_masks):
+            total += (x @ kernel[1 + i]) * masks[..., i, :, :, None]
+        return nn.relu(total)
+
+
+def _centres_apart(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Float[Array, "_"]:
+    """Bias of f_c that starts the m centres evenly spaced on a circle, 0.6 S_ratio from the middle.
+
+    "After initialized, different Gaussian masks pay attention to different regions" (section III-B-2).
+    """
+    num_masks = shape[0] // 2
+    angles = 2.0 * np.pi * np.arange(num_masks) / num_masks + np.pi / 4.0
+    radius = 0.6 if num_masks > 1 else 0.0
+    return jnp.asarray(np.arctanh(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)).reshape(-1), dtype)

@@ -1,0 +1,100 @@
+"""ResNet (He et al. 2016) in torchvision's arrangement: stride in the 3x3 convolution, explicit padding, no classifier."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lga_jax.models.layers import Conv, Norm, kaiming_fan_out
+
+BASIC, BOTTLENECK = "basic", "bottleneck"
+ARCHITECTURES = {
+    18: (BASIC, (2, 2, 2, 2)),
+    34: (BASIC, (3, 4, 6, 3)),
+    50: (BOTTLENECK, (3, 4, 6, 3)),
+    101: (BOTTLENECK, (3, 4, 23, 3)),
+    152: (BOTTLENECK, (3, 8, 36, 3)),
+}
+STRIDES = (4, 8, 16, 32)  # of the four stages' outputs C2..C5
+
+
+class ResidualBlock(nn.Module):
+    """conv-norm-relu chain plus shortcut; the shortcut is projected where shape changes."""
+
+    width: int
+    stride: int
+    kind: str  # BASIC: two 3x3; BOTTLENECK: 1x1, 3x3, 1x1 with four times the width
+    norm: str
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        if self.kind == BASIC:
+            convs = [(self.width, 3, self.stride), (self.width, 3, 1)]
+        else:
+            convs = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
+        y = x
+        for i, (features, kernel_size, stride) in enumerate(convs, start=1):
+            y = self._conv(features, kernel_size, stride, f"conv{i}")(y)
+            y = Norm(self.norm, self.dtype, name=f"norm{i}")(y, train)
+            if i < len(convs):
+                y = nn.relu(y)
+        if x.shape != y.shape:
+            x = self._conv(y.shape[-1], 1, self.stride, "shortcut_conv")(x)
+            x = Norm(self.norm, self.dtype, name="shortcut_norm")(x, train)
+        return nn.relu(x + y)
+
+    def _conv(self, features: int, kernel_size: int, stride: int, name: str) -> Conv:
+        return Conv(
+            features, kernel_size, stride, use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype, name=name
+        )
+
+
+class ResNet(nn.Module):
+    """Backbone; returns the outputs C2..C5 of its four stages, at strides 4, 8, 16, 32.
+
+    Parts are numbered 1 (stem) to 5 (layer4). The first `frozen_stages` parts get no gradient and use stored
+    statistics; `frozen_labels` tells the optimiser so.
+    """
+
+    depth: int
+    width: int
+    norm: str
+    frozen_stages: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
+        kind, blocks = ARCHITECTURES[self.depth]
+        x = Conv(
+            self.width, 7, 2, use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype, name="conv1"
+        )(x)
+        x = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train and self.frozen_stages < 1))
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        features = []
+        for stage, num_blocks in enumerate(blocks, start=1):
+            if self.frozen_stages == stage:
+                x = jax.lax.stop_gradient(x)
+            for block in range(num_blocks):
+                stride = 2 if stage > 1 and block == 0 else 1
+                name = f"layer{stage}_{block}"
+                residual = ResidualBlock(self.width * 2 ** (stage - 1), stride, kind, self.norm, self.dtype, name=name)
+                x = residual(x, train and self.frozen_stages <= stage)
+            features.append(x)
+        # Frozen stages feed the FPN too: their outputs carry no gradient into them either.
+        return [jax.lax.stop_gradient(f) if self.frozen_stages > i else f for i, f in enumerate(features, start=1)]
+
+
+def frozen_labels(params: dict, frozen_stages: int) -> dict:
+    """'trained' or 'frozen' for every parameter of the detector, in the structure of `params`."""
+
+    def label(path: tuple, _: Array) -> str:
+        names = [part.key for part in path]
+        if names[0] != "backbone":
+            return "trained"
+        part = int(names[1][len("layer")]) + 1 if names[1].startswith("layer") else 1
+        return "frozen" if part <= frozen_stages else "trained"
+
+    return jax.tree_util.tree_map_with_path(label, params)

@@ -1,0 +1,111 @@
+"""Region proposal network (Ren et al. 2015) over a pyramid: head, proposal selection, anchor sampling."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from lga_jax.models.layers import Conv
+from lga_jax.ops import boxes as box_ops
+from lga_jax.ops.matching import match
+from lga_jax.ops.nms import nms
+from lga_jax.ops.sampling import sample_balanced
+from lga_jax.structs import RoIs, Samples, Targets
+
+CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+
+
+class RPNHead(nn.Module):
+    """One small network slid over every level: an objectness logit and box deltas for each anchor."""
+
+    num_convs: int
+    anchors_per_cell: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, pyramid: list[Float[Array, "b _ _ c"]]
+    ) -> tuple[list[Float[Array, "b _"]], list[Float[Array, "b _ 4"]]]:
+        init = nn.initializers.normal(0.01)
+        channels = pyramid[0].shape[-1]
+        convs = [Conv(channels, 3, kernel_init=init, dtype=self.dtype) for _ in range(self.num_convs)]
+        objectness = Conv(self.anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="objectness")
+        deltas = Conv(4 * self.anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="deltas")
+        all_objectness, all_deltas = [], []
+        for x in pyramid:
+            for conv in convs:
+                x = nn.relu(conv(x))
+            all_objectness.append(objectness(x).reshape(x.shape[0], -1).astype(jnp.float32))
+            all_deltas.append(deltas(x).reshape(x.shape[0], -1, 4).astype(jnp.float32))
+        return all_objectness, all_deltas
+
+
+def select_proposals(
+    objectness: list[Float[Array, "_"]],
+    deltas: list[Float[Array, "_ 4"]],
+    anchors: list[Float[Array, "_ 4"]],
+    image_hw: Float[Array, "2"],
+    *,
+    pre_nms: int,
+    post_nms: int,
+    nms_iou: float,
+    min_size: float,
+) -> RoIs:
+    """Best boxes of one image: top `pre_nms` anchors of each level, NMS within the level, top `post_nms` over all.
+
+    Boxes with a side of at most min_size pixels after clipping are dropped. Unfilled slots are zero and invalid.
+    """
+    width = min(pre_nms, max(level.shape[0] for level in objectness))
+    all_boxes, all_scores = [], []
+    for level_objectness, level_deltas, level_anchors in zip(objectness, deltas, anchors, strict=True):
+        scores, index = jax.lax.top_k(level_objectness, min(width, level_objectness.shape[0]))
+        boxes = box_ops.decode(level_deltas[index], level_anchors[index], CODER_WEIGHTS)
+        boxes = box_ops.clip(boxes, image_hw)
+        large = jnp.all(boxes[:, 2:] - boxes[:, :2] > min_size, axis=1)
+        # Comparisons with nan are False, so boxes that are not finite go here as well.
+        scores = jnp.where(large & jnp.isfinite(scores), scores, -jnp.inf)
+        padding = width - scores.shape[0]
+        all_boxes.append(jnp.pad(boxes, ((0, padding), (0, 0))))
+        all_scores.append(jnp.pad(scores, (0, padding), constant_values=-jnp.inf))
+    # All levels side by side: one NMS loop for the image instead of one for each level.
+    boxes, scores = jnp.stack(all_boxes), jnp.stack(all_scores)
+    keep = jax.vmap(lambda b, s: nms(b, s, nms_iou))(boxes, scores)
+    scores = jnp.where(keep, scores, -jnp.inf).reshape(-1)
+    scores, index = jax.lax.top_k(scores, min(post_nms, scores.shape[0]))
+    valid = scores > -jnp.inf
+    return RoIs(
+        boxes=jnp.where(valid[:, None], boxes.reshape(-1, 4)[index], 0.0),
+        scores=jnp.where(valid, scores, 0.0),
+        valid=valid,
+    )
+
+
+def sample_anchors(
+    key: Key[Array, ""],
+    anchors: Float[Array, "a 4"],
+    targets: Targets,
+    *,
+    num_samples: int,
+    positive_fraction: float,
+    positive_iou: float,
+    negative_iou: float,
+) -> Samples:
+    """Anchors of one image that enter the RPN loss."""
+    found = match(
+        anchors,
+        targets.boxes,
+        targets.valid,
+        positive_iou=positive_iou,
+        negative_iou=negative_iou,
+        low_quality=True,
+    )
+    return sample_balanced(
+        key,
+        found.positive,
+        found.negative,
+        found.matched,
+        num_samples=num_samples,
+        positive_fraction=positive_fraction,
+    )

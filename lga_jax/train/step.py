@@ -1,0 +1,108 @@
+"""The training state and the training step."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
+
+from lga_jax.models.detector import Detector
+from lga_jax.models.losses import detection_losses
+from lga_jax.structs import Batch, Targets
+
+AXIS = "devices"
+Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]
+
+
+class TrainState(NamedTuple):
+    """Everything that changes during training. On devices every leaf is replicated and has its ordinary shape."""
+
+    step: Int[Array, ""]  # steps done
+    params: Any
+    batch_stats: Any  # running statistics, and the constants of frozen batch norm
+    opt_state: Any
+    ema_params: Any  # None unless a moving average is kept
+
+
+def init_variables(detector: Detector, seed: int) -> dict[str, Any]:
+    """Random initial 'params' and 'batch_stats' of the detector."""
+    # Parameter shapes do not depend on the image size; the smallest image that reaches P6 starts fastest.
+    hw = (64, 64)
+    targets = Targets(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1), bool))
+    key = jax.random.key(seed)
+    variables = jax.jit(detector.init)(
+        key, jnp.zeros((1, *hw, 3), jnp.uint8), jnp.asarray([hw], jnp.float32), targets, jax.random.split(key, 1)
+    )
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
+    """State before the first step, replicated over this process's devices."""
+    params = variables["params"]
+    state = TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(params),
+        ema_params=params if ema else None,
+    )
+    return replicate(state)
+
+
+def replicate(tree: Any) -> Any:
+    """Copies every leaf to all devices of this process."""
+    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
+    # Without may_alias=False the step's donation would delete the caller's own arrays, or one leaf that stands twice.
+    return jax.device_put(tree, sharding, may_alias=False)
+
+
+def make_train_step(
+    detector: Detector,
+    optimizer: optax.GradientTransformation,
+    losses: Mapping[str, float],
+    *,
+    ema_decay: float,
+    seed: int,
+) -> Step:
+    """The pmapped step: (state, batch) -> (state, metrics), the state donated.
+
+    Leaves of the batch are [local devices, b, ...]; metrics are scalars, equal on all devices: the loss terms,
+    'grad_norm' (before clipping) and 'positive_rois' (per image).
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        keys = _image_keys(seed, state.step, batch.index.shape[0])
+
+        def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            outputs, updated = detector.apply(
+                variables, batch.images, batch.image_hw, batch.targets, keys, mutable=["batch_stats"]
+            )
+            terms = detection_losses(outputs, batch.targets, **losses)
+            positive = (outputs.roi_targets.labels < detector.num_classes) & outputs.roi_targets.valid
+            metrics = terms | {"positive_rois": positive.sum(axis=1).mean()}
+            return terms["total"], (metrics, updated.get("batch_stats", {}))
+
+        (_, (metrics, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        # The loss is normalised by fixed counts, so the mean over devices is the loss of the whole batch.
+        grads, metrics, batch_stats = jax.lax.pmean((grads, metrics, batch_stats), AXIS)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = state.ema_params
+        if ema_params is not None:
+            ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
+        metrics["grad_norm"] = optax.global_norm(grads)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params), metrics
+
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+
+
+def _image_keys(seed: int, step: Int[Array, ""], num_images: int) -> Array:
+    """A key for each image from (seed, step, position in the global batch): the same on any number of devices."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    first = jax.lax.axis_index(AXIS) * num_images
+    return jax.vmap(lambda i: jax.random.fold_in(key, first + i))(jnp.arange(num_images))
