@@ -1,0 +1,179 @@
+"""Which images a step sees, in which static shape, and how they are laid into a batch.
+
+Every image belongs to one bucket, a static padded (height, width), whatever short edge a step draws for it: the bucket
+that keeps the image largest and, of those, has the fewest pixels. An image that no bucket holds is made smaller.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from lga_jax.data.records import Record
+from lga_jax.data.transforms import View, fit_hw, flip, flip_boxes, resize, resize_hw, scale_boxes
+from lga_jax.errors import UserError
+from lga_jax.structs import Batch, Targets
+
+_GREY = 128  # what stands for an image that cannot be decoded
+_ORDER, _VIEWS = 0, 1  # independent streams of random numbers from one seed
+
+Buckets = Sequence[tuple[int, int]]
+
+
+class PlannedBatch(NamedTuple):
+    """The images of one step over all devices and processes."""
+
+    bucket: int  # position in the config's buckets
+    index: Int[np.ndarray, "n"]  # positions in the source, -1 where a batch is only filled up
+
+
+def choose_bucket(hw: tuple[int, int], buckets: Buckets) -> int:
+    """The bucket in which a resized image of size `hw` loses least; of equals the one with the fewest pixels."""
+
+    def loss_then_area(bucket: int) -> tuple[float, int]:
+        height, width = buckets[bucket]
+        return -min(1.0, height / hw[0], width / hw[1]), height * width
+
+    return min(range(len(buckets)), key=loss_then_area)
+
+
+def assign_buckets(
+    records: Sequence[Record], buckets: Buckets, short_edge: int, long_edge: int
+) -> Int[np.ndarray, "n"]:
+    """The bucket of every image. `short_edge` is the largest one in use: smaller ones fit where it does."""
+    sizes = np.array([(record.height, record.width) for record in records])
+    different, which = np.unique(sizes, axis=0, return_inverse=True)
+    chosen = [choose_bucket(resize_hw((h, w), short_edge, long_edge), buckets) for h, w in different.tolist()]
+    return np.array(chosen, np.int64)[which.reshape(-1)]
+
+
+class BatchPlan:
+    """The order of training: a pure function of (seed, step), the same for any number of processes and workers.
+
+    Every epoch visits every image at least once. A bucket whose images do not divide into batches fills its last one
+    with images that this epoch has seen already: `num_repeated` of them, over all buckets.
+    """
+
+    def __init__(self, bucket_of: Int[np.ndarray, "n"], batch_size: int, seed: int) -> None:
+        """`bucket_of`: the bucket of every image; `batch_size`: over all devices and processes."""
+        self._members = [np.flatnonzero(bucket_of == bucket) for bucket in range(int(bucket_of.max()) + 1)]
+        num_batches = [-(-len(members) // batch_size) for members in self._members]
+        self._bucket_of_batch = np.repeat(np.arange(len(num_batches)), num_batches)
+        self._batch_size, self._seed = batch_size, seed
+        self._epoch = -1  # the one that _images and _buckets hold
+        self.steps_per_epoch = sum(num_batches)
+        self.num_repeated = self.steps_per_epoch * batch_size - len(bucket_of)  # images in an epoch
+
+    def batch(self, step: int) -> PlannedBatch:
+        """The images of step 0, 1, ... of the run."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, (self._images, self._buckets) = epoch, self._draw_epoch(epoch)
+        return PlannedBatch(int(self._buckets[number]), self._images[number])
+
+    def view_rng(self, step: int, position: int) -> np.random.Generator:
+        """Randomness for the image at `position` of the global batch of `step`, independent of all others."""
+        return self._rng(_VIEWS, step, position)
+
+    def _draw_epoch(self, epoch: int) -> tuple[Int[np.ndarray, "n b"], Int[np.ndarray, "n"]]:
+        rng = self._rng(_ORDER, epoch)
+        batches = [self._batches(rng.permutation(members)) for members in self._members]
+        order = rng.permutation(self.steps_per_epoch)
+        return np.concatenate(batches)[order], self._bucket_of_batch[order]
+
+    def _batches(self, images: Int[np.ndarray, "n"]) -> Int[np.ndarray, "q b"]:
+        # np.resize begins anew with the first image when it runs out of them.
+        return np.resize(images, (-(-len(images) // self._batch_size), self._batch_size))
+
+    def _rng(self, stream: int, *place: int) -> np.random.Generator:
+        # Philox is a function of (key, counter); a place leaves 2**128 numbers to each of its neighbours.
+        counter = [0, 0, *([0] * (2 - len(place))), *place]
+        key = np.array([self._seed % 2**64, stream], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def plan_evaluation(bucket_of: Int[np.ndarray, "n"], batch_size: int) -> list[PlannedBatch]:
+    """Every image exactly once, bucket after bucket, each in the order of the source; the last ones filled with -1."""
+    plan = []
+    for bucket in np.unique(bucket_of):
+        members = np.flatnonzero(bucket_of == bucket)
+        filled = np.pad(members, (0, -len(members) % batch_size), constant_values=-1)
+        plan += [PlannedBatch(int(bucket), index) for index in filled.reshape(-1, batch_size)]
+    return plan
+
+
+def num_slots(records: Sequence[Record], max_boxes: int | None) -> int:
+    """Ground-truth slots per image: `max_boxes`, or (None) as many as the fullest image needs; at least 1."""
+    if max_boxes is not None and max_boxes < 1:
+        raise UserError(f"data.max_boxes: expected at least 1, found {max_boxes}; raise it or leave it unset")
+    return max_boxes or max(1, max(_num_trained(record) for record in records))
+
+
+def report_overflow(records: Sequence[Record], slots: int) -> list[str]:
+    """One line for people if images have more boxes than slots, none otherwise."""
+    over = [count - slots for record in records if (count := _num_trained(record)) > slots]
+    if not over:
+        return []
+    fullest = slots + max(over)
+    line = f"{sum(over)} boxes of {len(over)} images find no slot among {slots} and are not trained on: the largest are kept"
+    return [f"{line} (data.max_boxes = {fullest}, or unset, keeps all)"]
+
+
+def _num_trained(record: Record) -> int:
+    return len(record.crowd) - int(np.count_nonzero(record.crowd))
+
+
+def empty_batch(size: int, bucket_hw: tuple[int, int], slots: int) -> Batch:
+    """A numpy batch of `size` images with nothing in it, for `write_image` to fill row by row.
+
+    Rows left as they are, are black images over the whole bucket with index -1: harmless to a detector.
+    """
+    return Batch(
+        images=np.zeros((size, *bucket_hw, 3), np.uint8),
+        image_hw=np.tile(np.array(bucket_hw, np.float32), (size, 1)),
+        scale_hw=np.ones((size, 2), np.float32),
+        targets=Targets(
+            boxes=np.zeros((size, slots, 4), np.float32),
+            labels=np.zeros((size, slots), np.int32),
+            valid=np.zeros((size, slots), bool),
+        ),
+        index=np.full(size, -1, np.int32),
+    )
+
+
+def write_image(
+    batch: Batch,
+    row: int,
+    index: int,
+    record: Record,
+    image: UInt8[np.ndarray, "h w 3"] | None,
+    view: View,
+    long_edge: int,
+) -> None:
+    """Lays one image and its boxes into a row. Without an image (None), grey of the same size without boxes."""
+    original_hw = (record.height, record.width)
+    hw = fit_hw(resize_hw(original_hw, view.short_edge, long_edge), batch.images.shape[1:3])
+    content = batch.images[row, : hw[0], : hw[1]]
+    if image is None:
+        content[:] = _GREY
+    else:
+        resize(flip(image) if view.flip else image, hw, out=content)
+    scale_hw = np.divide(hw, original_hw)
+    batch.image_hw[row], batch.scale_hw[row], batch.index[row] = hw, scale_hw, index
+    if image is not None:
+        _write_boxes(batch.targets, row, record, view, scale_hw)
+
+
+def _write_boxes(targets: Targets, row: int, record: Record, view: View, scale_hw: Float[np.ndarray, "2"]) -> None:
+    slots = targets.valid.shape[1]
+    boxes, labels = record.boxes_original[~record.crowd], record.labels[~record.crowd]
+    if len(boxes) > slots:
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        largest = np.sort(np.argsort(-areas, kind="stable")[:slots])
+        boxes, labels = boxes[largest], labels[largest]
+    if view.flip:
+        boxes = flip_boxes(boxes, record.width)
+    targets.boxes[row, : len(boxes)] = scale_boxes(boxes, scale_hw)
+    targets.labels[row, : len(boxes)] = labels
+    targets.valid[row, : len(boxes)] = True
