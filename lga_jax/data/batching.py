@@ -115,9 +115,8 @@ def report_overflow(records: Sequence[Record], slots: int) -> list[str]:
     over = [count - slots for record in records if (count := _num_trained(record)) > slots]
     if not over:
         return []
-    fullest = slots + max(over)
-    line = f"{sum(over)} boxes of {len(over)} images find no slot among {slots} and are not trained on: the largest are kept"
-    return [f"{line} (data.max_boxes = {fullest}, or unset, keeps all)"]
+    what = f"{sum(over)} boxes of {len(over)} images find no slot among {slots} and are left out of training"
+    return [f"{what}; the largest are kept (data.max_boxes = {slots + max(over)}, or unset, keeps all)"]
 
 
 def _num_trained(record: Record) -> int:

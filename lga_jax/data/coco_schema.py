@@ -71,9 +71,7 @@ def _check_keys(truth: object, name: str) -> None:
     _check_type(truth, dict, name)
     for section, keys in _NEEDED.items():
         if section not in truth:
-            raise UserError(
-                f"{name}: expected the keys {', '.join(_NEEDED)}, {section!r} is missing; is it a COCO file?"
-            )
+            raise UserError(f"{name}: expected the keys {', '.join(_NEEDED)}, {section!r} is missing; name a COCO file")
         _check_type(truth[section], list, f"{name}: {section}")
         for position, entry in enumerate(truth[section]):
             where = f"{name}: {section}[{position}]"
@@ -105,7 +103,7 @@ def _check_images(images: list[dict], name: str) -> None:
         _check_type(image["id"], kind, f"{where}: id")  # all numbers or all names: pycocotools sorts them
         _check_type(image["file_name"], str, f"{where}: file_name")
         sides = [image["height"], image["width"]]
-        if not all(_is_number(side) and side > 0 and side == round(side) for side in sides):
+        if not all(_is_number(side) and side > 0 and float(side).is_integer() for side in sides):
             raise UserError(
                 f"{where}: expected a height and width of whole pixels, found {_shown(sides)}; correct them"
             )

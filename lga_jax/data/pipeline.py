@@ -1,0 +1,116 @@
+"""From the plan of batches to batches on the devices: threads decode ahead of the step."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from lga_jax.data.batching import empty_batch, write_image
+from lga_jax.data.records import Source, UnreadableImageError
+from lga_jax.data.transforms import View
+from lga_jax.structs import Batch
+
+_LOG = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """What this process loads for one batch."""
+
+    bucket_hw: tuple[int, int]
+    index: list[int]  # -1: leave the row empty
+    views: list[View]
+
+
+class _Loading(NamedTuple):
+    """A batch that workers are writing into."""
+
+    batch: Batch
+    rows: list[Future]
+
+    def is_done(self) -> bool:
+        return all(row.done() for row in self.rows)
+
+
+class Pipeline:
+    """Jobs in, batches on the devices out, in order. What goes wrong in a worker is raised where its batch is due."""
+
+    def __init__(
+        self,
+        source: Source,
+        data_config: ConfigDict,
+        jobs: Iterator[Job],
+        slots: int,
+        local_devices: Sequence[jax.Device],
+    ) -> None:
+        self._source, self._jobs, self._slots = source, jobs, slots
+        self._long_edge, self._prefetch = data_config.long_edge, data_config.prefetch
+        self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
+        self._sharding = NamedSharding(Mesh(np.array(local_devices), ("devices",)), PartitionSpec("devices"))
+        self._workers = ThreadPoolExecutor(data_config.num_workers, thread_name_prefix="decode")
+        self._loading: deque[_Loading] = deque()
+        self._on_device: deque[Batch] = deque()
+        self._unreadable: set[int] = set()
+
+    def __next__(self) -> Batch:
+        self._start_loading()
+        while self._loading and (not self._on_device or self._may_move_another()):
+            self._on_device.append(self._put(self._loading.popleft()))
+            self._start_loading()
+        if not self._on_device:
+            self.close()
+            raise StopIteration
+        return self._on_device.popleft()
+
+    @property
+    def num_unreadable(self) -> int:
+        return len(self._unreadable)
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._jobs = iter(())
+        self._loading.clear()
+        self._on_device.clear()
+
+    def _may_move_another(self) -> bool:
+        # One is about to be handed out; `prefetch` more wait on the devices. None of them is worth waiting for.
+        return len(self._on_device) <= self._prefetch and self._loading[0].is_done()
+
+    def _start_loading(self) -> None:
+        # Enough rows in flight that no worker idles, and a batch for each place that becomes free on the devices.
+        while len(self._loading) <= self._prefetch or self._num_rows_loading() < 2 * self._num_workers:
+            job = next(self._jobs, None)
+            if job is None:
+                return
+            batch = empty_batch(len(job.index), job.bucket_hw, self._slots)
+            rows = [
+                self._workers.submit(self._load, batch, row, index, view)
+                for row, (index, view) in enumerate(zip(job.index, job.views, strict=True))
+                if index >= 0
+            ]
+            self._loading.append(_Loading(batch, rows))
+
+    def _num_rows_loading(self) -> int:
+        return sum(len(loading.batch.index) for loading in self._loading)
+
+    def _load(self, batch: Batch, row: int, index: int, view: View) -> None:
+        try:
+            image = self._source.image(index)
+        except UnreadableImageError as error:
+            image = None
+            if index not in self._unreadable:
+                self._unreadable.add(index)
+                _LOG.warning("%s (used as grey without boxes; %d such images so far)", error, len(self._unreadable))
+        write_image(batch, row, index, self._source.records[index], image, view, self._long_edge)
+
+    def _put(self, loading: _Loading) -> Batch:
+        for row in loading.rows:
+            row.result()
+        split = (self._num_devices, -1)
+        batch = jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), loading.batch)
+        return jax.device_put(batch, self._sharding)
