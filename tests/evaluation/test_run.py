@@ -1,0 +1,222 @@
+"""Evaluation of a whole source with a stand-in for the detector that knows the ground truth."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from lga_jax.data.challenge import Challenge
+from lga_jax.data.records import Record
+from lga_jax.evaluation.run import evaluate, make_predict_step
+from lga_jax.evaluation.tables import describe_attention, format_result, write_result
+from lga_jax.structs import Detections, Outputs, RoIs
+
+DATA = ConfigDict(
+    dict(
+        short_edges=(64,),
+        eval_short_edge=64,
+        long_edge=128,
+        flip_probability=0.0,
+        buckets=((64, 96), (96, 64)),
+        max_boxes=None,
+        num_workers=1,
+        prefetch=1,
+    )
+)
+
+
+class Boards:
+    """Images of three sizes, each with one object of class 'b' (category 30) in its middle; image ids are strings."""
+
+    class_names = ("a", "b")
+    report = ()
+    fingerprint = ""
+
+    def __init__(self, count):
+        sizes = [(40, 50), (50, 40), (128, 128)]
+        self.records = [
+            Record(
+                image_id=f"{count - i}.png",
+                height=h,
+                width=w,
+                boxes_original=np.float32([[w / 4, h / 4, w / 2, h / 2]]),
+                labels=np.int32([1]),
+                crowd=np.array([False]),
+            )
+            for i, (h, w) in zip(range(count), sizes * count, strict=False)
+        ]
+
+    def image(self, index):
+        record = self.records[index]
+        return np.full((record.height, record.width, 3), index, np.uint8)
+
+    def coco_json(self):
+        boxes = [(record.image_id, record.boxes_original[0].tolist()) for record in self.records]
+        return {
+            "images": [{"id": r.image_id, "height": r.height, "width": r.width} for r in self.records],
+            "categories": [{"id": 20, "name": "a"}, {"id": 30, "name": "b"}],
+            "annotations": [
+                {"id": i + 1, "image_id": name, "category_id": 30, "bbox": [x, y, x2 - x, y2 - y]}
+                for i, (name, (x, y, x2, y2)) in enumerate(boxes)
+            ],
+        }
+
+
+def oracle(source, spoil=lambda index, box: box, slots=2):
+    """A predict step that answers the first ground-truth box of each image, as `spoil(index, box)` leaves it."""
+
+    def predict(variables, batch):
+        index = np.asarray(batch.index)
+        records = [source.records[max(i, 0)] for i in index.ravel()]  # rows that fill up answer as well: must not count
+        boxes = [spoil(i, record.boxes_original[0]) for i, record in zip(index.ravel(), records, strict=True)]
+        scale = np.asarray(batch.scale_hw)[..., [1, 0, 1, 0]]
+        boxes = (np.array(boxes).reshape(*index.shape, 4) * scale).astype(np.float32)
+        padded = np.stack([boxes] + [np.zeros_like(boxes)] * (slots - 1), axis=-2)
+        valid = np.zeros(padded.shape[:-1], bool)
+        valid[..., 0] = True
+        labels = np.array([record.labels[0] for record in records], np.int32).reshape(*index.shape, 1)
+        empty = np.zeros((*valid.shape, 0, 2), np.float32)
+        return Detections(
+            boxes=padded,
+            scores=valid * np.float32(0.9),
+            labels=np.repeat(labels, slots, axis=-1),
+            valid=valid,
+            rois=padded,
+            mask_centres=empty,
+            mask_sigmas=empty,
+        )
+
+    return predict
+
+
+def run(predict, source, should_stop=lambda: False, progress=False, batch_size=8):
+    return evaluate(predict, {}, source, DATA, batch_size, should_stop, progress)
+
+
+@pytest.mark.parametrize("count", [3, 8, 13])
+def test_perfect_answers_score_one_and_no_image_is_lost(count):
+    source = Boards(count)
+    result = run(oracle(source), source)
+    assert result.num_images == count == len(result.detections)
+    assert [detection["image_id"] for detection in result.detections] == [r.image_id for r in source.records]
+    assert {detection["category_id"] for detection in result.detections} == {30}
+    assert result.summary["AP"] == pytest.approx(1.0)
+    assert result.per_class["b"] == pytest.approx(1.0) and math.isnan(result.per_class["a"])
+    assert result.challenges == [] and result.attention is None and result.num_non_finite == 0
+
+
+def test_detections_are_in_original_pixels():
+    source = Boards(3)
+    for detection, record in zip(run(oracle(source), source).detections, source.records, strict=True):
+        x1, y1, x2, y2 = record.boxes_original[0]
+        np.testing.assert_allclose(detection["bbox"], [x1, y1, x2 - x1, y2 - y1], atol=2e-3)
+
+
+def test_batches_with_fewer_slots_join_the_others():
+    source = Boards(9)
+    wide, narrow = oracle(source, slots=5), oracle(source, slots=2)
+    result = run(lambda v, batch: (wide if batch.images.shape[2] == 64 else narrow)(v, batch), source)
+    assert len(result.detections) == 9
+
+
+def test_non_finite_detections_are_counted_and_said():
+    source = Boards(6)
+    result = run(oracle(source, lambda index, box: box * np.nan if index == 2 else box), source)
+    assert result.num_non_finite == 1
+    assert len(result.detections) == 5
+    assert "1 detections were not finite" in format_result(result)
+
+
+def test_a_repeated_image_is_an_error():
+    source = Boards(6)
+
+    class Forgetful(Boards):
+        """Has more images by the time the result is counted."""
+
+        def __init__(self):
+            super().__init__(6)
+            self.asked = 0
+
+        def image(self, index):
+            self.records = Boards(7).records
+            return source.image(index)
+
+    with pytest.raises(RuntimeError, match="each of 7 images once, found 6"):
+        run(oracle(source), Forgetful())
+
+
+def test_should_stop_is_asked_between_batches_and_ends_with_none():
+    source = Boards(40)
+    answers = iter([False, True])
+    assert run(oracle(source), source, should_stop=lambda: next(answers)) is None
+    assert next(answers, "all asked") == "all asked"
+
+
+def test_progress_is_shown_only_on_demand(capsys):
+    source = Boards(3)
+    run(oracle(source), source)
+    assert capsys.readouterr() == ("", "")
+    run(oracle(source), source, progress=True)
+    assert "evaluating" in capsys.readouterr().err
+
+
+def test_challenge_source_reports_challenges(tmp_path):
+    source = Challenge(num_images=12, seed=1, image_hw=(64, 64), max_objects=1)
+
+    def with_masks(variables, batch):
+        detections = oracle(source)(variables, batch)
+        low, high = detections.boxes[..., None, :2], detections.boxes[..., None, 2:]
+        centres = np.concatenate([low + 0.25 * (high - low), low + 0.75 * (high - low)], axis=-2)
+        return detections._replace(mask_centres=centres, mask_sigmas=np.ones_like(centres))
+
+    result = run(with_masks, source)
+    assert result.summary["AP"] == pytest.approx(1.0)
+    assert sum(entry.num_images for entry in result.challenges) == 12
+    assert result.attention.num_true_positives == 12
+    assert result.attention.spread == pytest.approx(7 * math.hypot(0.25, 0.25), rel=1e-3)
+    text = format_result(result)
+    assert "AP per challenge" in text and describe_attention(result.attention) in text
+
+    write_result(result, tmp_path / "eval_5")
+    assert json.loads((tmp_path / "eval_5" / "detections.json").read_text()) == result.detections
+    metrics = json.loads((tmp_path / "eval_5" / "metrics.json").read_text())
+    assert metrics["summary"]["AP"] == pytest.approx(1.0) and metrics["detections"] == 12
+    assert metrics["attention"]["num_true_positives"] == 12
+    assert None in metrics["per_class"].values()  # nan is no JSON
+    assert sorted(path.name for path in (tmp_path / "eval_5").iterdir()) == ["detections.json", "metrics.json"]
+
+
+def test_the_predict_step_answers_for_every_device_and_batch_row():
+    """A stand-in detector whose single RoI is the image itself: the real `detect`, under pmap on four devices."""
+
+    class WholeImage:
+        def apply(self, variables, images, image_hw):
+            b = images.shape[0]
+            corner = jnp.concatenate([jnp.zeros((b, 2)), image_hw[:, ::-1]], axis=1)
+            nothing = jnp.zeros((b, 1))
+            return Outputs(
+                anchors=jnp.zeros((1, 4)),
+                objectness=nothing,
+                anchor_deltas=jnp.zeros((b, 1, 4)),
+                anchor_samples=None,
+                rois=RoIs(corner[:, None], nothing, jnp.ones((b, 1), bool)),
+                roi_targets=None,
+                gaussians=None,
+                guide_logits=None,
+                class_logits=jnp.tile(variables["logits"], (b, 1, 1)),
+                box_deltas=jnp.zeros((b, 1, 2, 4)),
+            )
+
+    source = Boards(9)
+    inference = dict(score_threshold=0.1, nms_iou=0.5, max_candidates=10, max_detections=3)
+    predict = make_predict_step(WholeImage(), inference)
+    variables = {"logits": np.float32([[0.0, 9.0, 0.0]])}
+    result = evaluate(predict, variables, source, DATA, 2 * jax.local_device_count(), lambda: False, False)
+    assert len(result.detections) == 9
+    for detection, record in zip(result.detections, source.records, strict=True):
+        assert detection["category_id"] == 30
+        np.testing.assert_allclose(detection["bbox"], [0, 0, record.width, record.height], atol=2e-3)
