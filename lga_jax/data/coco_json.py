@@ -153,6 +153,6 @@ def _completed(annotation: Mapping, number: int) -> dict:
     return {**annotation, "id": number, "area": area, "iscrowd": int(annotation.get("iscrowd") or 0)}
 
 
-def _check_exists(path: Path, what: str, is_kind: Callable[[Path], bool]) -> None:
-    if not is_kind(path):
-        raise UserError(f"{what}: expected it at {path}, found nothing there; correct the config's data section")
+def _check_exists(path: Path, what: str, is_there: Callable[[Path], bool]) -> None:
+    if not is_there(path):
+        raise UserError(f"{what}: expected it at {path}, found none there; correct the config's data section")

@@ -1,0 +1,90 @@
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from lga_jax.data.images import decode_image
+from lga_jax.data.records import UnreadableImageError
+from lga_jax.errors import UserError
+
+
+def _encoded(image: np.ndarray, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    small = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8)
+    return cv2.resize(small, (144, 96), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_lossless_formats_give_the_pixels_in_rgb(image, kind):
+    decoded = decode_image(_encoded(image, kind), "it")
+    np.testing.assert_array_equal(decoded.image, image)
+    assert not decoded.truncated
+
+
+def test_jpeg_equals_pillow(image):
+    data = _encoded(image, "JPEG", quality=90)
+    np.testing.assert_allclose(decode_image(data, "it").image, np.asarray(Image.open(io.BytesIO(data))), atol=3)
+
+
+def test_grey_palette_and_alpha_become_rgb(image):
+    grey = decode_image(_encoded(image[..., 0], "PNG"), "it").image
+    np.testing.assert_array_equal(grey, np.repeat(image[..., :1], 3, axis=2))
+    opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    np.testing.assert_array_equal(decode_image(_encoded(opaque, "PNG"), "it").image, image)
+
+
+def test_exif_rotation_is_not_applied(image):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees to show"
+    assert decode_image(_encoded(image, "JPEG", exif=exif), "it").image.shape == image.shape
+
+
+def test_a_truncated_jpeg_gives_what_is_there_and_grey(image):
+    data = _encoded(image, "JPEG", quality=90)
+    whole = decode_image(data, "it").image
+    part = decode_image(data[: len(data) // 2], "it")
+    assert part.truncated
+    assert part.image.shape == whole.shape
+    np.testing.assert_array_equal(part.image[:16], whole[:16])
+    assert np.ptp(part.image[-8:]) == 0
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2, 10, 60])
+def test_what_breaks_off_in_its_header_is_unreadable(image, keep):
+    with pytest.raises(UnreadableImageError, match=rf"^it: expected an image, found {keep} bytes"):
+        decode_image(_encoded(image, "JPEG")[:keep], "it")
+
+
+def test_other_formats_that_break_off_are_unreadable(image):
+    data = _encoded(image, "PNG")
+    with pytest.raises(UnreadableImageError, match=r"^it: "):
+        decode_image(data[: len(data) // 2], "it")
+
+
+def test_text_is_unreadable():
+    with pytest.raises(UnreadableImageError, match="no known image format"):
+        decode_image(b"<html>404 not found</html>", "it")
+
+
+def _png_of_header(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    checked = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + checked + struct.pack(">I", 1000) + b"IDAT"
+
+
+def test_a_decompression_bomb_is_refused_by_its_header():
+    with pytest.raises(UserError, match=r"^it: expected at most 178956970 pixels, found .*178956971 pixels") as caught:
+        decode_image(_png_of_header(178_956_971, 1), "it")
+    assert not isinstance(caught.value, UnreadableImageError)
+    with pytest.raises(UnreadableImageError):  # the same file, one pixel less
+        decode_image(_png_of_header(178_956_970, 1), "it")
