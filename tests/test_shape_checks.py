@@ -1,0 +1,17 @@
+"""The suite runs with the annotations of lga_jax checked; without this every other test would prove less."""
+
+import jax.numpy as jnp
+import jaxtyping
+import pytest
+
+from lga_jax.ops import boxes
+
+
+def test_a_wrong_shape_is_refused():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        boxes.area(jnp.zeros((3, 5)))
+
+
+def test_a_wrong_dtype_is_refused():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        boxes.area(jnp.zeros((3, 4), jnp.int32))
