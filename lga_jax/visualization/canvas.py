@@ -1,0 +1,105 @@
+"""Anti-aliased drawing in the coordinates of an image, on a copy large enough that lines and letters can be read."""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import cv2
+import matplotlib
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import ImageFont
+
+Colour = tuple[int, int, int]  # RGB, 0..255
+
+_TARGET_EDGE = 640  # pixels; images with a shorter short edge are enlarged towards it, by at most _MAX_ENLARGEMENT
+_MAX_ENLARGEMENT = 4
+_SUBPIXEL_BITS = 4  # of OpenCV's fixed-point coordinates
+_RIM: Colour = (16, 16, 16)  # around every line and dot, for bright ground
+
+
+class Canvas(NamedTuple):
+    """The enlarged image that is drawn on, with the lengths that suit its size."""
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    scale: int  # canvas pixels per image pixel
+    line: int  # pixels, thickness of a box
+    font: ImageFont.FreeTypeFont
+
+
+def make_canvas(image: UInt8[np.ndarray, "h w 3"]) -> Canvas:
+    """A copy of the image, enlarged by a whole number where it is small."""
+    height, width = image.shape[:2]
+    scale = min(max(1, round(_TARGET_EDGE / min(height, width))), _MAX_ENLARGEMENT)
+    pixels = cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
+    edge = min(pixels.shape[:2])
+    return Canvas(pixels, scale, max(1, round(edge / 280)), font(max(11, round(edge / 40))))
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Bold sans serif. matplotlib brings it along: the same letters on every machine."""
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf", size)
+
+
+def corners(bbox: Sequence[float | int]) -> Float[np.ndarray, "2 2"]:
+    """(x, y, width, height) to ((x1, y1), (x2, y2))."""
+    x, y, width, height = bbox
+    return np.array([[x, y], [x + width, y + height]], np.float64)
+
+
+def draw_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour) -> None:
+    """The outline of (x, y, width, height)."""
+    ends = _on_canvas(canvas, corners(bbox))
+    for thickness, shade in ((canvas.line + 2, _RIM), (canvas.line, colour)):
+        cv2.rectangle(canvas.pixels, *ends, shade, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def draw_dashed_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour, dash: float) -> None:
+    """`dash`: length of a dash and of a gap, in line widths."""
+    (left, top), (right, bottom) = corners(bbox)
+    ring = np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]])
+    for start, end in pairwise(ring):
+        length = np.linalg.norm(end - start) * canvas.scale / (dash * (canvas.line + 1))  # in dashes
+        cuts = np.linspace(0, 1, 2 * max(1, round(length / 2)) + 1)[:, None]
+        places = _on_canvas(canvas, start + cuts * (end - start))
+        for first, last in zip(places[0:-1:2], places[1::2], strict=True):
+            cv2.line(canvas.pixels, first, last, _RIM, canvas.line + 2, cv2.LINE_AA, _SUBPIXEL_BITS)
+            cv2.line(canvas.pixels, first, last, colour, canvas.line, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def tint_ellipse(
+    canvas: Canvas, centre: Sequence[float], radii: Sequence[float], colour: Colour, opacity: float
+) -> None:
+    """Lays a translucent ellipse over the canvas."""
+    tinted = canvas.pixels.copy()
+    _ellipse(canvas._replace(pixels=tinted), centre, radii, colour, cv2.FILLED)
+    cv2.addWeighted(tinted, opacity, canvas.pixels, 1 - opacity, 0, dst=canvas.pixels)
+
+
+def draw_ellipse(canvas: Canvas, centre: Sequence[float], radii: Sequence[float], colour: Colour) -> None:
+    """The outline of an ellipse, thinner than a box."""
+    _ellipse(canvas, centre, radii, colour, max(1, canvas.line - 1))
+
+
+def draw_dot(canvas: Canvas, centre: Sequence[float], colour: Colour, room: float) -> None:
+    """A disc that is easy to see whatever is under it; smaller on an object whose short edge, `room`, is small."""
+    (place,) = _on_canvas(canvas, np.array([centre], np.float64))
+    radius = min(1.5 * canvas.line + 1, max(1.5, 0.07 * room * canvas.scale))
+    for size, shade in ((radius + 0.4 * canvas.line, _RIM), (radius, colour)):
+        cv2.circle(
+            canvas.pixels, place, round(size * 2**_SUBPIXEL_BITS), shade, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS
+        )
+
+
+def _ellipse(canvas: Canvas, centre: Sequence[float], radii: Sequence[float], colour: Colour, thickness: int) -> None:
+    (place,) = _on_canvas(canvas, np.array([centre], np.float64))
+    axes = [max(1, round(radius * canvas.scale * 2**_SUBPIXEL_BITS)) for radius in radii]
+    cv2.ellipse(canvas.pixels, place, axes, 0, 0, 360, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _on_canvas(canvas: Canvas, points: Float[np.ndarray, "n 2"]) -> list[tuple[int, int]]:
+    """OpenCV's fixed-point coordinates; there whole numbers are the centres of pixels."""
+    places = np.round((points * canvas.scale - 0.5) * 2**_SUBPIXEL_BITS).astype(int)
+    return [(int(x), int(y)) for x, y in places]
