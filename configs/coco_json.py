@@ -1,0 +1,59 @@
+"""LGA R-CNN with a ResNet-50-FPN on your own annotations in COCO's JSON format.
+
+For some hundred to some ten thousand images:
+
+    data/mine/annotations/train.json   the format of COCO's "instances" files; category ids may have gaps
+    data/mine/annotations/val.json
+    data/mine/images/                  file names as in the JSON
+
+    python train.py --config configs/coco_json.py --workdir runs/mine
+    python eval.py --config configs/coco_json.py --workdir runs/mine
+
+Another place: --config.data.train.root=DIR, .annotations=FILE and .images=DIR, and the same under --config.data.eval.
+
+Every layer starts from random, with group norm. ImageNet weights (.npz, torchvision's names) are worth much more:
+
+    --config.model.init_from=resnet50.npz --config.model.backbone.norm=frozen_bn --config.model.backbone.frozen_stages=2
+
+num_steps is (passes over the data) x (images) / batch_size: 3,000 steps of 8 are 12 passes over 2,000 images. Images
+much smaller or larger than 640 pixels want other edges, and buckets that hold them. Expected AP: it is your data.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import coco
+
+
+def get_config() -> ConfigDict:
+    config = coco.get_config()
+    config.batch_size = 8
+    config.num_steps = 3_000
+    config.checkpoint_every = 250
+    config.eval_every = 500
+
+    config.data.train = dict(
+        source="coco_json", root="data/mine", annotations="annotations/train.json", images="images"
+    )
+    config.data.eval = dict(source="coco_json", root="data/mine", annotations="annotations/val.json", images="images")
+    config.data.short_edges = (480, 512, 544, 576, 608, 640)
+    config.data.eval_short_edge = 640
+    config.data.long_edge = 1024
+    config.data.buckets = ((640, 640), (640, 1024), (1024, 640))
+    config.data.num_workers = 4
+
+    config.model.backbone.norm = "gn"
+    config.model.backbone.frozen_stages = 0
+    config.model.proposals.pre_nms_train = 1000
+    config.model.proposals.post_nms_train = 500
+    config.model.proposals.post_nms_test = 500
+    config.model.roi_sampling.num_samples = 256
+
+    # AdamW with a cosine needs no tuning of milestones to the length of the run.
+    config.optim.optimizer = "adamw"
+    config.optim.lr = 2e-4
+    config.optim.weight_decay = 0.05
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 250
+    config.optim.warmup_factor = 0.01
+    config.optim.clip_norm = 5.0
+    return config
