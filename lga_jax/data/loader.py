@@ -1,8 +1,7 @@
 """Iterators of batches for training, where they depend on (seed, step) alone, and for evaluation."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -59,7 +58,7 @@ class TrainLoader:
         jobs = (self._job(step, share, data_config) for step in itertools.count(start_step))
         self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices)
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
@@ -105,7 +104,7 @@ class EvalLoader:
     """Every image once over all processes, in batches with leaves [local_devices, images per device, ...].
 
     All processes run the same number of batches of the same shapes. Rows that only fill a batch have index -1. Targets
-    are empty: evaluation compares with the source's coco_json().
+    have no slots: evaluation compares with the source's coco_json().
     """
 
     def __init__(
@@ -125,12 +124,12 @@ class EvalLoader:
         view = View(short_edge, flip=False)
         jobs = (_evaluation_job(planned, share, buckets, view) for planned in plan)
         self._num_batches = len(plan)
-        self._pipeline = Pipeline(source, data_config, jobs, slots=1, local_devices=local_devices)
+        self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
 
     def __len__(self) -> int:
         return self._num_batches
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:

@@ -111,6 +111,6 @@ class Pipeline:
     def _put(self, loading: _Loading) -> Batch:
         for row in loading.rows:
             row.result()
-        split = (self._num_devices, -1)
+        split = (self._num_devices, len(loading.batch.index) // self._num_devices)
         batch = jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), loading.batch)
         return jax.device_put(batch, self._sharding)

@@ -49,7 +49,7 @@ def flip(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     return cv2.flip(image, 1)
 
 
-def flip_boxes(boxes: Float[np.ndarray, "n 4"], width: float) -> Float[np.ndarray, "n 4"]:
+def flip_boxes(boxes: Float[np.ndarray, "n 4"], width: int) -> Float[np.ndarray, "n 4"]:
     """Where boxes of an image of `width` pixels lie after `flip`."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([width - x2, y1, width - x1, y2], axis=1)

@@ -82,6 +82,7 @@ def _png_of_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + checked + struct.pack(">I", 1000) + b"IDAT"
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_refused_by_its_header():
     with pytest.raises(UserError, match=r"^it: expected at most 178956970 pixels, found .*178956971 pixels") as caught:
         decode_image(_png_of_header(178_956_971, 1), "it")

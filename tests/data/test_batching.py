@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lga_jax.data.batching import (
+    BatchPlan,
+    assign_buckets,
+    choose_bucket,
+    empty_batch,
+    num_slots,
+    plan_evaluation,
+    report_overflow,
+    write_image,
+)
+from lga_jax.data.records import Record
+from lga_jax.data.transforms import View, resize_hw
+from lga_jax.errors import UserError
+
+COCO = ((800, 1344), (1344, 800))
+
+
+def _record(hw: tuple[int, int], boxes: object = (), crowd: object = None) -> Record:
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd)
+    return Record(0, *hw, boxes, np.arange(len(boxes), dtype=np.int32), crowd)
+
+
+@pytest.mark.parametrize(
+    ("hw", "buckets", "expected"),
+    [
+        ((800, 1067), COCO, 0),
+        ((1067, 800), COCO, 1),
+        ((800, 800), COCO, 0),  # equal: the first
+        ((800, 800), ((1344, 1344), (800, 1344), (832, 832)), 2),  # the tightest of three that hold it
+        ((900, 1000), ((800, 800), (800, 1000), (700, 1000)), 1),  # held by none: where it stays largest
+        ((2000, 1000), ((800, 800), (800, 400)), 1),  # of equally large ones the tightest
+    ],
+)
+def test_choose_bucket_by_hand(hw, buckets, expected):
+    assert choose_bucket(hw, buckets) == expected
+
+
+@given(st.lists(st.tuples(st.integers(20, 900), st.integers(20, 900)), min_size=1, max_size=20))
+def test_an_image_fits_its_bucket_at_every_short_edge(sizes):
+    records = [_record(hw) for hw in sizes]
+    for hw, bucket in zip(sizes, assign_buckets(records, COCO, short_edge=800, long_edge=1333), strict=True):
+        for short_edge in (640, 672, 704, 736, 768, 800):
+            resized = resize_hw(hw, short_edge, 1333)
+            assert resized[0] <= COCO[bucket][0]
+            assert resized[1] <= COCO[bucket][1]
+
+
+BUCKET_OF = np.array([0, 1, 0, 0, 2, 1, 0, 0, 1, 0, 1, 1, 0])  # 7, 5 and 1 images
+
+
+def test_an_epoch_visits_every_image_in_batches_of_one_bucket():
+    plan = BatchPlan(BUCKET_OF, batch_size=3, seed=0)
+    assert plan.steps_per_epoch == 3 + 2 + 1
+    assert plan.num_repeated == 2 + 1 + 2
+    for epoch in range(3):
+        batches = [plan.batch(epoch * 6 + number) for number in range(6)]
+        assert all((BUCKET_OF[index] == bucket).all() for bucket, index in batches)
+        seen = np.bincount(np.concatenate([index for _, index in batches]), minlength=13)
+        assert seen.min() == 1
+        assert seen[4] == 3  # the only one in its bucket fills a batch
+        assert np.delete(seen, 4).max() <= 2
+
+
+def test_the_plan_is_a_function_of_seed_and_step():
+    plan = BatchPlan(BUCKET_OF, 3, seed=5)
+    forwards = [plan.batch(step) for step in range(20)]
+    fresh = BatchPlan(BUCKET_OF, 3, seed=5)
+    for step in reversed(range(20)):
+        assert fresh.batch(step).bucket == forwards[step].bucket
+        np.testing.assert_array_equal(fresh.batch(step).index, forwards[step].index)
+
+
+def test_epochs_and_seeds_differ_and_buckets_are_mixed():
+    bucket_of = np.arange(600) % 2
+
+    def epoch(seed: int, number: int) -> np.ndarray:
+        plan = BatchPlan(bucket_of, 3, seed)
+        return np.array([plan.batch(number * 200 + step).index for step in range(200)])
+
+    assert (epoch(0, 0) != epoch(0, 1)).mean() > 0.9
+    assert (epoch(0, 0) != epoch(1, 0)).mean() > 0.9
+    assert 60 < np.count_nonzero(np.diff(bucket_of[epoch(0, 0)[:, 0]])) < 140  # as a fair coin changes sides
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**70])
+def test_every_image_of_every_step_has_its_own_randomness(seed):
+    plan = BatchPlan(BUCKET_OF, 3, seed)
+    drawn = [plan.view_rng(step, position).random(5) for step in range(20) for position in range(20)]
+    assert len(np.unique(drawn)) == 20 * 20 * 5
+    np.testing.assert_array_equal(plan.view_rng(3, 4).random(5), drawn[3 * 20 + 4])
+
+
+def test_evaluation_sees_every_image_once_in_order():
+    plan = plan_evaluation(BUCKET_OF, batch_size=4)
+    assert [bucket for bucket, _ in plan] == [0, 0, 1, 1, 2]
+    np.testing.assert_array_equal(
+        [index for _, index in plan],
+        [[0, 2, 3, 6], [7, 9, 12, -1], [1, 5, 8, 10], [11, -1, -1, -1], [4, -1, -1, -1]],
+    )
+
+
+def test_slots_follow_the_fullest_image_without_its_crowds():
+    records = [_record((9, 9), [[0, 0, 1, 1]] * 3, [True, False, False]), _record((9, 9), [[0, 0, 1, 1]])]
+    assert num_slots(records, None) == 2
+    assert num_slots([_record((9, 9))], None) == 1
+    assert num_slots(records, 7) == 7
+    with pytest.raises(UserError, match=r"^data.max_boxes: expected at least 1, found 0; raise it or leave it unset"):
+        num_slots(records, 0)
+
+
+def test_overflow_is_reported():
+    records = [_record((9, 9), [[0, 0, 1, 1]] * count) for count in (1, 5, 3, 2)]
+    assert report_overflow(records, 5) == []
+    (line,) = report_overflow(records, 2)
+    assert line.startswith(
+        "4 boxes of 2 images find no slot among 2 and are left out of training; the largest are kept"
+    )
+    assert line.endswith("(data.max_boxes = 5, or unset, keeps all)")
+
+
+def test_write_image_lays_out_pixels_and_boxes():
+    image = np.random.default_rng(0).integers(1, 255, (10, 20, 3), np.uint8)
+    record = _record((10, 20), [[2, 1, 6, 9], [0, 0, 20, 10], [10, 0, 20, 5]], [False, True, False])
+    batch = empty_batch(2, (24, 48), slots=3)
+    write_image(batch, 1, 77, record, image, View(20, flip=True), long_edge=100)
+    np.testing.assert_array_equal(batch.image_hw[1], [20, 40])
+    np.testing.assert_array_equal(batch.scale_hw[1], [2, 2])
+    np.testing.assert_array_equal(batch.targets.boxes[1], [[28, 2, 36, 18], [0, 0, 20, 10], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(batch.targets.labels[1], [0, 2, 0])
+    np.testing.assert_array_equal(batch.targets.valid[1], [True, True, False])
+    np.testing.assert_array_equal(batch.index, [-1, 77])
+    np.testing.assert_array_equal(batch.images[1, 0, 0], image[0, -1])  # flipped
+    assert batch.images[1, :20, :40].all()
+    assert not batch.images[1, 20:].any()
+    assert not batch.images[1, :, 40:].any()
+
+
+def test_rows_without_an_image_are_harmless():
+    batch = empty_batch(2, (24, 48), slots=3)
+    np.testing.assert_array_equal(batch.image_hw, [[24, 48]] * 2)
+    np.testing.assert_array_equal(batch.scale_hw, 1)
+    assert not batch.images.any()
+    assert not any(leaf.any() for leaf in batch.targets)
+
+
+def test_an_image_too_large_for_its_bucket_is_made_to_fit():
+    batch = empty_batch(1, (24, 48), slots=1)
+    record = _record((30, 20), [[0, 0, 20, 30]])
+    write_image(batch, 0, 0, record, np.ones((30, 20, 3), np.uint8), View(40, flip=False), long_edge=100)
+    np.testing.assert_array_equal(batch.image_hw[0], [24, 16])
+    np.testing.assert_allclose(batch.targets.boxes[0], [[0, 0, 16, 24]], rtol=1e-6)
+
+
+def test_boxes_without_slots_are_the_smallest_and_order_is_kept():
+    sizes = [3, 1, 5, 2, 4]
+    record = _record((10, 10), [[0, 0, size, size] for size in sizes])
+    batch = empty_batch(1, (10, 10), slots=3)
+    write_image(batch, 0, 0, record, np.ones((10, 10, 3), np.uint8), View(10, flip=False), long_edge=10)
+    np.testing.assert_array_equal(batch.targets.boxes[0, :, 2], [3, 5, 4])
+    np.testing.assert_array_equal(batch.targets.labels[0], [0, 2, 4])
+
+
+def test_an_unreadable_image_is_grey_without_boxes():
+    batch = empty_batch(1, (24, 48), slots=1)
+    write_image(batch, 0, 3, _record((10, 20), [[0, 0, 5, 5]]), None, View(20, flip=True), long_edge=100)
+    np.testing.assert_array_equal(batch.images[0, :20, :40], 128)
+    assert not batch.images[0, 20:].any()
+    assert not batch.targets.valid.any()
+    assert batch.index[0] == 3
+
+
+@given(
+    hw=st.tuples(st.integers(5, 60), st.integers(5, 60)),
+    corners=st.tuples(*[st.floats(0, 1)] * 4),
+    view=st.builds(View, st.integers(16, 64), st.booleans()),
+)
+def test_scale_brings_boxes_back_to_original_pixels(hw, corners, view):
+    x1, x2 = sorted(np.float32(corner * hw[1]) for corner in corners[:2])
+    y1, y2 = sorted(np.float32(corner * hw[0]) for corner in corners[2:])
+    batch = empty_batch(1, (64, 64), slots=1)
+    write_image(batch, 0, 0, _record(hw, [[x1, y1, x2, y2]]), np.zeros((*hw, 3), np.uint8), view, long_edge=96)
+    expected = [hw[1] - x2, y1, hw[1] - x1, y2] if view.flip else [x1, y1, x2, y2]
+    scale = batch.scale_hw[0][[1, 0, 1, 0]]
+    np.testing.assert_allclose(batch.targets.boxes[0, 0] / scale, expected, atol=1e-4)
+    assert (batch.targets.boxes[0, 0] <= batch.image_hw[0][[1, 0, 1, 0]]).all()

@@ -1,0 +1,260 @@
+import itertools
+import json
+import logging
+import threading
+from contextlib import closing
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.coco import get_config
+from lga_jax.data.loader import EvalLoader, TrainLoader, check_position
+from lga_jax.data.records import Record, UnreadableImageError
+from lga_jax.errors import UserError
+from lga_jax.structs import Batch
+
+
+class Memory:
+    """A source of 13 small images of two shapes; image 4 cannot be decoded if so wished."""
+
+    def __init__(self, broken: Exception | None = None) -> None:
+        rng = np.random.default_rng(0)
+        self._broken = broken
+        self._hw = [(20, 30) if number % 3 else (30, 20) for number in range(13)]
+        self._pixels = [rng.integers(0, 255, (*hw, 3), np.uint8) for hw in self._hw]
+        self.class_names, self.report, self.fingerprint = ("thing",), [], "digest"
+        self.records = [self._record(number, hw) for number, hw in enumerate(self._hw)]
+
+    def _record(self, number: int, hw: tuple[int, int]) -> Record:
+        boxes = np.array([[i, 0, i + 5, 10] for i in range(number % 4)], np.float32).reshape(-1, 4)
+        return Record(number, *hw, boxes, np.zeros(len(boxes), np.int32), np.zeros(len(boxes), bool))
+
+    def image(self, index: int) -> np.ndarray:
+        if index == 4 and self._broken:
+            raise self._broken
+        return self._pixels[index]
+
+    def coco_json(self) -> dict:
+        raise NotImplementedError
+
+
+def _config(**values: object) -> ConfigDict:
+    config = get_config().data
+    config.update(short_edges=(24, 32), eval_short_edge=32, long_edge=48, buckets=((32, 48), (48, 32)), num_workers=2)
+    config.update(values)
+    return config
+
+
+def _train(
+    num_steps: int,
+    *,
+    start: int = 0,
+    devices: int = 2,
+    process: tuple[int, int] = (0, 1),
+    batch_size: int = 4,
+    **values: object,
+) -> list[Batch]:
+    loader = TrainLoader(Memory(), _config(**values), 3, batch_size, start, jax.local_devices()[:devices], *process)
+    with closing(loader):
+        return [jax.device_get(next(loader)) for _ in range(num_steps)]
+
+
+def _evaluate(source: Memory, batch_size: int, devices: int = 1, process: tuple[int, int] = (0, 1)) -> list[Batch]:
+    with closing(EvalLoader(source, _config(), batch_size, jax.local_devices()[:devices], *process)) as loader:
+        batches = [jax.device_get(batch) for batch in loader]
+        assert len(loader) == len(batches)
+        return batches
+
+
+def _assert_equal(first: list[Batch], second: list[Batch]) -> None:
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def _decoders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_batches_lie_on_the_devices():
+    devices = jax.local_devices()[:2]
+    with closing(TrainLoader(Memory(), _config(), 0, 6, 0, devices)) as loader:
+        batch = next(loader)
+    assert batch.images.shape in {(2, 3, 32, 48, 3), (2, 3, 48, 32, 3)}
+    assert batch.images.dtype == np.uint8
+    assert batch.targets.boxes.shape == (2, 3, 3, 4)  # the fullest image has three boxes
+    for leaf in jax.tree.leaves(batch):
+        assert [shard.device for shard in leaf.addressable_shards] == devices
+        assert [shard.data.shape[0] for shard in leaf.addressable_shards] == [1, 1]
+
+
+def test_a_batch_holds_the_images_it_says():
+    source = Memory()
+    for batch in _train(10, devices=1, flip_probability=0.0, short_edges=(20,)):
+        for row, index in enumerate(batch.index[0]):
+            height, width = batch.image_hw[0, row].astype(int)
+            np.testing.assert_array_equal(batch.images[0, row, :height, :width], source.image(index))
+            boxes = batch.targets.boxes[0, row][batch.targets.valid[0, row]]
+            np.testing.assert_array_equal(boxes, source.records[index].boxes_original)
+
+
+def test_one_worker_gives_what_three_give():
+    _assert_equal(_train(12, num_workers=1, prefetch=0), _train(12, num_workers=3, prefetch=3))
+
+
+def test_a_run_that_starts_later_sees_what_an_undisturbed_one_saw():
+    whole = _train(14)
+    for start in (1, 6, 13):
+        _assert_equal(whole[start:], _train(14 - start, start=start))
+
+
+def test_steps_and_seeds_differ():
+    first, again = (np.concatenate([b.images.ravel() for b in _train(4, start=start)]) for start in (0, 4))
+    assert (first != again).any()
+    edges = {int(hw.min()) for batch in _train(8) for hw in batch.image_hw.reshape(-1, 2)}
+    assert edges == {24, 32}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_global_batch(count):
+    parts = [_train(9, devices=1, process=(index, count), batch_size=8) for index in range(count)]
+    joined = [jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *step) for step in zip(*parts, strict=True)]
+    _assert_equal(joined, _train(9, devices=1, batch_size=8))
+
+
+def test_another_number_of_devices_changes_the_layout_only():
+    flat = [jax.tree.map(lambda leaf: leaf.reshape(1, 4, *leaf.shape[2:]), batch) for batch in _train(5, devices=4)]
+    _assert_equal(flat, _train(5, devices=1))
+
+
+def test_position_survives_json_and_counts_what_was_handed_out():
+    with closing(TrainLoader(Memory(), _config(), 3, 4, 5, jax.local_devices()[:1])) as loader:
+        next(loader)
+        next(loader)
+        saved = json.loads(json.dumps(loader.position()))
+    assert saved == {"step": 7, "seed": 3, "batch_size": 4, "num_images": 13, "fingerprint": "digest"}
+    check_position(saved, {**saved, "step": 0})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"seed": 4}, r"^seed: expected 4 as the checkpoint was trained with, found 3; restore it, or start anew"),
+        ({"batch_size": 8}, r"^batch_size: expected 8 as the checkpoint was trained with, found 4"),
+        ({"num_images": 12}, r"^number of training images: expected 12 .*, found 13"),
+        ({"fingerprint": "other"}, r"^training annotations \(digest\): expected 'other' .*, found 'digest'"),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_refused(change, expected):
+    current = {"step": 0, "seed": 3, "batch_size": 4, "num_images": 13, "fingerprint": "digest"}
+    with pytest.raises(UserError, match=expected):
+        check_position({**current, "step": 9, **change}, current)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "count", "expected"),
+    [
+        (10, 1, r"^batch_size: expected a multiple of the number of devices \(4\), found 10; .* that work: 8 or 12"),
+        (10, 2, r"number of devices \(8\), found 10; .* that work: 8 or 16"),
+        (3, 1, r"found 3; the nearest that work: 4$"),
+        (0, 1, r"found 0; the nearest that work: 4$"),
+    ],
+)
+def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, expected):
+    for make in (
+        lambda: TrainLoader(Memory(), _config(), 0, batch_size, 0, jax.local_devices(), 0, count),
+        lambda: EvalLoader(Memory(), _config(), batch_size, jax.local_devices(), 0, count),
+    ):
+        with pytest.raises(UserError, match=expected):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"buckets": ()}, r"^data.buckets: expected one \(height, width\) or more, in pixels, found \(\)"),
+        ({"buckets": ((32,),)}, r"^data.buckets: .* found \(\(32,\),\)"),
+        ({"short_edges": ()}, r"^data.short_edges: expected one length or more"),
+        ({"short_edges": (0, 24)}, r"^data.short_edges: .* found \(0, 24\)"),
+        ({"flip_probability": 1.5}, r"^data.flip_probability: expected a number from 0 to 1, found 1.5"),
+        ({"num_workers": 0}, r"^data.num_workers: expected at least 1, found 0"),
+        ({"prefetch": -1}, r"^data.prefetch: expected at least 0, found -1"),
+        ({"max_boxes": 0}, r"^data.max_boxes: expected at least 1, found 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(values, expected):
+    with pytest.raises(UserError, match=expected):
+        TrainLoader(Memory(), _config(**values), 0, 4, 0, jax.local_devices()[:1])
+
+
+def test_the_report_tells_what_repeats_and_what_finds_no_slot():
+    with closing(TrainLoader(Memory(), _config(max_boxes=2), 0, 4, 0, jax.local_devices()[:1])) as loader:
+        size, repeated, overflow = loader.report
+        assert size == "an epoch is 4 steps; 2 ground-truth slots per image"
+        assert repeated == "3 of 16 places in an epoch repeat an image, to fill the last batch of each bucket"
+        assert overflow.startswith("3 boxes of 3 images find no slot among 2")
+        assert next(loader).targets.valid.shape == (1, 4, 2)
+
+
+def test_an_unreadable_image_is_counted_and_logged_once(caplog):
+    source = Memory(broken=UnreadableImageError("4.jpg: expected an image, found 3 bytes"))
+    with (
+        caplog.at_level(logging.WARNING),
+        closing(TrainLoader(source, _config(), 0, 4, 0, jax.local_devices()[:1])) as loader,
+    ):
+        batches = [jax.device_get(next(loader)) for _ in range(3 * loader.steps_per_epoch)]
+        assert loader.num_unreadable == 1
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["4.jpg: expected an image, found 3 bytes (used as grey without boxes; 1 such images so far)"]
+    index, valid = (np.concatenate([leaf(batch) for batch in batches], axis=1)[0] for leaf in (_index, _valid))
+    assert (index == 4).sum() >= 3
+    assert not valid[index == 4].any()
+    assert valid[index == 5].sum() == (index == 5).sum()
+
+
+def _index(batch: Batch) -> np.ndarray:
+    return batch.index
+
+
+def _valid(batch: Batch) -> np.ndarray:
+    return batch.targets.valid
+
+
+@pytest.mark.parametrize("error", [UserError("4.jpg: expected 30 x 20 pixels"), ZeroDivisionError("a bug")])
+def test_an_error_in_a_worker_reaches_the_consumer(error):
+    with (
+        closing(TrainLoader(Memory(broken=error), _config(), 0, 4, 0, jax.local_devices()[:1])) as loader,
+        pytest.raises(type(error), match=str(error)),
+    ):
+        list(itertools.islice(loader, loader.steps_per_epoch))
+    assert not _decoders()
+
+
+def test_close_ends_the_threads():
+    loader = TrainLoader(Memory(), _config(num_workers=3), 0, 4, 0, jax.local_devices()[:1])
+    next(loader)
+    assert len(_decoders()) == 3
+    loader.close()
+    loader.close()
+    assert not _decoders()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [6, 18])
+def test_evaluation_sees_every_image_once_over_all_processes(count, batch_size):
+    parts = [_evaluate(Memory(), batch_size, process=(index, count)) for index in range(count)]
+    shapes = [[batch.images.shape for batch in part] for part in parts]
+    assert all(shape == shapes[0] for shape in shapes)
+    seen = np.concatenate([batch.index.ravel() for part in parts for batch in part])
+    np.testing.assert_array_equal(np.sort(seen[seen >= 0]), np.arange(13))
+
+
+def test_evaluation_resizes_to_its_own_edge_and_has_no_targets():
+    batches = _evaluate(Memory(), batch_size=4, devices=2)
+    for batch in batches:
+        real = batch.index >= 0
+        np.testing.assert_array_equal(batch.image_hw[real].min(axis=-1), 32)
+        np.testing.assert_allclose(batch.scale_hw[real], 1.6)
+        assert batch.targets.boxes.shape == (2, 2, 0, 4)
+        assert not batch.images[~real].any()
+    assert not _decoders()  # nothing is left when the end is reached
