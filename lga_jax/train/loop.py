@@ -1,0 +1,186 @@
+"""The training run: from a configuration and a workdir to a trained, evaluated detector."""
+
+from contextlib import closing
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from lga_jax.data.loader import TrainLoader, check_position
+from lga_jax.data.records import Source, open_source
+from lga_jax.errors import UserError
+from lga_jax.evaluation.run import EvalResult, PredictStep, evaluate, make_predict_step
+from lga_jax.models.detector import Detector, build_detector
+from lga_jax.models.resnet import frozen_labels
+from lga_jax.train.checkpoint import Checkpoints, Restored, best_step
+from lga_jax.train.interrupt import Interrupt
+from lga_jax.train.manifest import Manifest, make_manifest
+from lga_jax.train.metrics import MetricsLog
+from lga_jax.train.optimizer import describe, make_optimizer
+from lga_jax.train.step import TrainState, create_state, init_variables, make_train_step, replicate
+
+
+def train(config: ConfigDict, workdir: str) -> None:
+    """Trains until config.num_steps, or until SIGTERM or SIGINT; called again it goes on where it stopped, bit for bit.
+
+    Writes checkpoints/, metrics.jsonl and tensorboard/ into the workdir. In a run of several processes each calls it,
+    after jax.distributed.initialize, with a workdir that all of them see. Raises UserError for whatever the user can
+    mend, among it TrainingDivergedError.
+    """
+    source, eval_source = _open_sources(config)
+    detector = build_detector(config.model, len(source.class_names))
+    with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
+        shapes = jax.eval_shape(lambda: init_variables(detector, config.seed))
+        labels = frozen_labels(shapes["params"], config.model.backbone.frozen_stages)
+        optimizer, schedule = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
+        manifest = make_manifest(config, source, eval_source, shapes["params"])
+        start, state, position = _restore(checkpoints, manifest, shapes, optimizer, config) or Restored(
+            0, _new_state(detector, optimizer, config), {}
+        )
+        step = start
+        _say(describe(config.optim, config.batch_size, config.num_steps))
+        _say(f"step {start:,} of {config.num_steps:,}, {jax.device_count()} {jax.default_backend()} devices")
+
+        train_step = make_train_step(
+            detector, optimizer, config.losses, ema_decay=config.optim.ema_decay, seed=config.seed
+        )
+        predict_step = make_predict_step(detector, config.inference)
+        loader = _open_loader(source, config, start, position)
+        log = MetricsLog(workdir, start, config.log_every, config.batch_size, schedule)
+        checkpoints.scores.update(log.evaluations)
+        with log, closing(loader), _progress_bar(config, start) as bar:
+            while not interrupt.agreed(step):
+                if _evaluation_due(config, step) and step not in log.evaluations:
+                    result = _evaluate(predict_step, state, eval_source, config, interrupt)
+                    if result is None:
+                        break
+                    _record(step, result, log, checkpoints)
+                if step >= config.num_steps:
+                    break
+                state, metrics = train_step(state, next(loader))
+                step += 1
+                log.push(step, metrics)
+                _show(bar, log, config.batch_size)
+                if step % config.checkpoint_every == 0 or _evaluation_due(config, step):
+                    _save(checkpoints, log, step, state, loader, manifest)
+            if step > start:
+                _save(checkpoints, log, step, state, loader, manifest)
+    _say(_closing_line(step, config.num_steps, workdir, checkpoints))
+
+
+def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
+    source, eval_source = (open_source(**config.data[part]) for part in ("train", "eval"))
+    for part, opened in (("train", source), ("eval", eval_source)):
+        for line in opened.report:
+            _say(f"data.{part}: {line}")
+    if source.class_names != eval_source.class_names:
+        missing = set(source.class_names) ^ set(eval_source.class_names)
+        raise UserError(
+            f"data.eval: expected the {len(source.class_names)} classes of data.train in the same order, found "
+            f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'}); "
+            f"give both the same categories"
+        )
+    return source, eval_source
+
+
+def _new_state(detector: Detector, optimizer: optax.GradientTransformation, config: ConfigDict) -> TrainState:
+    variables = init_variables(detector, config.seed)
+    if config.model.init_from:
+        from lga_jax.models.pretrained import load_pretrained
+
+        variables, report = load_pretrained(config.model.init_from, variables)
+        _say(report)
+    state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
+    # device_put may leave two leaves in one buffer (the average starts as the parameters), which cannot be donated.
+    return jax.tree.map(jnp.copy, state)
+
+
+def _restore(
+    checkpoints: Checkpoints,
+    manifest: Manifest,
+    shapes: dict,
+    optimizer: optax.GradientTransformation,
+    config: ConfigDict,
+) -> Restored | None:
+    # Only shapes: nothing is initialised, compiled or read from model.init_from that the checkpoint replaces at once.
+    like = jax.eval_shape(lambda variables: create_state(variables, optimizer, ema=config.optim.ema_decay > 0), shapes)
+    restored = checkpoints.restore(like, manifest)
+    return restored and restored._replace(state=replicate(restored.state))
+
+
+def _open_loader(source: Source, config: ConfigDict, start: int, position: dict) -> TrainLoader:
+    loader = TrainLoader(source, config.data, config.seed, config.batch_size, start, jax.local_devices())
+    if position:
+        check_position(position, loader.position())
+    for line in loader.report:
+        _say(f"data.train: {line}")
+    return loader
+
+
+def _evaluation_due(config: ConfigDict, step: int) -> bool:
+    regular = config.eval_every > 0 and step > 0 and step % config.eval_every == 0
+    return regular or step >= config.num_steps
+
+
+def _evaluate(
+    predict_step: PredictStep, state: TrainState, source: Source, config: ConfigDict, interrupt: Interrupt
+) -> EvalResult | None:
+    """Scores the parameters, or their moving average where one is kept; None when a signal cut it short."""
+    params = state.params if state.ema_params is None else state.ema_params
+    return evaluate(
+        predict_step,
+        {"params": params, "batch_stats": state.batch_stats},
+        source,
+        config.data,
+        config.batch_size,
+        should_stop=lambda: interrupt.requested,
+        progress=jax.process_index() == 0,
+    )
+
+
+def _record(step: int, result: EvalResult, log: MetricsLog, checkpoints: Checkpoints) -> None:
+    log.evaluated(step, result.summary, result.per_class)
+    checkpoints.scores.update(log.evaluations)
+    _say(f"step {step:,}: AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}; {_best(log.evaluations)}")
+    if result.num_non_finite:
+        _say(f"step {step:,}: {result.num_non_finite} detections were not finite and left out of the score")
+
+
+def _save(
+    checkpoints: Checkpoints, log: MetricsLog, step: int, state: TrainState, loader: TrainLoader, manifest: Manifest
+) -> None:
+    """Saves a step. Where something in it is no finite number: TrainingDivergedError, and the checkpoints stay good."""
+    log.flush()
+    log.check_state(step, (state.params, state.batch_stats, state.ema_params))
+    checkpoints.save(step, state, loader.position(), manifest)
+    log.restart_clock()
+
+
+def _progress_bar(config: ConfigDict, start: int) -> tqdm:
+    disable = jax.process_index() != 0
+    return tqdm(total=config.num_steps, initial=start, unit="step", disable=disable, dynamic_ncols=True)
+
+
+def _show(bar: tqdm, log: MetricsLog, batch_size: int) -> None:
+    rate = bar.format_dict["rate"] or 0.0
+    loss = f"loss {log.latest['total']:.3f}, " if log.latest else ""
+    bar.set_postfix_str(f"{loss}{rate * batch_size:.1f} images/s", refresh=False)
+    bar.update()
+
+
+def _say(line: str) -> None:
+    if jax.process_index() == 0:
+        tqdm.write(line)
+
+
+def _closing_line(step: int, num_steps: int, workdir: str, checkpoints: Checkpoints) -> str:
+    if step < num_steps:
+        return f"stopped after step {step:,} of {num_steps:,}; the same command goes on from there"
+    return f"done: {num_steps:,} steps in {workdir}, {_best(checkpoints.scores)}"
+
+
+def _best(scores: dict[int, float]) -> str:
+    step = best_step(scores, list(scores))
+    return "no AP so far" if step is None else f"best AP {scores[step]:.4f} at step {step:,}"

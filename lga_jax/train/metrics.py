@@ -1,0 +1,159 @@
+"""What a run says about itself: metrics.jsonl, TensorBoard, and the check that it has not diverged.
+
+metrics.jsonl holds one object a line, in order of steps (the number of steps done):
+
+    {"step": 20, "total": 1.9, "rpn_box": 0.1, ..., "grad_norm": 3.2, "lr": 0.0004}      every log_every steps
+    {"step": 100, "eval": {"AP": 0.21, ...}, "per_class": {"crane": 0.18, ...}}          every evaluation
+
+Nothing in it depends on the clock: the file of a run that was stopped and resumed equals that of an undisturbed one.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+from tensorboardX import SummaryWriter
+
+from lga_jax.errors import UserError
+from lga_jax.train.optimizer import Schedule
+
+
+class TrainingDivergedError(UserError):
+    """A loss, the gradient norm or a parameter is no finite number any more."""
+
+
+class MetricsLog:
+    """Writes the metrics of a run, as a context. All processes check; the first one writes.
+
+    The metrics of a step are read when the next step is on its way, so that the devices never wait for the host.
+    """
+
+    def __init__(self, workdir: str, start_step: int, log_every: int, batch_size: int, schedule: Schedule) -> None:
+        """Goes on after `start_step`: what the file holds of later steps is cut, a run from there repeats it."""
+        self.latest: dict[str, float] = {}  # the last step's metrics that were read
+        path = os.path.join(workdir, "metrics.jsonl")
+        lines = _lines_until(path, start_step)
+        # step -> AP, nan where the evaluated images hold no objects
+        self.evaluations = {line["step"]: _number(line["eval"]["AP"]) for line in lines if "eval" in line}
+        self._log_every, self._batch_size, self._schedule = log_every, batch_size, schedule
+        self._pending: tuple[int, Mapping[str, Array]] | None = None
+        self._file = self._board = None
+        self._last_log = None
+        if jax.process_index() == 0:
+            _rewrite(path, lines)
+            self._file = open(path, "a")  # noqa: SIM115 closed by __exit__
+            self._board = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=start_step + 1)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()
+            self._board.close()
+
+    def push(self, step: int, metrics: Mapping[str, Array]) -> None:
+        """Takes the metrics of a step that was just started and reads those of the step before.
+
+        Raises TrainingDivergedError where those are not finite.
+        """
+        previous, self._pending = self._pending, (step, metrics)
+        if previous:
+            self._read(*previous)
+
+    def flush(self) -> None:
+        """Reads the metrics of the last step now. Nothing may be saved before that."""
+        previous, self._pending = self._pending, None
+        if previous:
+            self._read(*previous)
+
+    def check_state(self, step: int, tree: PyTree) -> None:
+        """Raises TrainingDivergedError where an array of the tree is not finite, though the losses before it were."""
+        if not _all_finite(tree):
+            raise TrainingDivergedError(
+                f"step {step}: expected finite parameters, found inf or nan after the update; {_REMEDY}"
+            )
+
+    def evaluated(self, step: int, summary: Mapping[str, float], per_class: Mapping[str, float]) -> None:
+        """Writes the result of an evaluation."""
+        self.evaluations[step] = summary["AP"]
+        self._write({"step": step, "eval": _null_for_nan(summary), "per_class": _null_for_nan(per_class)})
+        self.restart_clock()
+        self._draw(step, {f"eval/{name}": value for name, value in summary.items()})
+        self._draw(step, {f"eval_per_class/{name}": value for name, value in per_class.items()})
+
+    def restart_clock(self) -> None:
+        """Leaves the time since the last log out of the images per second: it was not spent on training."""
+        self._last_log = None
+
+    def _read(self, step: int, metrics: Mapping[str, Array]) -> None:
+        self.latest = {name: float(value) for name, value in sorted(jax.device_get(dict(metrics)).items())}
+        if not all(map(math.isfinite, self.latest.values())):
+            values = ", ".join(f"{name} {value:g}" for name, value in self.latest.items())
+            raise TrainingDivergedError(
+                f"step {step}: expected finite losses and gradient norm, found {values}; {_REMEDY}"
+            )
+        if step % self._log_every == 0:
+            values = self.latest | {"lr": float(self._schedule(step - 1))}
+            self._write({"step": step, **values})
+            self._draw(step, {f"train/{name}": value for name, value in (values | self._speed()).items()})
+
+    def _speed(self) -> dict[str, float]:
+        before, self._last_log = self._last_log, time.monotonic()
+        return {"images_per_second": self._log_every * self._batch_size / (self._last_log - before)} if before else {}
+
+    def _write(self, line: dict) -> None:
+        if self._file:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+    def _draw(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items() if self._board else ():
+            if math.isfinite(value):
+                self._board.add_scalar(name, value, step)
+
+
+_REMEDY = (
+    "the last checkpoint is from before: lower optim.lr, set optim.clip_norm or lengthen optim.warmup_steps, and train "
+    "in a new --workdir"
+)
+
+
+@jax.jit
+def _all_finite(tree: PyTree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _null_for_nan(values: Mapping[str, float]) -> dict[str, float | None]:
+    # JSON has no nan: a reader other than Python's would refuse the file.
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _lines_until(path: str, step: int) -> list[dict]:
+    """The lines of a metrics file up to a step; a last line that a killed process did not finish is dropped."""
+    if not os.path.exists(path):
+        return []
+    lines = []
+    with open(path) as file:
+        for text in file:
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+    return [line for line in lines if line["step"] <= step]
+
+
+def _rewrite(path: str, lines: list[dict]) -> None:
+    with open(path + ".new", "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    os.replace(path + ".new", path)

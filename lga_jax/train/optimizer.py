@@ -1,0 +1,101 @@
+"""Optimizer and learning rate: SGD with momentum or AdamW, linear warm-up, then steps or a cosine.
+
+Schedule and weight decay follow Detectron2's `WarmupMultiStepLR` / `WarmupCosineLR` and its `WEIGHT_DECAY_NORM = 0`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from lga_jax.errors import UserError
+
+Schedule = Callable[[int], float]
+
+
+def make_optimizer(
+    optim: ConfigDict, batch_size: int, num_steps: int, labels: PyTree | Callable[[PyTree], PyTree]
+) -> tuple[optax.GradientTransformation, Schedule]:
+    """Returns the optimizer and its schedule, step -> learning rate (0: the first step).
+
+    `labels` says 'trained' or 'frozen' for each parameter (a tree, or a function of the parameters). Frozen parameters
+    get zero updates, hold no optimizer memory and do not count in the clipped norm.
+    Raises UserError for an optimizer or a schedule that is not known.
+    """
+    schedule = make_schedule(
+        optim.lr * batch_size / optim.lr_batch_size,
+        num_steps,
+        **{key: optim[key] for key in ("schedule", "milestones", "decay_factor", "warmup_steps", "warmup_factor")},
+    )
+    clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm > 0 else optax.identity()
+    trained = optax.chain(clip, _update_rule(optim, schedule))
+    return optax.multi_transform({"trained": trained, "frozen": optax.set_to_zero()}, labels), schedule
+
+
+def _update_rule(optim: ConfigDict, schedule: Schedule) -> optax.GradientTransformation:
+    if optim.optimizer == "sgd":
+        # The decay enters the momentum, as in torch.optim.SGD: the published recipes are tuned for that.
+        return optax.chain(
+            optax.add_decayed_weights(optim.weight_decay, mask=decays),
+            optax.sgd(schedule, momentum=optim.momentum),
+        )
+    if optim.optimizer == "adamw":
+        return optax.adamw(schedule, weight_decay=optim.weight_decay, mask=decays)
+    raise UserError(f"optim.optimizer: expected 'sgd' or 'adamw', found {optim.optimizer!r}; correct the config")
+
+
+def make_schedule(
+    peak: float,
+    num_steps: int,
+    *,
+    schedule: str,
+    milestones: Sequence[int],
+    decay_factor: float,
+    warmup_steps: int,
+    warmup_factor: float,
+) -> Schedule:
+    """Learning rate of a step: the peak, times a linear warm-up, times 'step' or 'cosine' decay."""
+    if schedule not in ("step", "cosine"):
+        raise UserError(f"optim.schedule: expected 'step' or 'cosine', found {schedule!r}; correct the config")
+    boundaries = jnp.asarray(tuple(milestones), jnp.int32)
+
+    def learning_rate(step: int | jax.Array) -> jax.Array:
+        progress = jnp.minimum(step / max(warmup_steps, 1), 1.0) if warmup_steps else 1.0
+        warmup = warmup_factor * (1.0 - progress) + progress
+        if schedule == "step":
+            decay = decay_factor ** jnp.sum(step >= boundaries)
+        else:
+            decay = 0.5 * (1.0 + jnp.cos(jnp.pi * step / num_steps))
+        return jnp.float32(peak * warmup * decay)
+
+    return learning_rate
+
+
+def decays(params: PyTree) -> PyTree:
+    """True for the parameters that weight decay acts on: all but the scales and biases of norms."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: not _in_norm([_name(key) for key in path]), params)
+
+
+def _in_norm(path: list[str]) -> bool:
+    *modules, leaf = path
+    return leaf == "scale" or any("norm" in module or "bn" in module for module in map(str.lower, modules))
+
+
+def _name(key: object) -> str:
+    return str(getattr(key, "key", key))
+
+
+def describe(optim: ConfigDict, batch_size: int, num_steps: int) -> str:
+    """One line for people: the learning rate with the scaling that led to it, and how it moves."""
+    lr = optim.lr * batch_size / optim.lr_batch_size
+    if optim.schedule == "step":
+        milestones = ", ".join(f"{step:,}" for step in optim.milestones)
+        decay = f"x {optim.decay_factor:g} at steps {milestones}" if milestones else "constant"
+    else:
+        decay = f"cosine to 0 at step {num_steps:,}"
+    warmup = f"linear warm-up over {optim.warmup_steps:,} steps" if optim.warmup_steps else "no warm-up"
+    scaling = f"{optim.lr:g} x {batch_size}/{optim.lr_batch_size} (optim.lr x batch_size / optim.lr_batch_size)"
+    return f"{optim.optimizer}: learning rate {lr:g} = {scaling}, {warmup}, then {decay}"
