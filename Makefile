@@ -9,7 +9,7 @@ CPU := JAX_PLATFORMS=cpu
 DEMO := runs/demo
 WORKERS ?= 2  # test processes
 
-.PHONY: help demo test test-fast lint format goldens clean
+.PHONY: help demo test test-fast lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,6 +27,25 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing pinned packages into $(VENV)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
+
+demo: $(STAMP)  ## train, evaluate and predict on generated images, on the CPU; goes on where it was interrupted
+	$(CPU) $(PY) train.py --config configs/challenge.py --workdir $(DEMO)
+	$(CPU) $(PY) eval.py --config configs/challenge.py --workdir $(DEMO)
+	@test -d $(DEMO)/held_out || $(CPU) $(PY) -c "$$HELD_OUT" $(DEMO)/held_out
+	$(CPU) $(PY) predict.py --workdir $(DEMO) --input $(DEMO)/held_out/images --output $(DEMO)/predictions
+	@echo; echo "scores, curves and pictures of the evaluation:  $(DEMO)/report.html"
+	@echo "boxes and attention masks of held-out images:   $(DEMO)/predictions/"
+
+# The first images of the recipe's evaluation set, as files that anybody could have.
+define HELD_OUT
+import sys
+from configs.challenge import get_config
+from lga_jax.data.challenge import Challenge, export
+arguments = get_config().data.eval.to_dict() | {"num_images": 12}
+arguments.pop("source")
+export(Challenge(**arguments), sys.argv[1])
+endef
+export HELD_OUT
 
 test: lint  ## lint and the whole test suite with shape checks
 	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile

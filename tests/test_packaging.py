@@ -1,0 +1,61 @@
+"""pyproject.toml, constraints.txt and the code agree about what the project needs."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OPTIONAL = {"tensorflow_datasets", "tensorflow", "grain"}  # imported only inside the functions that need them
+DISTRIBUTION = {"PIL": "pillow", "absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint"}
+SOURCES = sorted((ROOT / "lga_jax").rglob("*.py")) + sorted((ROOT / "configs").glob("*.py")) + sorted(ROOT.glob("*.py"))
+
+
+def name_of(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement)[0].replace("_", "-").lower()
+
+
+def imported_modules(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module.split(".")[0])
+    return modules
+
+
+def test_declared_dependencies_are_those_that_are_imported():
+    modules = set().union(*map(imported_modules, SOURCES)) - set(sys.stdlib_module_names)
+    modules -= OPTIONAL | {"lga_jax", "configs"}
+    assert {name_of(DISTRIBUTION.get(module, module)) for module in modules} == set(
+        map(name_of, PROJECT["dependencies"])
+    )
+
+
+@pytest.mark.parametrize("python_version", ["3.11", "3.12"])
+def test_every_dependency_is_pinned_for_every_python(python_version):
+    pinned = set()
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        requirement, _, marker = line.partition(";")
+        if requirement and not line.startswith("#"):
+            assert re.fullmatch(r"[\w.-]+==[\w.]+", requirement.strip()), line
+            if not marker or eval(marker, {"python_version": python_version}):
+                assert name_of(requirement) not in pinned, f"{requirement} is pinned twice"
+                pinned.add(name_of(requirement))
+    needed = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    assert set(map(name_of, needed)) <= pinned
+
+
+def test_optional_packages_are_not_imported_with_the_library():
+    modules = [str(path.relative_to(ROOT)).removesuffix(".py").replace("/", ".") for path in SOURCES]
+    code = (
+        f"import importlib, sys\nfor m in {modules}: importlib.import_module(m)\nprint({OPTIONAL} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
