@@ -93,10 +93,10 @@ def evaluate(
             bar.update(min(int((found.index >= 0).sum()) * jax.process_count(), bar.total - bar.n))
             if _any_process(should_stop()):
                 return None
-    return score(source, _in_order(_gather(located), len(source.records)))
+    return summarise(source, _in_order(_gather(located), len(source.records)))
 
 
-def score(source: Source, located: Located) -> EvalResult:
+def summarise(source: Source, located: Located) -> EvalResult:
     """Metrics of the detections of all images of the source, in its order."""
     truth = source.coco_json()
     ids = {category["name"]: category["id"] for category in truth["categories"]}

@@ -4,16 +4,20 @@ import base64
 import html
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from lga_jax.data.records import Source, UnreadableImageError
 from lga_jax.evaluation.run import EvalResult
-from lga_jax.evaluation.tables import challenge_matrix, describe_attention
+from lga_jax.evaluation.tables import challenge_matrix, describe_attention, write_atomically
+from lga_jax.visualization.curves import draw_curves, read_metrics
+from lga_jax.visualization.detections import draw_detections
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -32,6 +36,10 @@ figure img { width: 100%; display: block; } figcaption { padding: .4rem .7rem; f
 """
 
 
+_NUM_PICTURES = 24
+_PICTURE_SCORE = 0.5  # detections below stay out of the pictures
+
+
 class Picture(NamedTuple):
     """One entry of the sheet."""
 
@@ -39,11 +47,18 @@ class Picture(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]
 
 
-def report_html(
-    title: str, subtitle: str, result: EvalResult, curves: bytes | None, pictures: Sequence[Picture]
-) -> str:
+def write_report(result: EvalResult, source: Source, workdir: str, title: str) -> Path:
+    """Writes workdir/report.html: the result, the run's curves from its metrics.jsonl, and pictures of the source."""
+    curves = draw_curves(read_metrics(Path(workdir, "metrics.jsonl")))
+    path = Path(workdir, "report.html")
+    write_atomically(path, report_html(title, result, curves, list(_pictures(source, result))).encode())
+    return path
+
+
+def report_html(title: str, result: EvalResult, curves: bytes | None, pictures: Sequence[Picture]) -> str:
     """The page as text; pictures and curves (a PNG) are within it."""
-    sections = [f"<h1>{html.escape(title)}</h1>", f'<p class="soft">{html.escape(subtitle)}</p>', _tables(result)]
+    subtitle = f"{result.num_images} images, {len(result.detections)} detections"
+    sections = [f"<h1>{html.escape(title)}</h1>", f'<p class="soft">{subtitle}</p>', _tables(result)]
     if result.attention:
         sections.append(f"<p>{html.escape(describe_attention(result.attention))}</p>")
     if curves:
@@ -63,6 +78,29 @@ def choose_images(images: Sequence[dict], count: int) -> list[int]:
         return sorted(set(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int).tolist()))
     in_turn = chain.from_iterable(zip_longest(*groups.values()))
     return [position for position in in_turn if position is not None][:count]
+
+
+def _pictures(source: Source, result: EvalResult) -> Iterator[Picture]:
+    truth = source.coco_json()
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    position = {record.image_id: i for i, record in enumerate(source.records)}
+    for chosen in choose_images(truth["images"], _NUM_PICTURES):
+        entry = truth["images"][chosen]
+        try:
+            image = source.image(position[entry["id"]])
+        except UnreadableImageError:
+            continue  # the loader has said so
+        found = [d for d in result.detections if d["image_id"] == entry["id"] and d["score"] >= _PICTURE_SCORE]
+        boxes = [annotation for annotation in truth["annotations"] if annotation["image_id"] == entry["id"]]
+        yield Picture(_caption(entry), draw_detections(image, found, names, boxes))
+
+
+def _caption(entry: Mapping[str, Any]) -> str:
+    name = str(entry.get("file_name", entry["id"]))
+    if "challenge" not in entry:
+        return name
+    severity = f", severity {entry['severity']}" if entry["severity"] else ""
+    return f"{name}: {entry['challenge'].replace('_', ' ')}{severity}"
 
 
 def _tables(result: EvalResult) -> str:

@@ -1,0 +1,141 @@
+"""What predict.py does: detections of a user's images as COCO results and as pictures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from lga_jax.data.loader import EvalLoader
+from lga_jax.data.records import UnreadableImageError
+from lga_jax.errors import UserError
+from lga_jax.evaluation.results import count_non_finite, to_coco
+from lga_jax.evaluation.run import Located, PredictStep, locate, make_predict_step
+from lga_jax.evaluation.tables import write_json
+from lga_jax.models.detector import build_detector
+from lga_jax.visualization.detections import draw_detections
+from lga_jax.visualization.image_files import ImageFiles, find_images
+
+
+def predict(
+    manifest: Mapping[str, Any], variables: Mapping[str, Any], place: str, output: str, score_threshold: float
+) -> None:
+    """Detects objects with score at least score_threshold in the image or folder `place` with a restored model.
+
+    Writes output/detections.json and a picture of each image. Files of a folder that cannot be read are named in the
+    UserError that ends the call, after the others are written.
+    """
+    config = config_of(manifest)
+    detector = build_detector(config.model, len(manifest["class_names"]))
+    inference = config.inference.to_dict() | {"score_threshold": score_threshold}
+    predict_images(make_predict_step(detector, inference), variables, manifest, config.data, place, output)
+
+
+def predict_images(
+    predict_step: PredictStep,
+    variables: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    data_config: ConfigDict,
+    place: str,
+    output: str,
+) -> None:
+    """`predict` with any predict step; of the manifest it uses 'class_names' and 'category_ids'."""
+    paths = find_images(place)
+    source = ImageFiles(paths, manifest["class_names"])
+    if not source.records:
+        raise _unreadable(source, paths)
+    _check_free(output)
+    results, non_finite = [], 0
+    loader = EvalLoader(source, data_config, jax.device_count(), jax.local_devices())
+    bar = tqdm(total=len(source.records), desc="predicting", unit="image", disable=Path(place).is_file())
+    with closing(loader), bar:
+        for located in locate(predict_step, variables, loader):
+            non_finite += count_non_finite(located.detections)
+            for index, found in _per_image(located, source, manifest["category_ids"]):
+                results += _write_picture(source, index, found, manifest, Path(output))
+                bar.update()
+    if len(source.unreadable) == len(paths):
+        raise _unreadable(source, paths)
+    results.sort(key=lambda result: result["image_id"])  # stable: the best of an image stays first
+    write_json(Path(output) / "detections.json", results)
+    print(f"{len(results)} objects in {len(paths) - len(source.unreadable)} images, written to {output}")
+    if non_finite:
+        print(f"WARNING: {non_finite} detections were not finite and are left out: has the model diverged?")
+    if source.unreadable:
+        raise _unreadable(source, paths)
+
+
+def config_of(manifest: Mapping[str, Any]) -> ConfigDict:
+    """The config of a run; its tuples, which JSON knows only as lists, are tuples again."""
+    return ConfigDict(_with_tuples(manifest["config"]))
+
+
+def picture_name(path: Path) -> str:
+    """The file name of an image's picture: its own, or with .png after it where browsers might not show its format."""
+    return path.name if path.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{path.name}.png"
+
+
+def _per_image(located: Located, source: ImageFiles, category_ids: Sequence[int]) -> Iterator[tuple[int, list[dict]]]:
+    for row, index in enumerate(located.index.tolist()):
+        if index >= 0:
+            record = source.records[index]
+            found = to_coco(
+                jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], located.detections),
+                located.scale_hw[row : row + 1],
+                np.array([[record.height, record.width]]),
+                [record.image_id],
+                category_ids,
+            )
+            yield index, found
+
+
+def _write_picture(
+    source: ImageFiles, index: int, found: Sequence[dict], manifest: Mapping[str, Any], output: Path
+) -> list[dict]:
+    """The image's results with its file name and their class names; none where its pixels do not decode."""
+    path = source.paths[index]
+    try:
+        image = source.image(index)
+    except UnreadableImageError:
+        return []
+    names = dict(zip(manifest["category_ids"], manifest["class_names"], strict=True))
+    picture = draw_detections(image, found, names)
+    target = output / picture_name(path)
+    try:
+        output.mkdir(parents=True, exist_ok=True)  # not before there is something to put into it
+        written = cv2.imwrite(str(target), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    except OSError:
+        written = False
+    if not written:
+        raise UserError(f"--output: expected to write {target}, could not; free space or name another folder")
+    return [result | {"file_name": path.name, "category_name": names[result["category_id"]]} for result in found]
+
+
+def _check_free(output: str) -> None:
+    path = Path(output)
+    if path.is_file():
+        raise UserError(f"--output {output}: expected a folder, found a file; name another one")
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"--output {output}: expected a new or empty folder, found files in it; name another one")
+
+
+def _unreadable(source: ImageFiles, paths: Sequence[Path]) -> UserError:
+    if len(paths) == 1:
+        return UserError(source.unreadable[paths[0]])
+    names = ", ".join(path.name for path in list(source.unreadable)[:5])
+    more = ", ..." if len(source.unreadable) > 5 else ""
+    return UserError(
+        f"--input: expected images, found {len(source.unreadable)} of {len(paths)} files that cannot be read "
+        f"({names}{more}); replace or remove them (what can be read is done)"
+    )
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
