@@ -112,7 +112,7 @@ def _columns(truth: Mapping, category_ids: list[int]) -> _Columns:
         x1y1, x2y2 = xywh[:, :2], xywh[:, :2] + xywh[:, 2:]
         degenerate = ~(np.isfinite(xywh).all(1) & (xywh[:, 2:] > 0).all(1))
         outside = ~degenerate & ~((x1y1 < limit) & (x2y2 > 0)).all(1)
-        boxes = np.concatenate([x1y1.clip(0, limit), x2y2.clip(0, limit)], 1).astype(np.float32)
+        boxes = np.concatenate([np.maximum(x1y1, 0), np.minimum(x2y2, limit)], 1).astype(np.float32)
         # An area that float32 cannot tell from none would divide by zero in the coder of boxes.
         degenerate |= ~outside & ~(boxes[:, 2:] > boxes[:, :2]).all(1)
     return _Columns(

@@ -111,8 +111,11 @@ def test_a_run_that_starts_later_sees_what_an_undisturbed_one_saw():
 def test_steps_and_seeds_differ():
     first, again = (np.concatenate([b.images.ravel() for b in _train(4, start=start)]) for start in (0, 4))
     assert (first != again).any()
-    edges = {int(hw.min()) for batch in _train(8) for hw in batch.image_hw.reshape(-1, 2)}
-    assert edges == {24, 32}
+
+
+def test_the_bucket_is_chosen_for_the_largest_short_edge():
+    batches = _train(8, buckets=((24, 48), (48, 24), (32, 48), (48, 32)))
+    assert {int(hw.min()) for batch in batches for hw in batch.image_hw.reshape(-1, 2)} == {24, 32}
 
 
 @pytest.mark.parametrize("count", [2, 4])
