@@ -1,0 +1,106 @@
+"""A run with everything real but the detector: a few numbers that learn from the images and from their places in the batch.
+
+It compiles in a second, so that stopping, killing and resuming can be tried many times. Also a script, for tests that kill
+processes: python -m tests.train.stubs WORKDIR [--step_seconds S] [--coordinator PORT --num_processes N --process_id I].
+"""
+
+import argparse
+import time
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from configs.coco import get_config
+from lga_jax.evaluation.run import EvalResult
+from lga_jax.train import loop
+from lga_jax.train.step import AXIS, TrainState
+
+
+def stub_config(**changes):
+    config = get_config()
+    config.data.train = ConfigDict(dict(source="challenge", num_images=12, seed=0, image_hw=(64, 64)))
+    config.data.eval = ConfigDict(dict(source="challenge", num_images=2, seed=1, image_hw=(64, 64)))
+    config.data.update(short_edges=(24, 32), eval_short_edge=32, long_edge=32, buckets=((32, 32),), num_workers=2)
+    config.optim.update(lr=0.1, lr_batch_size=4, warmup_steps=2, milestones=(5,), ema_decay=0.5)
+    config.update(batch_size=4, num_steps=6, log_every=2, checkpoint_every=2, eval_every=3)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+class StubEvaluation:
+    """Stands for evaluate(); its AP is a function of the parameters. `during` is called between two of its batches."""
+
+    def __init__(self, during=lambda: None):
+        self.during, self.calls = during, 0
+
+    def __call__(self, predict_step, variables, source, data_config, batch_size, should_stop, progress):
+        self.calls += 1
+        self.during()
+        if should_stop():
+            return None
+        ap = float(jnp.abs(variables["params"]["conv"]["kernel"]).sum() % 1.0)
+        return EvalResult({"AP": ap, "AP50": ap}, {"tipper": float("nan")}, [], 2, 0, [], None)
+
+
+def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, step_name="kernel"):
+    """Puts the stubs into the loop. `poison_step`: the step (from 0) whose loss is not finite."""
+    evaluation = evaluation or StubEvaluation()
+
+    def make_train_step(detector, optimizer, losses, *, ema_decay, seed):
+        def step(state, batch):
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), jax.lax.axis_index(AXIS))
+
+            def loss_fn(params):
+                features = batch.images.astype(jnp.float32).mean((1, 2)) / 255 + jax.random.normal(key, (3,)) * 0.1
+                loss = jnp.square(features @ params["conv"][step_name] - 1.0).mean() * params["norm"]["scale"]
+                return jnp.where(state.step == (-1 if poison_step is None else poison_step), jnp.nan, loss)
+
+            total, grads = jax.lax.pmean(jax.value_and_grad(loss_fn)(state.params), AXIS)
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            ema = optax.incremental_update(params, state.ema_params, 1 - ema_decay)
+            metrics = {"total": total, "grad_norm": optax.global_norm(grads)}
+            return TrainState(state.step + 1, params, state.batch_stats, opt_state, ema), metrics
+
+        compiled = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+
+        def slow(state, batch):
+            time.sleep(step_seconds)
+            return compiled(state, batch)
+
+        return slow
+
+    def init_variables(detector, seed):
+        kernel = jax.random.normal(jax.random.key(seed), (3, 2))
+        return {"params": {"conv": {step_name: kernel}, "norm": {"scale": jnp.ones(())}}, "batch_stats": {}}
+
+    monkeypatch.setattr(loop, "init_variables", init_variables)
+    monkeypatch.setattr(loop, "frozen_labels", lambda params, stages: jax.tree.map(lambda _: "trained", params))
+    monkeypatch.setattr(loop, "make_train_step", make_train_step)
+    monkeypatch.setattr(loop, "make_predict_step", lambda detector, inference: lambda variables, batch: None)
+    monkeypatch.setattr(loop, "evaluate", evaluation)
+    return evaluation
+
+
+def _main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("workdir")
+    parser.add_argument("--step_seconds", type=float, default=0.0)
+    parser.add_argument("--num_steps", type=int, default=6)
+    parser.add_argument("--coordinator", type=int)
+    parser.add_argument("--num_processes", type=int, default=1)
+    parser.add_argument("--process_id", type=int)
+    args = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 4 // args.num_processes)
+    if args.coordinator:
+        jax.distributed.initialize(f"127.0.0.1:{args.coordinator}", args.num_processes, args.process_id)
+    install(SimpleNamespace(setattr=setattr), step_seconds=args.step_seconds)
+    loop.train(stub_config(num_steps=args.num_steps), args.workdir)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,242 @@
+"""Whole runs: what is stopped, killed or damaged ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from lga_jax.errors import UserError
+from lga_jax.train.checkpoint import Checkpoints, restore_params
+from lga_jax.train.loop import train
+from lga_jax.train.metrics import TrainingDivergedError
+from tests.train.stubs import StubEvaluation, install, stub_config
+
+LAST = 6  # num_steps of stub_config
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = str(tmp_path_factory.mktemp("undisturbed"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        install(monkeypatch)
+        train(stub_config(), workdir)
+    return workdir
+
+
+def assert_same_run(workdir, other):
+    ours, theirs = restore_params(workdir), restore_params(other)
+    assert ours.step == theirs.step
+    assert ours.manifest["digests"] == theirs.manifest["digests"]  # parameters, momentum, moving average: every bit
+    assert _metrics(workdir) == _metrics(other)
+
+
+def _metrics(workdir):
+    with open(os.path.join(workdir, "metrics.jsonl")) as file:
+        return file.read()
+
+
+def _steps(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.steps()
+
+
+def test_metrics_of_a_run(undisturbed):
+    lines = [json.loads(line) for line in _metrics(undisturbed).splitlines()]
+    assert [(line["step"], "eval" in line) for line in lines] == [
+        (2, False),
+        (3, True),
+        (4, False),
+        (6, False),
+        (6, True),
+    ]
+    assert lines[0].keys() == {"step", "total", "grad_norm", "lr"}
+    assert lines[-1]["per_class"] == {"tipper": None}  # no objects of it: nan, which JSON has no word for
+    assert 4 in _steps(undisturbed)
+    assert 6 in _steps(undisturbed)
+
+
+def test_resumed_run_equals_an_undisturbed_one(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    train(stub_config(), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+    before = _metrics(tmp_path)
+    train(stub_config(), str(tmp_path))  # finished: nothing to do
+    assert _metrics(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_in_training_saves_the_step(undisturbed, tmp_path, monkeypatch, number):
+    install(monkeypatch)
+    _signal_at_step(monkeypatch, 5, number)
+    train(stub_config(), str(tmp_path))
+    assert _steps(tmp_path)[-1] == 5
+    install(monkeypatch)
+    train(stub_config(), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+def test_signal_in_evaluation_is_heard_and_the_evaluation_repeated(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch, StubEvaluation(during=lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    train(stub_config(), str(tmp_path))
+    assert _steps(tmp_path)[-1] == 3
+    repeated = install(monkeypatch)
+    train(stub_config(), str(tmp_path))
+    assert repeated.calls == 2  # at 3 and at 6
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+def test_not_finite_loss_stops_and_leaves_good_checkpoints(tmp_path, monkeypatch):
+    install(monkeypatch, poison_step=4)
+    with pytest.raises(TrainingDivergedError, match=r"^step 5: .* total nan") as caught:
+        train(stub_config(), str(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert restore_params(str(tmp_path)).step == 4
+
+
+def test_poisoned_step_is_never_saved(tmp_path, monkeypatch):
+    """The losses of a step that is saved at once are read before, though the next step has not begun."""
+    install(monkeypatch, poison_step=3)
+    with pytest.raises(TrainingDivergedError, match=r"^step 4: "):
+        train(stub_config(), str(tmp_path))
+    assert _steps(tmp_path) == [2, 3]
+
+
+def test_damaged_checkpoint_falls_back_and_says_so(undisturbed, tmp_path, monkeypatch, capsys):
+    install(monkeypatch)
+    train(stub_config(num_steps=4), str(tmp_path))
+    _truncate_arrays(tmp_path / "checkpoints" / "4")
+    train(stub_config(), str(tmp_path))
+    said = capsys.readouterr().out
+    assert "4 is damaged" in said
+    assert "going back to step 3" in said
+    assert (tmp_path / "checkpoints" / "4.damaged").is_dir()
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optim.lr": 0.3}, r"expected a run of this config, found one of another: optim.lr 0.1 there, 0.3 here;"),
+        ({"num_steps": 2}, r"found one of another: num_steps 3 there, 2 here;"),
+        ({"seed": 1}, r"seed 0 there, 1 here"),
+    ],
+)
+def test_workdir_of_another_config_is_refused(tmp_path, monkeypatch, changes, message):
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    with pytest.raises(UserError, match=message) as caught:
+        train(stub_config(**{"num_steps": 3} | changes), str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_changes_that_move_no_parameter_are_accepted(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch)
+    train(stub_config(**{"num_steps": 3, "checkpoint_every": 1, "data.num_workers": 1}), str(tmp_path))
+    train(stub_config(**{"data.prefetch": 1}), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+def test_other_parameters_are_refused(tmp_path, monkeypatch):
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    install(monkeypatch, step_name="weight")
+    with pytest.raises(UserError, match=r"found 2 that differ, first conv/kernel: float32\[3, 2\] in the checkpoint, missing"):
+        train(stub_config(), str(tmp_path))
+
+
+def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
+    install(monkeypatch)
+    sources = iter([["a", "b"], ["a", "c"]])
+    real = __import__("lga_jax.data.records", fromlist=["open_source"]).open_source
+
+    def renamed(**arguments):
+        source = real(**arguments)
+        source.class_names = tuple(next(sources))
+        return source
+
+    monkeypatch.setattr("lga_jax.train.loop.open_source", renamed)
+    with pytest.raises(UserError, match=r"data.eval: expected the 2 classes .* \(differing: b, c\)"):
+        train(stub_config(), str(tmp_path))
+
+
+def test_sigterm_and_kill_at_random_moments(undisturbed, tmp_path, monkeypatch):
+    """One process is asked to stop, the next is killed; the third ends where an undisturbed one does."""
+    first = _start(tmp_path, "--step_seconds", "0.3")
+    _wait_for(lambda: os.path.isdir(tmp_path / "tensorboard"), first)
+    time.sleep(random.uniform(0.0, 1.0))
+    first.send_signal(signal.SIGTERM)
+    said, _ = first.communicate(timeout=60)
+    assert first.returncode == 0, said
+    assert "the same command goes on from there" in said
+    second = _start(tmp_path, "--step_seconds", "0.3")
+    _wait_for(lambda: second.poll() is not None or len(os.listdir(tmp_path / "tensorboard")) > 1, second)
+    time.sleep(random.uniform(0.0, 2.0))
+    second.kill()
+    second.communicate()
+    install(monkeypatch)
+    train(stub_config(), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(undisturbed, tmp_path):
+    """2 processes of 2 devices, stopped half way and resumed, against 1 process of 4 devices."""
+    for num_steps in ("3", "6"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        join = ("--num_steps", num_steps, "--coordinator", port, "--num_processes", "2", "--process_id")
+        processes = [_start(tmp_path, *join, number) for number in "01"]
+        said = [process.communicate(timeout=100)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    ours, theirs = restore_params(str(tmp_path)), restore_params(undisturbed)
+    assert ours.step == theirs.step == LAST
+    np.testing.assert_allclose(
+        ours.variables["params"]["conv"]["kernel"], theirs.variables["params"]["conv"]["kernel"], rtol=1e-6
+    )
+    assert len(_metrics(tmp_path).splitlines()) == len(_metrics(undisturbed).splitlines())
+
+
+def _signal_at_step(monkeypatch, number_of_step, number):
+    from lga_jax.train import loop
+
+    make = loop.make_train_step
+
+    def wrapped(*arguments, **settings):
+        step, calls = make(*arguments, **settings), []
+
+        def counted(state, batch):
+            calls.append(1)
+            if len(calls) == number_of_step:
+                os.kill(os.getpid(), number)
+            return step(state, batch)
+
+        return counted
+
+    monkeypatch.setattr(loop, "make_train_step", wrapped)
+
+
+def _truncate_arrays(directory):
+    largest = max((path for path in (directory / "variables").rglob("*") if path.is_file()), key=os.path.getsize)
+    os.truncate(largest, os.path.getsize(largest) // 2)
+
+
+def _start(workdir, *arguments):
+    command = [sys.executable, "-m", "tests.train.stubs", str(workdir), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _wait_for(condition, process, seconds=60):
+    for _ in range(seconds * 20):
+        if condition() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+    raise TimeoutError

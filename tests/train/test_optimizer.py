@@ -1,0 +1,134 @@
+"""Optimizer and schedule: hand-made numbers, a numpy oracle of torch's rules, what is left alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.coco import get_config
+from lga_jax.errors import UserError
+from lga_jax.train.optimizer import decays, describe, make_optimizer, make_schedule
+
+
+def _optim(**changes):
+    optim = get_config().optim
+    optim.update(lr=0.1, lr_batch_size=4, milestones=(), warmup_steps=0, **changes)
+    return optim
+
+
+def _params():
+    return {
+        "conv": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([0.5, 3.0])},
+        "norm1": {"bn": {"scale": jnp.array([2.0]), "bias": jnp.array([4.0])}},
+    }
+
+
+def _run(optimizer, params, grads):
+    state = optimizer.init(params)
+    for grad in grads:
+        updates, state = optimizer.update(grad, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+    return params
+
+
+def _grads(params, count):
+    rng = np.random.default_rng(0)
+    return [jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), params) for _ in range(count)]
+
+
+def _trained(params):
+    return jax.tree.map(lambda _: "trained", params)
+
+
+def test_step_schedule_picture():
+    rates = make_schedule(
+        1.0, 10, schedule="step", milestones=(6, 8), decay_factor=0.1, warmup_steps=4, warmup_factor=0.2
+    )
+    expected = [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+    np.testing.assert_allclose([rates(step) for step in range(10)], expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.vmap(rates))(jnp.arange(10)), expected, rtol=1e-6)
+
+
+def test_cosine_schedule_ends_at_zero():
+    rates = make_schedule(
+        2.0, 100, schedule="cosine", milestones=(), decay_factor=0.1, warmup_steps=0, warmup_factor=0.0
+    )
+    np.testing.assert_allclose([rates(0), rates(50), rates(100)], [2.0, 1.0, 0.0], atol=1e-6)
+
+
+def test_learning_rate_is_scaled_with_the_batch_and_said():
+    optim = _optim(warmup_factor=1.0)
+    _, schedule = make_optimizer(optim, 2, 10, _trained(_params()))
+    assert float(schedule(0)) == pytest.approx(0.05)
+    assert "learning rate 0.05 = 0.1 x 2/4" in describe(optim, 2, 10)
+
+
+def test_sgd_is_torchs():
+    """torch.optim.SGD: the decay joins the gradient before the momentum, the rate multiplies the buffer."""
+    params, (wd, momentum, lr) = _params(), (0.2, 0.9, 0.1)
+    optimizer, _ = make_optimizer(_optim(weight_decay=wd, momentum=momentum), 4, 10, _trained(params))
+    grads = _grads(params, 3)
+    updated = _run(optimizer, params, grads)
+    for path, decay in ((("conv", "kernel"), wd), (("conv", "bias"), wd), (("norm1", "bn", "bias"), 0.0)):
+        value, *gradients = (_at(tree, path) for tree in (params, *grads))
+        buffer = np.zeros_like(value)
+        for gradient in gradients:
+            buffer = momentum * buffer + gradient + decay * value
+            value = value - lr * buffer
+        np.testing.assert_allclose(_at(updated, path), value, rtol=1e-5)
+
+
+def test_adamw_is_torchs():
+    """torch.optim.AdamW: the decay shrinks the parameter and never enters the moments."""
+    params, (wd, lr) = _params(), (0.2, 0.1)
+    optimizer, _ = make_optimizer(_optim(optimizer="adamw", weight_decay=wd), 4, 10, _trained(params))
+    grads = _grads(params, 3)
+    updated = _run(optimizer, params, grads)
+    for path, decay in ((("conv", "kernel"), wd), (("norm1", "bn", "scale"), 0.0)):
+        value, *gradients = (_at(tree, path) for tree in (params, *grads))
+        first = second = 0.0
+        for t, gradient in enumerate(gradients, start=1):
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            step = (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+            value = value * (1 - lr * decay) - lr * step
+        np.testing.assert_allclose(_at(updated, path), value, rtol=1e-4)
+
+
+def test_norms_do_not_decay_and_biases_of_convolutions_do():
+    assert decays(_params()) == {
+        "conv": {"kernel": True, "bias": True},
+        "norm1": {"bn": {"scale": False, "bias": False}},
+    }
+
+
+def test_frozen_parameters_stay_and_hold_no_memory():
+    params = _params()
+    labels = {"conv": {"kernel": "frozen", "bias": "frozen"}, "norm1": {"bn": {"scale": "trained", "bias": "trained"}}}
+    optimizer, _ = make_optimizer(_optim(weight_decay=0.1), 4, 10, labels)
+    updated = _run(optimizer, params, _grads(params, 2))
+    np.testing.assert_array_equal(updated["conv"]["kernel"], params["conv"]["kernel"])
+    assert not np.array_equal(updated["norm1"]["bn"]["bias"], params["norm1"]["bn"]["bias"])
+    assert sum(leaf.size for leaf in jax.tree.leaves(optimizer.init(params))) == 2 + 1  # two momenta and the count
+
+
+def test_clipping_bounds_the_norm_of_what_is_trained():
+    params = _params()
+    labels = {"conv": {"kernel": "trained", "bias": "trained"}, "norm1": {"bn": {"scale": "frozen", "bias": "frozen"}}}
+    optimizer, _ = make_optimizer(_optim(clip_norm=1.0, weight_decay=0.0, momentum=0.0), 4, 10, labels)
+    grads = jax.tree.map(lambda p: jnp.full(p.shape, 3.0), params)
+    grads["norm1"]["bn"]["scale"] *= 1e6  # frozen: must not shrink the others
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate([*map(np.ravel, jax.tree.leaves(updates))])), 0.1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"schedule": "linear"}])
+def test_unknown_choices_are_named(changes):
+    (key, value), *_ = changes.items()
+    with pytest.raises(UserError, match=f"optim.{key}: expected .* found '{value}'"):
+        make_optimizer(_optim(**changes), 4, 10, _trained(_params()))
+
+
+def _at(tree, path):
+    for name in path:
+        tree = tree[name]
+    return np.asarray(tree)
