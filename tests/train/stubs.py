@@ -1,7 +1,7 @@
-"""A run with everything real but the detector: a few numbers that learn from the images and from their places in the batch.
+"""Runs with everything real but the detector: a few numbers that learn from the images and their places in the batch.
 
-It compiles in a second, so that stopping, killing and resuming can be tried many times. Also a script, for tests that kill
-processes: python -m tests.train.stubs WORKDIR [--step_seconds S] [--coordinator PORT --num_processes N --process_id I].
+They compile in a second, so that stopping, killing and resuming can be tried many times. Also a script, for tests that
+kill processes: python -m tests.train.stubs WORKDIR [--step_seconds S] [--coordinator PORT ...].
 """
 
 import argparse

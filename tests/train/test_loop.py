@@ -72,10 +72,9 @@ def test_resumed_run_equals_an_undisturbed_one(undisturbed, tmp_path, monkeypatc
     assert _metrics(tmp_path) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_in_training_saves_the_step(undisturbed, tmp_path, monkeypatch, number):
+def test_signal_in_training_saves_the_step(undisturbed, tmp_path, monkeypatch):
     install(monkeypatch)
-    _signal_at_step(monkeypatch, 5, number)
+    _signal_at_step(monkeypatch, 5, signal.SIGINT)
     train(stub_config(), str(tmp_path))
     assert _steps(tmp_path)[-1] == 5
     install(monkeypatch)
@@ -148,7 +147,9 @@ def test_other_parameters_are_refused(tmp_path, monkeypatch):
     install(monkeypatch)
     train(stub_config(num_steps=3), str(tmp_path))
     install(monkeypatch, step_name="weight")
-    with pytest.raises(UserError, match=r"found 2 that differ, first conv/kernel: float32\[3, 2\] in the checkpoint, missing"):
+    with pytest.raises(
+        UserError, match=r"found 2 that differ, first conv/kernel: float32\[3, 2\] in the checkpoint, missing"
+    ):
         train(stub_config(), str(tmp_path))
 
 
@@ -187,16 +188,16 @@ def test_sigterm_and_kill_at_random_moments(undisturbed, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(undisturbed, tmp_path):
-    """2 processes of 2 devices, stopped half way and resumed, against 1 process of 4 devices."""
-    for num_steps in ("3", "6"):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        join = ("--num_steps", num_steps, "--coordinator", port, "--num_processes", "2", "--process_id")
-        processes = [_start(tmp_path, *join, number) for number in "01"]
-        said = [process.communicate(timeout=100)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+def test_two_processes_equal_one(undisturbed, tmp_path, monkeypatch):
+    """2 processes of 2 devices that go on where 1 process of 4 devices stopped, against 1 process of 4 all the way."""
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        join = ("--coordinator", str(free.getsockname()[1]), "--num_processes", "2", "--process_id")
+    processes = [_start(tmp_path, *join, number) for number in "01"]
+    said = [process.communicate(timeout=100)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     ours, theirs = restore_params(str(tmp_path)), restore_params(undisturbed)
     assert ours.step == theirs.step == LAST
     np.testing.assert_allclose(

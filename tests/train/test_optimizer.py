@@ -118,7 +118,9 @@ def test_clipping_bounds_the_norm_of_what_is_trained():
     grads = jax.tree.map(lambda p: jnp.full(p.shape, 3.0), params)
     grads["norm1"]["bn"]["scale"] *= 1e6  # frozen: must not shrink the others
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    np.testing.assert_allclose(np.linalg.norm(np.concatenate([*map(np.ravel, jax.tree.leaves(updates))])), 0.1, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(np.concatenate([*map(np.ravel, jax.tree.leaves(updates))])), 0.1, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"schedule": "linear"}])

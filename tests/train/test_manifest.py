@@ -1,0 +1,73 @@
+"""The questions asked before anything is restored."""
+
+import numpy as np
+import pytest
+
+from configs import challenge, coco
+from lga_jax.data.records import open_source
+from lga_jax.errors import UserError
+from lga_jax.train.manifest import check_config, check_parameters, make_manifest
+
+PARAMS = {"rpn": {"kernel": np.zeros((3, 3, 4, 4), np.float32)}, "roi": {"bias": np.zeros(5, np.float32)}}
+
+
+def _config(**changes):
+    config = {"num_steps": 100, "log_every": 5, "optim": {"schedule": "step", "lr": 0.1}, "data": {"num_workers": 2}}
+    for key, value in changes.items():
+        *parents, name = key.split("__")
+        at = config
+        for parent in parents:
+            at = at[parent]
+        at[name] = value
+    return config
+
+
+def _check(config, theirs=None, step=50):
+    check_config({"config": theirs or _config()}, config, step, "here")
+
+
+def test_manifest_of_a_run():
+    config = challenge.get_config()
+    config.data.train.num_images = config.data.eval.num_images = 2
+    sources = [open_source(**config.data[part]) for part in ("train", "eval")]
+    manifest = make_manifest(config, *sources, PARAMS)
+    assert manifest["class_names"] == list(sources[0].class_names)
+    assert len(set(manifest["category_ids"])) == len(manifest["class_names"])
+    assert manifest["config"]["data"]["buckets"] == [[160, 160]]
+    assert manifest["parameters"]["rpn/kernel"] == [[3, 3, 4, 4], "float32"]
+
+
+def test_keys_that_move_no_parameter_may_change():
+    _check(_config(log_every=7, data__num_workers=1))
+
+
+def test_differing_keys_are_listed():
+    with pytest.raises(
+        UserError, match=r"^here: .* another: num_steps 100 there, 20 here; optim.lr 0.1 there, 0.2 here;"
+    ):
+        _check(_config(num_steps=20, optim__lr=0.2))
+    with pytest.raises(UserError, match=r"optim\.new None there, 1 here"):
+        _check(_config(optim__new=1))
+
+
+def test_num_steps_may_move_unless_the_schedule_ends_there():
+    _check(_config(num_steps=200))
+    _check(_config(num_steps=50))
+    with pytest.raises(UserError, match="num_steps 100 there, 49 here"):
+        _check(_config(num_steps=49))
+    with pytest.raises(UserError, match="num_steps 100 there, 200 here"):
+        _check(_config(num_steps=200, optim__schedule="cosine"), _config(optim__schedule="cosine"))
+
+
+def test_free_keys_stand_in_the_reference_config():
+    from lga_jax.train.manifest import _FREE
+
+    keys = set(coco.get_config().to_dict()) | {f"data.{key}" for key in coco.get_config().data}
+    assert {key for key in _FREE if key.count(".") < 2} - {"model.init_from"} <= keys
+
+
+def test_first_differing_parameter_is_named_with_the_count():
+    table = {"rpn/kernel": [[3, 3, 4, 8], "float32"], "roi/bias": [[5], "float32"], "lga/kernel": [[1], "float32"]}
+    message = r"found 2 that differ, first lga/kernel: float32\[1\] in the checkpoint, missing in the model"
+    with pytest.raises(UserError, match=message):
+        check_parameters({"parameters": table}, PARAMS, "here")
