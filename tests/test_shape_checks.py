@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jaxtyping
 import pytest
 
-from lga_jax.ops import boxes
+from lga_jax.ops import anchors, boxes
 
 
 def test_a_wrong_shape_is_refused():
@@ -15,3 +15,7 @@ def test_a_wrong_shape_is_refused():
 def test_a_wrong_dtype_is_refused():
     with pytest.raises(jaxtyping.TypeCheckError):
         boxes.area(jnp.zeros((3, 4), jnp.int32))
+
+
+def test_an_int_may_stand_for_a_float():
+    assert anchors.base_anchors(8, (1,)).tolist() == [[-4, -4, 4, 4]]
