@@ -32,6 +32,7 @@ demo: $(STAMP)  ## train, evaluate and predict on generated images, on the CPU; 
 	$(CPU) $(PY) train.py --config configs/challenge.py --workdir $(DEMO)
 	$(CPU) $(PY) eval.py --config configs/challenge.py --workdir $(DEMO)
 	@test -d $(DEMO)/held_out || $(CPU) $(PY) -c "$$HELD_OUT" $(DEMO)/held_out
+	@rm -rf $(DEMO)/predictions
 	$(CPU) $(PY) predict.py --workdir $(DEMO) --input $(DEMO)/held_out/images --output $(DEMO)/predictions
 	@echo; echo "scores, curves and pictures of the evaluation:  $(DEMO)/report.html"
 	@echo "boxes and attention masks of held-out images:   $(DEMO)/predictions/"
