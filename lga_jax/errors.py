@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 class UserError(ValueError):
@@ -42,6 +42,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         raise UserError(_explain(error, argv)) from error
     if len(rest) > 1:
         raise UserError(f"{rest[1]}: expected only flags (--name value), found a bare argument; see --help")
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.WARNING  # absl would go on to choose INFO, and Orbax says a lot at that level
     return rest
 
 

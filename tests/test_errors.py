@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 from lga_jax.errors import UserError, run
 
@@ -21,6 +21,7 @@ def main():
         raise UserError("--step 7: not a lucky number")
     if flags.FLAGS.step == 8:
         raise ZeroDivisionError("a fault of ours")
+    logging.info("a library's chatter")
     print("lr", flags.FLAGS.config.optim.lr)
 
 run(main)
@@ -85,6 +86,11 @@ def test_a_users_fault_is_one_line_and_status_2(folder, args, words):
 def test_good_flags_run_main(folder):
     result = call(folder, "--config", "good.py", "--workdir=w", "--config.optim.lr=1")
     assert (result.returncode, result.stdout, result.stderr) == (0, "lr 1.0\n", "")
+
+
+def test_libraries_may_chatter_only_when_asked(folder):
+    result = call(folder, "--config", "good.py", "--workdir=w", "--verbosity=0")
+    assert "a library's chatter" in result.stderr
 
 
 def test_a_fault_of_ours_keeps_its_traceback(folder):

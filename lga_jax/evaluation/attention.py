@@ -39,7 +39,7 @@ class AttentionStatistics(NamedTuple):
 
 
 def ap_per_challenge(ground_truth: dict, detections: list[dict]) -> list[ChallengeAP]:
-    """AP of the images of each (challenge, severity), in the order in which the challenges first appear.
+    """AP of the images of each (challenge, severity): those without a challenge first, then by name.
 
     Empty when the images do not say which challenge they carry.
     """
@@ -47,10 +47,9 @@ def ap_per_challenge(ground_truth: dict, detections: list[dict]) -> list[Challen
     for image in ground_truth["images"]:
         if "challenge" in image:
             groups[image["challenge"], image["severity"]].append(image["id"])
-    order = list(dict.fromkeys(challenge for challenge, _ in groups))
     return [
         ChallengeAP(*group, len(groups[group]), coco_metrics(ground_truth, detections, groups[group]).summary["AP"])
-        for group in sorted(groups, key=lambda group: (order.index(group[0]), group[1]))
+        for group in sorted(groups, key=lambda group: (group[1] > 0, group))
     ]
 
 

@@ -38,7 +38,7 @@ def describe_attention(attention: AttentionStatistics) -> str:
     each = ", ".join(f"{rate:.3f}" for rate in attention.hit_rate_per_mask)
     return (
         f"Attention: of {attention.num_true_positives} true positives, a share of {attention.hit_rate:.3f} has a "
-        f"Gaussian centre in the part that tells the classes apart; random ones would: {attention.chance:.3f}.\n"
+        f"Gaussian centre in the part that tells the classes apart; by chance {attention.chance:.3f}.\n"
         f"Each mask alone: {each}; by chance {attention.chance_per_mask:.3f}. "
         f"Spread of the centres: {attention.spread:.2f} cells of 7."
     )
@@ -95,17 +95,12 @@ def _number(value: float) -> str:
 def _challenge_table(challenges: list[ChallengeAP]) -> list[str]:
     if not challenges:
         return []
-    severities = sorted({entry.severity for entry in challenges} - {0})
-    head = "".join(f"{f'severity {severity}':>12}" for severity in severities)
+    severities = sorted({entry.severity for entry in challenges})
+    head = "".join(f"{f'severity {severity}' if severity else 'none':>12}" for severity in severities)
     rows = [
         f"  {name:<{_WIDTH}}"
-        + (f"{_number(by_severity[0].ap)}" if 0 in by_severity else "")
-        + "".join(
-            f"{_number(by_severity[severity].ap):>12}" if severity in by_severity else " " * 12
-            for severity in severities
-            if 0 not in by_severity
-        )
-        for name, by_severity in challenge_matrix(challenges)
+        + "".join(f"{_number(row[severity].ap) if severity in row else '':>12}" for severity in severities)
+        for name, row in challenge_matrix(challenges)
     ]
     return ["", f"{'AP per challenge':<{_WIDTH + 2}}{head}", *rows]
 

@@ -96,15 +96,15 @@ def _draw_masks(canvas: Canvas, detection: Mapping) -> None:
 def _draw_labels(
     canvas: Canvas, detections: Iterable[Mapping], names: Mapping[int, str], colours: Mapping[int, Colour]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Names and scores on plates, best first: each where it covers no plate that stands already, if there is room."""
-    picture = Image.fromarray(canvas.pixels)
-    pen = ImageDraw.Draw(picture)
-    plates = []
+    """Names and scores on plates. The best choose their place first and are drawn last, over the others."""
+    plates, labels = [], []
     for detection in detections:
         text = f"{names[detection['category_id']]} {detection['score']:.2f}"
-        plate = _place_plate(canvas, detection["bbox"], text, plates)
-        plates.append(plate)
-        colour = colours[detection["category_id"]]
+        plates.append(_place_plate(canvas, detection["bbox"], text, plates))
+        labels.append((text, colours[detection["category_id"]]))
+    picture = Image.fromarray(canvas.pixels)
+    pen = ImageDraw.Draw(picture)
+    for plate, (text, colour) in zip(reversed(plates), reversed(labels), strict=True):
         pen.rounded_rectangle(plate.tolist(), radius=canvas.line + 1, fill=colour)
         pen.text(tuple((plate[:2] + plate[2:]) / 2), text, fill=_ink(colour), font=canvas.font, anchor="mm")
     return np.asarray(picture)

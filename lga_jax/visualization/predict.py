@@ -108,7 +108,8 @@ def _write_picture(
     target = output / picture_name(path)
     try:
         output.mkdir(parents=True, exist_ok=True)  # not before there is something to put into it
-        written = cv2.imwrite(str(target), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        quality = [] if target.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 92]
+        written = cv2.imwrite(str(target), picture[..., ::-1], quality)
     except OSError:
         written = False
     if not written:

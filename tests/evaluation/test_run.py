@@ -1,8 +1,10 @@
 """Evaluation of a whole source with a stand-in for the detector that knows the ground truth."""
 
+import dataclasses
 import json
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from lga_jax.data.challenge import Challenge
 from lga_jax.data.records import Record
 from lga_jax.evaluation.run import evaluate, make_predict_step
 from lga_jax.evaluation.tables import describe_attention, format_result, write_result
+from lga_jax.models.detector import Detector
 from lga_jax.structs import Detections, Outputs, RoIs
 
 DATA = ConfigDict(
@@ -193,8 +196,9 @@ def test_challenge_source_reports_challenges(tmp_path):
 def test_the_predict_step_answers_for_every_device_and_batch_row():
     """A stand-in detector whose single RoI is the image itself: the real `detect`, under pmap on four devices."""
 
-    class WholeImage:
-        def apply(self, variables, images, image_hw):
+    class WholeImage(Detector):
+        @nn.compact
+        def __call__(self, images, image_hw):
             b = images.shape[0]
             corner = jnp.concatenate([jnp.zeros((b, 2)), image_hw[:, ::-1]], axis=1)
             nothing = jnp.zeros((b, 1))
@@ -207,14 +211,15 @@ def test_the_predict_step_answers_for_every_device_and_batch_row():
                 roi_targets=None,
                 gaussians=None,
                 guide_logits=None,
-                class_logits=jnp.tile(variables["logits"], (b, 1, 1)),
+                class_logits=jnp.tile(self.param("logits", jnp.zeros, (1, 3)), (b, 1, 1)),
                 box_deltas=jnp.zeros((b, 1, 2, 4)),
             )
 
     source = Boards(9)
     inference = dict(score_threshold=0.1, nms_iou=0.5, max_candidates=10, max_detections=3)
-    predict = make_predict_step(WholeImage(), inference)
-    variables = {"logits": np.float32([[0.0, 9.0, 0.0]])}
+    fields = {field.name: None for field in dataclasses.fields(Detector) if field.name not in ("parent", "name")}
+    predict = make_predict_step(WholeImage(**fields), inference)
+    variables = {"params": {"logits": np.float32([[0.0, 9.0, 0.0]])}}
     result = evaluate(predict, variables, source, DATA, 2 * jax.local_device_count(), lambda: False, False)
     assert len(result.detections) == 9
     for detection, record in zip(result.detections, source.records, strict=True):
