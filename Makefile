@@ -56,7 +56,6 @@ test-fast: $(STAMP)  ## the tests that take less than ten seconds each
 
 lint: $(STAMP)  ## ruff, and which package may import which
 	$(PY) -m ruff check .
-	$(PY) -m ruff format --check --diff --quiet .
 	$(VENV)/bin/lint-imports
 
 clean:  ## remove the environment and caches, never runs/ or data/
