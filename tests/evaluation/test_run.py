@@ -211,7 +211,7 @@ def test_the_predict_step_answers_for_every_device_and_batch_row():
                 roi_targets=None,
                 gaussians=None,
                 guide_logits=None,
-                class_logits=jnp.tile(self.param("logits", jnp.zeros, (1, 3)), (b, 1, 1)),
+                class_logits=jnp.tile(self.param("logits", nn.initializers.zeros, (1, 3)), (b, 1, 1)),
                 box_deltas=jnp.zeros((b, 1, 2, 4)),
             )
 
