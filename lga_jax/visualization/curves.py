@@ -42,7 +42,7 @@ def draw_curves(metrics: Sequence[dict]) -> bytes | None:
     scores = [line for line in metrics if "eval" in line]
     if not losses and not scores:
         return None
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, bool(losses) + bool(scores), squeeze=False)[0].tolist()
     if losses:
         _draw_losses(panels[0], losses)
@@ -52,6 +52,8 @@ def draw_curves(metrics: Sequence[dict]) -> bytes | None:
         panel.set_xlabel("step")
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xlim(left=0)
+        panel.legend(frameon=False, fontsize=8, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
@@ -75,7 +77,6 @@ def _draw_losses(panel: Axes, losses: Sequence[dict]) -> None:
             panel.plot(steps, smoothed, color=colour, label=name, linewidth=2 if name == "total" else 1.4)
     panel.set_title("training loss")
     panel.set_ylim(bottom=0)
-    panel.legend(frameon=False, fontsize=8, ncols=2)
 
 
 def _draw_scores(panel: Axes, scores: Sequence[dict]) -> None:
@@ -85,4 +86,3 @@ def _draw_scores(panel: Axes, scores: Sequence[dict]) -> None:
         panel.plot(steps, values, color=colour, marker="o", markersize=4, label=f"{name} {values[-1]:.3f}")
     panel.set_title("evaluation")
     panel.set_ylim(0, 1)
-    panel.legend(frameon=False, fontsize=8)

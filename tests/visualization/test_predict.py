@@ -1,0 +1,130 @@
+"""Prediction on a user's files, with a stand-in that finds one object in the middle of every image."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from lga_jax.errors import UserError
+from lga_jax.structs import Detections
+from lga_jax.visualization.predict import config_of, picture_name, predict_images
+
+MANIFEST = {"class_names": ["crane", "mixer"], "category_ids": [3, 7]}
+DATA = ConfigDict(
+    dict(
+        short_edges=(64,),
+        eval_short_edge=64,
+        long_edge=96,
+        flip_probability=0.0,
+        buckets=((64, 96), (96, 64)),
+        max_boxes=None,
+        num_workers=1,
+        prefetch=1,
+    )
+)
+
+
+def find_the_middle(variables, batch):
+    """The middle quarter of each image as class 'mixer', with one mask in its centre; then a slot that is not valid."""
+    h, w = np.moveaxis(np.asarray(batch.image_hw), -1, 0)
+    boxes = np.stack([np.stack([w / 4, h / 4, 3 * w / 4, 3 * h / 4], -1), np.zeros((*h.shape, 4))], -2)
+    centres = (boxes[..., None, :2] + boxes[..., None, 2:]) / 2
+    valid = np.broadcast_to([True, False], boxes.shape[:-1])
+    return Detections(
+        boxes=boxes.astype(np.float32),
+        scores=valid * np.float32(0.75),
+        labels=valid.astype(np.int32),
+        valid=valid,
+        rois=boxes.astype(np.float32),
+        mask_centres=centres.astype(np.float32),
+        mask_sigmas=np.full_like(centres, 5, dtype=np.float32),
+    )
+
+
+def run(place, output):
+    predict_images(find_the_middle, {}, MANIFEST, DATA, str(place), str(output))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, hw in (("b.png", (40, 80)), ("a.jpg", (160, 120)), ("c.bmp", (32, 32))):
+        cv2.imwrite(str(folder / name), np.full((*hw, 3), 60, np.uint8))
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_a_folder_gives_a_json_and_a_picture_of_each_image(photos, tmp_path, capsys):
+    run(photos, tmp_path / "out" / "deep")
+    out = tmp_path / "out" / "deep"
+    assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png", "c.bmp.png", "detections.json"]
+    results = json.loads((out / "detections.json").read_text())
+    assert [(r["image_id"], r["file_name"]) for r in results] == [(1, "a.jpg"), (2, "b.png"), (3, "c.bmp")]
+    assert {(r["category_id"], r["category_name"], r["score"]) for r in results} == {(7, "mixer", 0.75)}
+    np.testing.assert_allclose(
+        [r["bbox"] for r in results], [[30, 40, 60, 80], [20, 10, 40, 20], [8, 8, 16, 16]], atol=0.1
+    )
+    np.testing.assert_allclose(results[0]["mask_centres"], [[60, 80]], atol=0.1)
+    assert cv2.imread(str(out / "b.png")).shape[:2] > (160, 320)
+    assert "3 objects in 3 images" in capsys.readouterr().out
+
+
+def test_one_image_without_a_progress_bar(photos, tmp_path, capsys):
+    run(photos / "b.png", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "detections.json"]
+    assert "predicting" not in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_read_are_named_after_the_others_are_done(photos, tmp_path, capsys):
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8 no image at all")
+    whole = (photos / "b.png").read_bytes()
+    (photos / "half.png").write_bytes(whole[:40])  # a header, no pixels
+    with pytest.raises(UserError, match=r"2 of 5 files that cannot be read \(bad\.jpg, half\.png\)"):
+        run(photos, tmp_path / "out")
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["a.jpg", "b.png", "c.bmp.png", "detections.json"]
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 3
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x20\x00\x00\x00\x20"]
+)
+def test_the_only_image_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path, data):
+    (tmp_path / "photo.png").write_bytes(data)
+    with pytest.raises(UserError, match=r"photo\.png: expected an image"):
+        run(tmp_path / "photo.png", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_and_empty_input(tmp_path):
+    with pytest.raises(UserError, match="nowhere: expected an image or a folder"):
+        run(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(UserError, match="found none in this folder"):
+        run(tmp_path, tmp_path / "out")
+
+
+def test_nothing_that_exists_is_overwritten(photos, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file: expected a folder, found a file"):
+        run(photos, tmp_path / "file")
+    with pytest.raises(UserError, match="photos: expected a new or empty folder"):
+        run(photos, photos)
+    (tmp_path / "empty").mkdir()
+    run(photos, tmp_path / "empty")
+    before = (tmp_path / "empty" / "detections.json").read_text()
+    with pytest.raises(UserError, match="expected a new or empty folder"):
+        run(photos / "b.png", tmp_path / "empty")
+    assert (tmp_path / "empty" / "detections.json").read_text() == before
+
+
+def test_pictures_never_share_a_name(tmp_path):
+    names = ["a.png", "a.bmp", "a.jpg", "a.JPEG", "a.webp"]
+    assert len({picture_name(tmp_path / name) for name in names}) == len(names)
+
+
+def test_the_config_of_a_manifest_has_tuples_again():
+    config = config_of({"config": {"data": {"buckets": [[1, 2], [3, 4]], "max_boxes": None}, "seed": 1}})
+    assert config.data.buckets == ((1, 2), (3, 4)) and config.data.max_boxes is None
