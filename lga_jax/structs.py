@@ -7,7 +7,8 @@ Letters, the same everywhere in the project:
     w  padded input width, pixels      c  channels
     a  anchors over all levels         k  foreground classes; background is class k, the last
     g  ground-truth slots per image    m  Gaussian masks per RoI
-    n  any other count                 d  detections per image
+    l  class logits, k + 1             d  detections per image
+    n  any other count
 
 `boxes` always means (x1, y1, x2, y2), float32, continuous pixel coordinates of the padded network input (a box that
 covers the whole first pixel is (0, 0, 1, 1)). Any other frame has its name in the variable (`boxes_original`,
@@ -93,8 +94,8 @@ class Outputs(NamedTuple):
     rois: RoIs
     roi_targets: RoITargets | None  # (t)
     gaussians: Gaussians | None  # [b r m ...], None unless attention is 'lga'
-    guide_logits: Float[Array, "b r m k+1"] | None  # (t), None unless attention is 'lga'
-    class_logits: Float[Array, "b r k+1"]
+    guide_logits: Float[Array, "b r m l"] | None  # (t), None unless attention is 'lga'
+    class_logits: Float[Array, "b r l"]
     box_deltas: Float[Array, "b r k 4"]
 
 

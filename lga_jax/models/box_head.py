@@ -22,7 +22,7 @@ class BoxHead(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> tuple[Float[Array, "*n k+1"], Float[Array, "*n k 4"]]:
+    def __call__(self, crops: Float[Array, "*n s s c"]) -> tuple[Float[Array, "*n l"], Float[Array, "*n k 4"]]:
         x = crops.reshape(*crops.shape[:-3], -1)
         for name in ("fc1", "fc2"):
             x = nn.relu(nn.Dense(self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype, name=name)(x))

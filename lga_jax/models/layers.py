@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lga_jax.errors import UserError
 from lga_jax.ops.conv import conv2d
 
 # Caffe2's "Xavier" of FPN and the box head: uniform with variance 1 / fan_in.
@@ -68,4 +69,4 @@ class Norm(nn.Module):
                 return norm(x)
             case "gn":
                 return nn.GroupNorm(num_groups=None, group_size=min(16, x.shape[-1]), dtype=self.dtype, name="gn")(x)
-        raise ValueError(f"model.backbone.norm: expected 'frozen_bn', 'bn' or 'gn', found {self.kind!r}")
+        raise UserError(f"model.backbone.norm: expected 'frozen_bn', 'bn' or 'gn', found {self.kind!r}")

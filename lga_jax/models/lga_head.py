@@ -73,7 +73,7 @@ class LGAHead(nn.Module):
         sigmas = jnp.broadcast_to((nn.relu(self.sigmas(hidden)) + 1.0).reshape(per_mask), centres.shape)
         return Gaussians(centres=centres, sigmas=sigmas, masks=gaussian_masks(centres, sigmas, size))
 
-    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m k+1"]:
+    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m l"]:
         """Class logits of what each mask highlights (section III-B-2), read by one linear layer.
 
         The masked features x M_k are averaged over the crop with the mask as weight; written as one product, the m

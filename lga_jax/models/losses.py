@@ -61,7 +61,7 @@ def roi_losses(outputs: Outputs, beta: float) -> dict[str, Float[Array, ""]]:
     }
 
 
-def guide_loss(guide_logits: Float[Array, "b r m k+1"], truth: RoITargets) -> Float[Array, ""]:
+def guide_loss(guide_logits: Float[Array, "b r m l"], truth: RoITargets) -> Float[Array, ""]:
     """Cross-entropy of every mask's own classification, mean over masks and RoIs (paper section III-B-2)."""
     labels = jnp.broadcast_to(truth.labels[..., None], guide_logits.shape[:-1])
     entropy = optax.softmax_cross_entropy_with_integer_labels(guide_logits, labels)

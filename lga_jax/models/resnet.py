@@ -90,7 +90,7 @@ class ResNet(nn.Module):
 def frozen_labels(params: dict, frozen_stages: int) -> dict:
     """'trained' or 'frozen' for every parameter of the detector, in the structure of `params`."""
 
-    def label(path: tuple, _: Array) -> str:
+    def label(path: tuple, _: Any) -> str:
         names = [part.key for part in path]
         if names[0] != "backbone":
             return "trained"

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def base_anchors(size: float, aspect_ratios: Sequence[float]) -> Float[np.ndarray, "n 4"]:
+def base_anchors(size: int | float, aspect_ratios: Sequence[float]) -> Float[np.ndarray, "n 4"]:
     """Boxes of area size**2 around the origin, one per aspect ratio (height / width)."""
     ratios = np.asarray(aspect_ratios, np.float64)
     half_width = 0.5 * size / np.sqrt(ratios)
@@ -16,7 +16,7 @@ def base_anchors(size: float, aspect_ratios: Sequence[float]) -> Float[np.ndarra
 
 
 def level_anchors(
-    feature_hw: tuple[int, int], stride: int, size: float, aspect_ratios: Sequence[float]
+    feature_hw: tuple[int, int], stride: int, size: int | float, aspect_ratios: Sequence[float]
 ) -> Float[Array, "a 4"]:
     """Anchors of one level, cell (0, 0) centred on pixel (0, 0) as in Detectron2; order: row, column, aspect ratio."""
     ys = jnp.arange(feature_hw[0], dtype=jnp.float32) * stride
@@ -29,7 +29,7 @@ def level_anchors(
 def pyramid_anchors(
     features_hw: Sequence[tuple[int, int]],
     strides: Sequence[int],
-    sizes: Sequence[float],
+    sizes: Sequence[int | float],
     aspect_ratios: Sequence[float],
 ) -> Float[Array, "a 4"]:
     """Anchors of all levels, finest first; `sizes` are in pixels, one per level."""

@@ -1,0 +1,180 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lga_jax.errors import UserError
+from lga_jax.models.detector import build_detector
+from lga_jax.models.losses import detection_losses
+from tests.models import tiny
+
+LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5)
+
+
+@pytest.fixture(scope="module")
+def lga():
+    return tiny.built()
+
+
+@pytest.fixture(scope="module")
+def trained_outputs(lga):
+    apply = jax.jit(lga.detector.apply)
+    return apply(lga.variables, lga.images, lga.image_hw, lga.targets, lga.keys)
+
+
+@pytest.fixture(scope="module")
+def gradient_of(lga):
+    """Gradient of one loss term in the parameters."""
+
+    @jax.jit
+    def pullbacks(params):
+        def terms(params):
+            variables = {"params": params}
+            outputs = lga.detector.apply(variables, lga.images, lga.image_hw, lga.targets, lga.keys)
+            return detection_losses(outputs, lga.targets, **LOSSES)
+
+        return jax.jacrev(terms)(params)
+
+    gradients = pullbacks(lga.variables["params"])
+    return lambda term: gradients[term]
+
+
+def is_zero(tree):
+    return all(bool(jnp.all(leaf == 0.0)) for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("attention", ["lga", "cbam", "non_local", "none"])
+def test_shapes_with_every_attention(attention):
+    config = tiny.model_config(attention=attention)
+    _, outputs = tiny.shapes(config, image_hw=(128, 256), num_images=2)
+    anchors = 3 * sum(32 * 64 // 4**level for level in range(5))
+    assert outputs.anchors.shape == (anchors, 4)
+    assert outputs.objectness.shape == (2, anchors)
+    assert outputs.rois.boxes.shape == (2, 16, 4)
+    assert outputs.class_logits.shape == (2, 16, tiny.NUM_CLASSES + 1)
+    assert outputs.box_deltas.shape == (2, 16, tiny.NUM_CLASSES, 4)
+    if attention == "lga":
+        assert outputs.guide_logits.shape == (2, 16, 4, tiny.NUM_CLASSES + 1)
+        assert outputs.gaussians.masks.shape == (2, 16, 4, 7, 7)
+    else:
+        assert outputs.guide_logits is None and outputs.gaussians is None
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_bfloat16_keeps_parameters_scores_and_boxes_in_float32(depth):
+    config = tiny.model_config(dtype="bfloat16", backbone=dict(depth=depth, width=16, norm="gn", frozen_stages=0))
+    variables, outputs = tiny.shapes(config)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype("float32")}
+    floats = [leaf.dtype for leaf in jax.tree.leaves(outputs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert set(floats) == {jnp.dtype("float32")}
+
+
+def test_without_targets_every_proposal_passes_and_nothing_of_training_is_there():
+    _, outputs = tiny.shapes(tiny.model_config(), train=False)
+    assert outputs.rois.boxes.shape == (1, 20, 4)
+    assert outputs.anchor_samples is None and outputs.roi_targets is None and outputs.guide_logits is None
+    assert outputs.gaussians is not None
+
+
+def test_guide_is_not_computed_at_inference(lga):
+    """The classifier of the guide does not even reach the program that inference runs."""
+    inference = jax.make_jaxpr(lambda v: lga.detector.apply(v, lga.images, lga.image_hw))(lga.variables)
+    leaves = jax.tree_util.tree_leaves_with_path(lga.variables)
+    unused = {
+        jax.tree_util.keystr(path)
+        for (path, _), var in zip(leaves, inference.jaxpr.invars, strict=True)
+        if not any(var in equation.invars for equation in inference.jaxpr.eqns)
+    }
+    assert unused == {
+        "['params']['attention']['guide_classes']['bias']",
+        "['params']['attention']['guide_classes']['kernel']",
+    }
+
+
+def test_every_object_has_a_positive_roi_from_the_start(trained_outputs, lga):
+    labels = np.asarray(trained_outputs.roi_targets.labels)
+    for image in range(2):
+        assert {0, 2} <= set(labels[image])
+    assert np.all(labels[~np.asarray(trained_outputs.roi_targets.valid)] == tiny.NUM_CLASSES)
+
+
+def test_samples_depend_on_an_images_own_key_only(lga, trained_outputs):
+    """The same image with the same key alone in a batch gives the same samples, as data parallelism needs."""
+    alone = lga.detector.apply(
+        lga.variables,
+        lga.images[1:],
+        lga.image_hw[1:],
+        jax.tree.map(lambda leaf: leaf[1:], lga.targets),
+        lga.keys[1:],
+    )
+    np.testing.assert_array_equal(alone.anchor_samples.index[0], trained_outputs.anchor_samples.index[1])
+    np.testing.assert_array_equal(alone.roi_targets.labels[0], trained_outputs.roi_targets.labels[1])
+
+
+def test_padding_does_not_change_the_features_seen_by_the_content(lga):
+    """What lies in the padding is zero after normalisation, whatever bytes it holds."""
+    hw = np.full((2, 2), (48, 64), np.float32)
+    noisy = lga.images.copy()
+    noisy[:, 48:], noisy[:, :, 64:] = 17, 200
+    apply = jax.jit(lga.detector.apply)
+    first, second = (apply(lga.variables, images, hw) for images in (lga.images, noisy))
+    np.testing.assert_array_equal(first.class_logits, second.class_logits)
+    np.testing.assert_array_equal(first.rois.boxes, second.rois.boxes)
+    boxes = np.asarray(first.rois.boxes)
+    assert boxes[..., 3].max() <= 48 and boxes[..., 2].max() <= 64
+
+
+def test_second_stage_sends_no_gradient_into_the_rpn(gradient_of):
+    for term in ("roi_class", "roi_box", "guide"):
+        assert is_zero(gradient_of(term)["rpn"]), term
+        assert not is_zero(gradient_of(term)["fpn"]), term
+    assert not is_zero(gradient_of("rpn_objectness")["rpn"])
+
+
+def test_rpn_sends_no_gradient_into_the_second_stage(gradient_of):
+    for term in ("rpn_objectness", "rpn_box"):
+        assert is_zero(gradient_of(term)["attention"]) and is_zero(gradient_of(term)["box_head"]), term
+
+
+def test_guide_reaches_the_masks_and_the_backbone_but_not_the_box_head(gradient_of):
+    gradient = gradient_of("guide")
+    for name in ("centres", "sigmas", "guide_classes"):
+        assert not is_zero(gradient["attention"][name]), name
+    assert not is_zero(gradient["backbone"])
+    assert is_zero(gradient["box_head"])
+
+
+def test_total_weighs_the_guide(gradient_of):
+    weighted = jax.tree.map(
+        lambda *g: sum(g[:-1]) + LOSSES["guide_weight"] * g[-1],
+        *(gradient_of(term) for term in ("rpn_objectness", "rpn_box", "roi_class", "roi_box", "guide")),
+    )
+    for total, wanted in zip(jax.tree.leaves(gradient_of("total")), jax.tree.leaves(weighted), strict=True):
+        np.testing.assert_allclose(total, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_image_without_objects_has_finite_losses_and_gradients(lga):
+    empty = jax.tree.map(jnp.zeros_like, lga.targets)
+
+    @jax.jit
+    def loss(params):
+        outputs = lga.detector.apply({"params": params}, lga.images, lga.image_hw, empty, lga.keys)
+        terms = detection_losses(outputs, empty, **LOSSES)
+        return terms["total"], terms
+
+    (_, terms), gradient = jax.value_and_grad(loss, has_aux=True)(lga.variables["params"])
+    assert terms["rpn_box"] == 0.0 and terms["roi_box"] == 0.0
+    assert terms["roi_class"] > 0.0
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(attention="lag"), "model.attention: expected one of lga, cbam, non_local, none; found 'lag'"),
+        (dict(dtype="float16"), "model.dtype: expected one of float32, bfloat16; found 'float16'"),
+    ],
+)
+def test_unknown_choice_is_one_line(change, message):
+    with pytest.raises(UserError, match=message):
+        build_detector(tiny.model_config(**change), 3)

@@ -1,0 +1,35 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lga_jax.models.fpn import FPN
+
+RANDOM = np.random.default_rng(0)
+FEATURES = [jnp.asarray(RANDOM.normal(size=(1, 16 >> i, 24 >> i, 4 << i)), jnp.float32) for i in range(4)]
+
+
+def test_levels_have_one_width_and_halve_in_size():
+    pyramid, _ = FPN(channels=8).init_with_output(jax.random.key(0), FEATURES)
+    assert [p.shape for p in pyramid] == [(1, 16, 24, 8), (1, 8, 12, 8), (1, 4, 6, 8), (1, 2, 3, 8), (1, 1, 2, 8)]
+    np.testing.assert_array_equal(pyramid[4], pyramid[3][:, ::2, ::2])
+
+
+def test_coarse_features_reach_finer_levels_and_not_the_reverse():
+    fpn = FPN(channels=8)
+    variables = fpn.init(jax.random.key(0), FEATURES)
+    gradients = jax.grad(lambda f: fpn.apply(variables, f)[1].sum())(FEATURES)  # of P3
+    assert [bool(jnp.any(g != 0)) for g in gradients] == [False, True, True, True]
+
+
+def test_top_down_is_nearest_neighbour():
+    fpn = FPN(channels=1)
+    zeros = [jnp.zeros((1, 4, 4, 1)), jnp.array([[[[1.0], [2.0]], [[3.0], [4.0]]]])]
+    variables = fpn.init(jax.random.key(0), zeros)
+    params = jax.tree.map(jnp.zeros_like, variables["params"])
+    for name in ("lateral2", "lateral3"):
+        params[name]["kernel"] = jnp.ones((1, 1, 1, 1))
+    params["output2"]["kernel"] = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
+    p2 = fpn.apply({"params": params}, zeros)[0]
+    np.testing.assert_array_equal(
+        p2[0, :, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    )

@@ -1,0 +1,134 @@
+"""Section III-B of the paper, sentence by sentence; docs/paper_map.md points here."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lga_jax.errors import UserError
+from lga_jax.models.lga_head import LGAHead, MaskedConcat
+
+NUM_CLASSES = 3
+SETTINGS = dict(
+    num_masks=4, reduced_channels=8, hidden=16, sigma="per_axis", fusion="sum", classifier="per_mask", num_classes=3
+)
+CROPS = jnp.asarray(np.random.default_rng(0).normal(size=(5, 7, 7, 12)), jnp.float32)
+
+
+def head_and_params(**changes):
+    head = LGAHead(**SETTINGS | changes)
+
+    def everything(module, crops):
+        attention = module(crops)
+        return attention, module.guide(crops, attention.gaussians.masks)
+
+    return head, head.init(jax.random.key(0), CROPS, method=everything)
+
+
+def excited(variables, factor=100.0):
+    """Parameters whose Gaussians depend strongly on the crop; the initial ones hardly do."""
+    params = dict(variables["params"])
+    for name in ("centres", "sigmas"):
+        params[name] = dict(params[name], kernel=params[name]["kernel"] * factor)
+    return {"params": params}
+
+
+def test_centres_lie_on_the_crop_and_sigmas_are_at_least_one():
+    head, variables = head_and_params()
+    gaussians = head.apply(excited(variables, 1e4), CROPS).gaussians
+    assert gaussians.centres.shape == gaussians.sigmas.shape == (5, 4, 2)
+    assert jnp.all((gaussians.centres >= 0.0) & (gaussians.centres <= 7.0))
+    assert jnp.all(gaussians.sigmas >= 1.0)
+    assert jnp.any(gaussians.sigmas == 1.0) and jnp.any(gaussians.sigmas > 1.0)
+    assert float(gaussians.centres.std()) > 1.0
+
+
+def test_equation_one_from_the_parameters():
+    head, variables = head_and_params()
+    variables = excited(variables)
+    params = jax.device_get(variables["params"])
+
+    def dense(x, name):
+        return x @ params[name]["kernel"] + params[name]["bias"]
+
+    reduced = np.maximum(dense(np.asarray(CROPS), "reduce"), 0)
+    hidden = np.maximum(dense(reduced.reshape(5, -1), "hidden_layer"), 0)
+    centres = 3.5 + 3.5 * np.tanh(dense(hidden, "centres")).reshape(5, 4, 2)
+    sigmas = np.maximum(dense(hidden, "sigmas"), 0).reshape(5, 4, 2) + 1
+    gaussians = head.apply(variables, CROPS).gaussians
+    np.testing.assert_allclose(gaussians.centres, centres, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gaussians.sigmas, sigmas, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_masks", [1, 2, 4, 8])
+def test_masks_begin_apart(num_masks):
+    head, variables = head_and_params(num_masks=num_masks)
+    centres = np.asarray(head.apply(variables, CROPS).gaussians.centres)[0]
+    distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1)[~np.eye(num_masks, dtype=bool)]
+    assert num_masks == 1 or distances.min() > 1.0
+
+
+def test_isotropic_sigma_is_the_same_along_both_axes():
+    head, variables = head_and_params(sigma="isotropic")
+    sigmas = head.apply(excited(variables), CROPS).gaussians.sigmas
+    np.testing.assert_array_equal(sigmas[..., 0], sigmas[..., 1])
+
+
+def test_sum_fusion_adds_the_mean_of_the_masked_features():
+    head, variables = head_and_params()
+    attention = head.apply(variables, CROPS)
+    masked = CROPS[:, None] * attention.gaussians.masks[..., None]
+    np.testing.assert_allclose(attention.fused, CROPS + masked.mean(axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_concat_fusion_is_a_convolution_over_the_concatenation():
+    masks = jax.random.uniform(jax.random.key(2), (5, 4, 7, 7))
+    fuse = MaskedConcat()
+    variables = fuse.init(jax.random.key(0), CROPS, masks)
+    masked = CROPS[:, None] * masks[..., None]
+    stacked = jnp.concatenate([CROPS, *jnp.moveaxis(masked, 1, 0)], axis=-1)
+    kernel = variables["params"]["kernel"]
+    wanted = jax.nn.relu(stacked @ kernel.reshape(-1, kernel.shape[-1]))
+    np.testing.assert_allclose(fuse.apply(variables, CROPS, masks), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("classifier", ["shared", "per_mask"])
+def test_guide_classifies_the_masked_features(classifier):
+    head, variables = head_and_params(classifier=classifier)
+    masks = jax.random.uniform(jax.random.key(2), (5, 4, 7, 7))
+    logits = head.apply(variables, CROPS, masks, method="guide")
+    assert logits.shape == (5, 4, NUM_CLASSES + 1)
+    params = variables["params"]["guide_classes"]
+    for mask in range(4):
+        weights = masks[:, mask, :, :, None]
+        pooled = (CROPS * weights).sum(axis=(1, 2)) / weights.sum(axis=(1, 2))
+        own = slice(mask * 4, mask * 4 + 4) if classifier == "per_mask" else slice(0, 4)
+        wanted = pooled @ params["kernel"][:, own] + params["bias"][own]
+        np.testing.assert_allclose(logits[:, mask], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_of_the_guide_reaches_mu_and_sigma_of_every_mask():
+    head, variables = head_and_params()
+
+    def guide_loss(params):
+        masks = head.apply({"params": params}, CROPS).gaussians.masks
+        return jnp.square(head.apply({"params": params}, CROPS, masks, method="guide")).sum()
+
+    gradient = jax.grad(guide_loss)(variables["params"])
+    for name in ("centres", "sigmas"):
+        assert jnp.all(gradient[name]["bias"] != 0.0), name
+    assert jnp.any(gradient["reduce"]["kernel"] != 0.0)
+
+
+def test_detection_head_reaches_mu_and_sigma_too():
+    head, variables = head_and_params()
+    loss = lambda params: jnp.square(head.apply({"params": params}, CROPS).fused).sum()  # noqa: E731
+    gradient = jax.grad(loss)(variables["params"])
+    assert jnp.all(gradient["centres"]["bias"] != 0.0) and jnp.all(gradient["sigmas"]["bias"] != 0.0)
+    assert jnp.all(gradient["guide_classes"]["kernel"] == 0.0)
+
+
+@pytest.mark.parametrize("option", ["sigma", "fusion", "classifier"])
+def test_unknown_choice_is_named(option):
+    with pytest.raises(UserError, match=f"model.lga.{option}: expected .* found 'other'"):
+        head_and_params(**{option: "other"})

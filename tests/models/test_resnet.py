@@ -1,0 +1,88 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lga_jax.errors import UserError
+from lga_jax.models.layers import FrozenBatchNorm
+from lga_jax.models.resnet import ResNet, frozen_labels
+from tests.models import tiny
+
+# Parameters of torchvision's networks without the classifier (published totals minus the last layer). Frozen batch
+# norm keeps scale and bias among the statistics, hence the count over both collections less mean and variance.
+WITHOUT_CLASSIFIER = {
+    18: 11_689_512 - 513_000,
+    34: 21_797_672 - 513_000,
+    50: 25_557_032 - 2_049_000,
+    101: 44_549_160 - 2_049_000,
+    152: 60_192_808 - 2_049_000,
+}
+
+
+def resnet_shapes(depth, norm="frozen_bn", hw=(64, 64)):
+    net = ResNet(depth=depth, width=64, norm=norm, frozen_stages=0)
+    image = jax.ShapeDtypeStruct((1, *hw, 3), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(lambda k, x: net.init_with_output(k, x, False), key, image)
+
+
+@pytest.mark.parametrize("depth", WITHOUT_CLASSIFIER)
+def test_has_torchvisions_parameters(depth):
+    _, variables = resnet_shapes(depth)
+    sizes = jax.tree_util.tree_leaves_with_path(variables)
+    count = sum(leaf.size for path, leaf in sizes if path[-1].key not in ("mean", "var"))
+    assert count == WITHOUT_CLASSIFIER[depth]
+
+
+def test_features_halve_in_size_and_double_in_channels():
+    features, _ = resnet_shapes(50, hw=(64, 96))
+    assert [f.shape for f in features] == [(1, 16, 24, 256), (1, 8, 12, 512), (1, 4, 6, 1024), (1, 2, 3, 2048)]
+
+
+def test_frozen_batch_norm_is_the_textbook_formula():
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(size=(2, 3, 3, 4)), jnp.float32)
+    stats = {name: jnp.asarray(random.uniform(0.5, 2.0, 4), jnp.float32) for name in ("scale", "bias", "mean", "var")}
+    y = FrozenBatchNorm().apply({"batch_stats": stats}, x)
+    wanted = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * stats["scale"] + stats["bias"]
+    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen_stages", [0, 1, 3, 5])
+def test_frozen_parts_and_only_they_get_no_gradient_and_the_label_frozen(frozen_stages):
+    net = ResNet(depth=18, width=8, norm="gn", frozen_stages=frozen_stages)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, 32, 3)), jnp.float32)
+    variables = net.init(jax.random.key(0), x, True)
+
+    @jax.jit
+    def loss(params):
+        return sum(jnp.sum(jnp.sin(f)) for f in net.apply({"params": params}, x, True))
+
+    gradient = {"backbone": jax.grad(loss)(variables["params"])}
+    labels = frozen_labels({"backbone": variables["params"], "fpn": {"w": 0}}, frozen_stages)
+    assert labels["fpn"]["w"] == "trained"
+    kernels = [
+        (path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(gradient) if path[-1].key == "kernel"
+    ]
+    for path, leaf in kernels:
+        label = labels
+        for part in path:
+            label = label[part.key]
+        assert bool(jnp.any(leaf != 0)) == (label == "trained"), path
+
+
+def test_batch_norm_statistics_move_only_where_trained_and_span_devices():
+    net = ResNet(depth=18, width=8, norm="bn", frozen_stages=1)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 1, 32, 32, 3)), jnp.float32)
+    variables = net.init(jax.random.key(0), x[0], False)
+    apply = jax.pmap(lambda v, x: net.apply(v, x, True, mutable=["batch_stats"])[1], "devices", in_axes=(None, 0))
+    updated = apply(variables, x)["batch_stats"]
+    stem, later = updated["norm1"]["bn"]["mean"], updated["layer1_0"]["norm1"]["bn"]["mean"]
+    assert np.all(np.asarray(stem) == 0.0)
+    assert np.any(np.asarray(later) != 0.0)
+    np.testing.assert_array_equal(later[0], later[3])
+
+
+def test_unknown_norm_names_the_key():
+    with pytest.raises(UserError, match="model.backbone.norm"):
+        tiny.shapes(tiny.model_config(backbone=dict(depth=18, width=8, norm="batch", frozen_stages=0)))

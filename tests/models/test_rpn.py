@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lga_jax.models.box_head import sample_rois
+from lga_jax.models.rpn import RPNHead, sample_anchors, select_proposals
+from lga_jax.structs import RoIs, Targets
+
+RULES = dict(pre_nms=4, post_nms=5, nms_iou=0.7, min_size=0.0)
+HW = jnp.array([100.0, 100.0])
+ANCHORS = [
+    jnp.array([[0.0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60], [200, 0, 210, 10], [0, 50, 10, 60]]),
+    jnp.array([[0.0, 0, 10, 10], [90, 90, 150, 150]]),
+]
+
+
+def select(scores, **changes):
+    deltas = [jnp.zeros_like(a) for a in ANCHORS]
+    return select_proposals([jnp.asarray(s, jnp.float32) for s in scores], deltas, ANCHORS, HW, **RULES | changes)
+
+
+def test_by_hand():
+    """Within a level the near-duplicate goes, across levels it stays; outside the image goes; clipped to the image."""
+    rois = select([[5, 4, 3, 9, 1], [2, 1.5]])
+    assert rois.valid.tolist() == [True, True, True, True, False]
+    np.testing.assert_allclose(rois.scores, [5, 3, 2, 1.5, 0])
+    wanted = [[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 10], [90, 90, 100, 100], [0, 0, 0, 0]]
+    np.testing.assert_allclose(rois.boxes, wanted, atol=1e-4)
+
+
+def test_top_of_each_level_enters_and_top_of_all_leaves():
+    rois = select([[5, 4, 3, 9, 1], [2, 1.5]], pre_nms=1, post_nms=1)
+    np.testing.assert_allclose(rois.scores, [2])  # the best of level 0 lies outside the image
+
+
+def test_scores_that_are_not_finite_are_dropped():
+    rois = select([[np.nan, 4, 3, 2, 1], [np.inf, 1.5]])
+    assert jnp.all(jnp.isfinite(rois.boxes)) and jnp.all(jnp.isfinite(rois.scores))
+    assert 4.0 in rois.scores.tolist()
+
+
+def test_min_size_drops_small_boxes():
+    assert select([[5, 4, 3, 9, 1], [2, 1.5]], min_size=10.0).valid.sum() == 0
+
+
+def test_head_shares_its_weights_over_levels():
+    head = RPNHead(num_convs=1, anchors_per_cell=3)
+    level = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 6, 8)), jnp.float32)
+    (objectness, deltas), variables = head.init_with_output(jax.random.key(0), [level, level])
+    assert objectness[0].shape == (2, 72) and deltas[0].shape == (2, 72, 4)
+    np.testing.assert_array_equal(objectness[0], objectness[1])
+    assert set(variables["params"]) == {"Conv_0", "objectness", "deltas"}
+
+
+def test_sampled_anchors_overlap_what_they_matched():
+    targets = Targets(
+        boxes=jnp.array([[0.0, 0, 10, 11], [50, 50, 61, 60], [0, 0, 0, 0]]),
+        labels=jnp.array([0, 1, 0]),
+        valid=jnp.array([True, True, False]),
+    )
+    samples = sample_anchors(
+        jax.random.key(0),
+        ANCHORS[0],
+        targets,
+        num_samples=4,
+        positive_fraction=0.5,
+        positive_iou=0.7,
+        negative_iou=0.3,
+    )
+    assert samples.positive.tolist() == [True, True, False, False]
+    pairs = set(zip(samples.index[:2].tolist(), samples.matched[:2].tolist(), strict=True))
+    assert pairs <= {(0, 0), (1, 0), (2, 1)}
+    assert set(samples.index[2:].tolist()) == {3, 4}
+
+
+def test_sampled_rois_take_labels_and_boxes_from_their_objects():
+    proposals = RoIs(
+        boxes=jnp.array([[0.0, 0, 10, 10], [70, 70, 90, 90], [0, 0, 0, 0]]),
+        scores=jnp.array([1.0, 2.0, 0.0]),
+        valid=jnp.array([True, True, False]),
+    )
+    targets = Targets(
+        boxes=jnp.array([[0.0, 0, 10, 12], [0, 0, 0, 0]]), labels=jnp.array([1, 0]), valid=jnp.array([True, False])
+    )
+    rois, truth = sample_rois(
+        jax.random.key(0), proposals, targets, 3, num_samples=8, positive_fraction=0.5, positive_iou=0.5
+    )
+    assert truth.valid.tolist() == [True, True, True] + [False] * 5  # proposal 0, the object itself; proposal 1
+    assert truth.labels.tolist() == [1, 1, 3] + [3] * 5
+    assert {tuple(b) for b in rois.boxes[:2].tolist()} == {(0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 12.0)}
+    np.testing.assert_array_equal(truth.boxes[:2], [[0, 0, 10, 12]] * 2)
+    assert rois.boxes[2].tolist() == [70, 70, 90, 90]
+    assert not rois.boxes[3:].any()
