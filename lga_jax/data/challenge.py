@@ -120,7 +120,7 @@ def export(source: Challenge, root: str | Path) -> None:
     for index, entry in enumerate(coco["images"]):
         path = root / "images" / entry["file_name"]
         if not cv2.imwrite(str(path), source.image(index)[..., ::-1]):
-            raise UserError(f"export folder: expected to write {str(path)!r}, could not; free space or name another one")
+            raise UserError(f"export folder: expected to write {str(path)!r}, could not; free space or name another")
     (root / "annotations" / "instances.json").write_text(json.dumps(coco))
 
 

@@ -5,7 +5,7 @@ OpenCV fills polygons and enlarges noise (both in fixed point); everything that 
 
 import cv2
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, UInt8, UInt16
 
 from lga_jax.data.challenge_scene import Scene, Vehicle
 from lga_jax.data.dice import Dice
@@ -19,8 +19,8 @@ Image = UInt8[np.ndarray, "h w 3"]
 def draw_scene(scene: Scene, dice: Dice, image_hw: tuple[int, int]) -> Image:
     """The picture of a scene; `dice` decides everything that leaves no trace in the annotations."""
     ground = _ground(dice, image_hw)
-    _clutter(dice, ground)
     image = ground.copy()
+    _clutter(dice, image)
     for vehicle in scene.vehicles:
         _vehicle(dice, image, ground, vehicle, scene)
     for vehicle in scene.vehicles:
@@ -38,10 +38,11 @@ def _noise(dice: Dice, hw: tuple[int, int], cells: int) -> Int[np.ndarray, "h w"
 
 
 def _ground(dice: Dice, hw: tuple[int, int]) -> Image:
-    red, green, blue = (c + dice.between(-16, 16) for c in dice.choice(_GROUNDS))
+    lightness = dice.between(-16, 16)
+    red, green, blue = (c + lightness + dice.between(-6, 6) for c in dice.choice(_GROUNDS))
     light = _noise(dice, hw, 4) * dice.between(16, 34) + _noise(dice, hw, 20) * dice.between(14, 34)
     light += (dice.octets(hw[0] * hw[1]).reshape(hw).astype(np.int16) - 128) * dice.between(8, 20)
-    tint = _noise(dice, hw, 7) * dice.between(6, 16)
+    tint = _noise(dice, hw, 7) * dice.between(4, 10)
     planes = [red + (light + tint >> 7), green + (light >> 7), blue + (light - tint >> 7)]
     return np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
 
@@ -82,7 +83,8 @@ def _tree(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
           (92, 70, 48))
     for shade in (0, 12, 26):
         centre = (x + dice.between(-radius, radius) // 2, y + dice.between(-radius, radius) // 2)
-        cv2.circle(image, centre, radius * (40 - shade) // 40, (green // 2 + shade, green + shade, green // 3 + shade), -1)
+        leaves = (green // 2 + shade, green + shade, green // 3 + shade)
+        cv2.circle(image, centre, radius * (40 - shade) // 40, leaves, -1)
 
 
 def _shed(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
@@ -135,22 +137,28 @@ def _camouflage(
     """Mixes the ground from half a vehicle's length beside it into the paint, by `weight` of 256."""
     height, width = paint.shape[:2]
     dx, dy = dice.choice((-1, 1)) * width // 2, dice.between(-height // 3, height // 3)
-    rows = np.clip(np.arange(height) + origin[1] + dy, 0, ground.shape[0] - 1)
-    columns = np.clip(np.arange(width) + origin[0] + dx, 0, ground.shape[1] - 1)
+    rows = _mirrored(np.arange(height) + origin[1] + dy, ground.shape[0])
+    columns = _mirrored(np.arange(width) + origin[0] + dx, ground.shape[1])
     texture = _divide_by_255(ground[rows[:, None], columns].astype(np.uint16) * cover)
     return (paint.astype(np.uint16) * (256 - weight) + texture * np.uint16(weight) >> 8).astype(np.uint8)
 
 
+def _mirrored(index: Int[np.ndarray, "n"], count: int) -> Int[np.ndarray, "n"]:
+    """Positions folded back at both ends, for those up to `count` outside."""
+    index = np.abs(index)
+    return np.minimum(index, np.maximum(2 * count - 2 - index, 0))
+
+
 def _smear(plane: UInt8[np.ndarray, "y x c"], reach_x: int, reach_y: int) -> UInt8[np.ndarray, "y x c"]:
-    """The mean of sixteen copies moved evenly from (-reach_x, -reach_y) to (reach_x, reach_y)."""
+    """The mean of 32 copies moved evenly from (-reach_x, -reach_y) to (reach_x, reach_y)."""
     pad_x, pad_y = abs(reach_x), abs(reach_y)
     height, width = plane.shape[:2]
     wide = np.pad(plane, ((pad_y, pad_y), (pad_x, pad_x), (0, 0)))
-    total = np.full(plane.shape, 8, np.uint16)
-    for i in range(16):
-        x, y = pad_x + reach_x * (2 * i - 15) // 15, pad_y + reach_y * (2 * i - 15) // 15
+    total = np.full(plane.shape, 16, np.uint16)
+    for i in range(32):
+        x, y = pad_x + reach_x * (2 * i - 31) // 31, pad_y + reach_y * (2 * i - 31) // 31
         total += wide[y : y + height, x : x + width]
-    return (total >> 4).astype(np.uint8)
+    return (total >> 5).astype(np.uint8)
 
 
 def _lay_over(
@@ -177,24 +185,22 @@ def _smoke_and_flames(dice: Dice, image: Image, vehicle: Vehicle, scene: Scene) 
     size = max(right - left, bottom - top)
     for _ in range(scene.effects.flames):
         _flame(dice, image, dice.between(left, right), dice.between((top + bottom) // 2, bottom), size)
-    margin = size // 6
+    margin = size // 4
     x0, y0 = max(0, left - margin), max(0, top - margin)
     window = image[y0 : bottom + margin, x0 : right + margin]
     hw = window.shape[:2]
     cover = _smoke_cover(dice, hw, scene.effects.smoke)
-    tone = dice.between(70, 200) + (_noise(dice, hw, 6) >> 2)
-    grey = np.clip(tone, 0, 255).astype(np.uint16)[..., None]
+    grey = np.clip(dice.between(70, 200) + (_noise(dice, hw, 6) >> 2), 0, 255).astype(np.uint16)[..., None]
     window[...] = _divide_by_255(window * (255 - cover) + grey * cover)
 
 
-def _smoke_cover(dice: Dice, hw: tuple[int, int], percent: int) -> UInt8[np.ndarray, "h w 1"]:
-    """Opacity 0..255 (uint16) of a cloud over about `percent` of a window, fading at the window's edge."""
+def _smoke_cover(dice: Dice, hw: tuple[int, int], percent: int) -> UInt16[np.ndarray, "h w 1"]:
+    """Opacity, 0..255, of a cloud over about `percent` of a window, thinner towards the window's corners."""
     rough = 2 * _noise(dice, hw, 3) + _noise(dice, hw, 8)
-    level = np.sort(rough, None)[rough.size * (100 - percent) // 100]
-    cover = np.clip((rough - level) * 2 + 110, 0, 244)
-    ramp_y, ramp_x = (np.minimum(np.arange(n), n - 1 - np.arange(n)) * 1400 // n for n in hw)
-    fade = np.minimum(np.minimum(ramp_y[:, None], ramp_x), 255)
-    return (cover * fade >> 8).astype(np.uint16)[..., None]
+    level = int(np.sort(rough, None)[rough.size * (100 - percent) // 100])
+    y, x = (((2 * np.arange(n) + 1 - n) * 128 // n) ** 2 for n in hw)  # 0 in the middle, 128 ** 2 at the edge
+    thinner = np.maximum(y[:, None] + x - 9000, 0) >> 4
+    return np.clip((rough - level) * 2 + 110 - thinner, 0, 242).astype(np.uint16)[..., None]
 
 
 def _flame(dice: Dice, image: Image, x: int, y: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Where the vehicles of a challenge image stand and what its challenge does to them: geometry only, nothing is drawn."""
+"""Where the vehicles of a challenge image stand and what its challenge does to them; nothing is drawn here."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,7 +33,7 @@ _EFFECTS: dict[str, tuple[Effects, Effects, Effects]] = {
     "complex_environment": (
         Effects(smoke=30, flames=2),
         Effects(smoke=65, flames=4),
-        Effects(smoke=100, flames=7),
+        Effects(smoke=92, flames=6),
     ),
     "intra_class_variance": (
         Effects(look=Look(variance=1)),
@@ -50,13 +50,15 @@ _EFFECTS: dict[str, tuple[Effects, Effects, Effects]] = {
         Effects(far=(105, 150), near=(640, 760)),
         Effects(far=(60, 95), near=(760, 900)),
     ),
-    "motion_blur": (Effects(blur=12), Effects(blur=28), Effects(blur=55)),
-    "camouflage": (Effects(camouflage=110), Effects(camouflage=190), Effects(camouflage=238)),
+    "motion_blur": (Effects(blur=12), Effects(blur=28), Effects(blur=60)),
+    "camouflage": (Effects(camouflage=110), Effects(camouflage=190), Effects(camouflage=228)),
 }
 CHALLENGES = (PLAIN, *_EFFECTS)
 
 
 class Vehicle(NamedTuple):
+    """A shape and its place in the image."""
+
     shape: Shape
     x: int  # half-pixels: where the shape's extent begins
     y: int
@@ -75,6 +77,8 @@ class Vehicle(NamedTuple):
 
 
 class Scene(NamedTuple):
+    """One image before it is drawn. Later vehicles stand in front of earlier ones."""
+
     challenge: str
     severity: int  # 0 for plain
     effects: Effects
@@ -102,6 +106,7 @@ def make_scene(seed: int, index: int, mixture: Mixture) -> Scene:
 
 
 def boxes_in_pixels(boxes: Sequence[tuple[int, int, int, int]]) -> Float[np.ndarray, "n 4"]:
+    """From half-pixels, as the geometry counts, to pixels."""
     return np.array(boxes, np.float32).reshape(-1, 4) / np.float32(2)
 
 
@@ -113,26 +118,25 @@ def _place_all(seed: int, index: int, mixture: Mixture, effects: Effects) -> lis
         count, span = 1, effects.near
     elif count > 2:  # three or more at full size do not fit
         span = (span[0], max(span[0], span[1] * (10 - min(count, 6)) // 8))
+    smaller_side = 2 * min(mixture.image_hw)
     vehicles: list[Vehicle] = []
     for i in range(count):
-        vehicle = _place(Dice(seed, index, _FIRST_VEHICLE + i), mixture.image_hw, effects.look, span, vehicles)
+        dice = Dice(seed, index, _FIRST_VEHICLE + 2 * i)
+        label, size = dice.between(0, len(CLASS_NAMES) - 1), smaller_side * dice.between(*span) // 1000
+        shape = vehicle_shape(Dice(seed, index, _FIRST_VEHICLE + 2 * i + 1), label, max(8, size), effects.look)
+        vehicle = _place(dice, mixture.image_hw, shape, vehicles)
         vehicles += [vehicle] if vehicle else []
     return vehicles
 
 
-def _place(
-    dice: Dice, image_hw: tuple[int, int], look: Look, span: tuple[int, int], others: list[Vehicle]
-) -> Vehicle | None:
-    """A vehicle at a free place, smaller if need be; None where the image is too full."""
-    height, width = 2 * image_hw[0], 2 * image_hw[1]
-    label, thousandths = dice.between(0, len(CLASS_NAMES) - 1), dice.between(*span)
-    size = max(8, min(height, width) * thousandths // 1000)
-    shape = vehicle_shape(dice, label, size, look)
-    taken = [(v.box, v.part_box) for v in others]
+def _place(dice: Dice, image_hw: tuple[int, int], shape: Shape, others: list[Vehicle]) -> Vehicle | None:
+    """The vehicle at a free place, smaller if need be; None where the image is too full."""
+    taken = [(other.box, other.part_box) for other in others]
     for _ in range(3):
         wide, high = (shape.points.max(0) + 1).tolist()
         for _ in range(_TRIES):
-            x, y = dice.between(0, width - wide), dice.between(0, height - high)
+            right, down = dice.between(0, 999), dice.between(0, 999)
+            x, y = (2 * image_hw[1] - wide + 1) * right // 1000, (2 * image_hw[0] - high + 1) * down // 1000
             vehicle = Vehicle(shape, x, y)
             if not taken or _is_free(vehicle, taken):
                 return vehicle

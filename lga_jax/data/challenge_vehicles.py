@@ -49,10 +49,13 @@ _PART_COLOURS: tuple[Colour, ...] = (
     (238, 125, 35),
     (190, 75, 205),
 )
+_PART_SIDES = (400, 400, 345, 400, 390, 375, 355, 400)  # thousandths of a chassis; wide parts are kept small
 _USUAL_MOUNT = ("roof", "front", "deck", "front", "deck", "deck", "deck", "roof")
 
 
 class Polygon(NamedTuple):
+    """One patch of colour. Later ones are drawn over earlier ones."""
+
     points: list[Point]  # blueprint coordinates
     colour: Colour
     of_part: bool
@@ -176,7 +179,7 @@ def _stubs(dice: Dice, mounts: dict[str, Point], taken: str, look: Look) -> list
 
 def _part(dice: Dice, label: int, mount: Point, look: Look) -> list[Polygon]:
     v = look.variance
-    side = dice.between(380 - 25 * v, 420 + 20 * v) * look.part_percent // 100
+    side = _PART_SIDES[label] * dice.between(95 - 6 * v, 105 + 5 * v) * look.part_percent // 10_000
     stretch = dice.between(100 - 10 * v, 100 + 10 * v)
     lean = dice.between(-8 * v, 8 * v) % 360
     colour = _jitter(dice, _PART_COLOURS[label], 14)
