@@ -82,7 +82,7 @@ def _draw_losses(panel: Axes, losses: Sequence[dict]) -> None:
 def _draw_scores(panel: Axes, scores: Sequence[dict]) -> None:
     steps = [line["step"] for line in scores]
     for name, colour in (("AP50", "#9ca3af"), ("AP", "#111827")):
-        values = [line["eval"][name] for line in scores]
+        values = [math.nan if line["eval"][name] is None else line["eval"][name] for line in scores]
         panel.plot(steps, values, color=colour, marker="o", markersize=4, label=f"{name} {values[-1]:.3f}")
     panel.set_title("evaluation")
     panel.set_ylim(0, 1)

@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import math
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -225,3 +229,44 @@ def test_the_predict_step_answers_for_every_device_and_batch_row():
     for detection, record in zip(result.detections, source.records, strict=True):
         assert detection["category_id"] == 30
         np.testing.assert_allclose(detection["bbox"], [0, 0, record.width, record.height], atol=2e-3)
+
+
+TWO_PROCESSES = """
+import json, sys
+import jax
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from tests.evaluation.test_run import Boards, oracle, run
+source = Boards(7)
+result = run(oracle(source), source)
+stopped = run(oracle(source), source, should_stop=lambda: jax.process_index() == 1)
+print(json.dumps([result.summary["AP"], result.detections, stopped]))
+"""
+
+
+def test_two_processes_share_the_images_and_agree_on_the_result_and_on_stopping():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, address, str(number)],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    try:
+        lines = [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    source = Boards(7)
+    alone = run(oracle(source), source)
+    for line in lines:
+        ap, detections, stopped = json.loads(line)
+        assert ap == pytest.approx(1.0) and stopped is None
+        assert detections == alone.detections

@@ -8,7 +8,7 @@ import numpy as np
 from lga_jax.visualization.curves import draw_curves, read_metrics, smooth
 
 LOSSES = [{"step": 10 * i, "total": 2.0 / i, "rpn_box": 0.1, "lr": 0.01} for i in range(1, 9)]
-SCORES = [{"step": 40, "eval": {"AP": 0.2, "AP50": 0.4}}, {"step": 80, "eval": {"AP": float("nan"), "AP50": 0.6}}]
+SCORES = [{"step": 40, "eval": {"AP": 0.2, "AP50": 0.4}}, {"step": 80, "eval": {"AP": None, "AP50": 0.6}}]
 
 
 def test_metrics_are_read_up_to_an_unfinished_line(tmp_path):
