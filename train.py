@@ -19,7 +19,6 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints,
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
-flags.FLAGS.verbosity = -1  # warnings: absl's default in scripts is every step that Orbax takes; --verbosity=0 shows it
 flags.mark_flags_as_required(["config", "workdir"])
 
 

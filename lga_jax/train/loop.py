@@ -13,6 +13,7 @@ from lga_jax.data.records import Source, open_source
 from lga_jax.errors import UserError
 from lga_jax.evaluation.run import EvalResult, PredictStep, evaluate, make_predict_step
 from lga_jax.models.detector import Detector, build_detector
+from lga_jax.models.pretrained import load_pretrained
 from lga_jax.models.resnet import frozen_labels
 from lga_jax.train.checkpoint import Checkpoints, Restored, best_step
 from lga_jax.train.interrupt import Interrupt
@@ -44,9 +45,9 @@ def train(config: ConfigDict, workdir: str) -> None:
         _say(f"step {start:,} of {config.num_steps:,}, {jax.device_count()} {jax.default_backend()} devices")
 
         train_step = make_train_step(
-            detector, optimizer, config.losses, ema_decay=config.optim.ema_decay, seed=config.seed
+            detector, optimizer, config.losses.to_dict(), ema_decay=config.optim.ema_decay, seed=config.seed
         )
-        predict_step = make_predict_step(detector, config.inference)
+        predict_step = make_predict_step(detector, config.inference.to_dict())
         loader = _open_loader(source, config, start, position)
         log = MetricsLog(workdir, start, config.log_every, config.batch_size, schedule)
         checkpoints.scores.update(log.evaluations)
@@ -88,8 +89,6 @@ def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
 def _new_state(detector: Detector, optimizer: optax.GradientTransformation, config: ConfigDict) -> TrainState:
     variables = init_variables(detector, config.seed)
     if config.model.init_from:
-        from lga_jax.models.pretrained import load_pretrained
-
         variables, report = load_pretrained(config.model.init_from, variables)
         _say(report)
     state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from configs.coco import get_config
@@ -39,7 +41,7 @@ class StubEvaluation:
     def __call__(self, predict_step, variables, source, data_config, batch_size, should_stop, progress):
         self.calls += 1
         self.during()
-        if should_stop():
+        if multihost_utils.process_allgather(np.array(should_stop())).any():
             return None
         ap = float(jnp.abs(variables["params"]["conv"]["kernel"]).sum() % 1.0)
         return EvalResult({"AP": ap, "AP50": ap}, {"tipper": float("nan")}, [], 2, 0, [], None)
@@ -51,10 +53,11 @@ def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, st
 
     def make_train_step(detector, optimizer, losses, *, ema_decay, seed):
         def step(state, batch):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), jax.lax.axis_index(AXIS))
+            place = 7.0 * jax.lax.axis_index(AXIS) + seed  # jax.random would take a second to compile
+            noise = jnp.sin(place + jnp.arange(3.0) + state.step)
 
             def loss_fn(params):
-                features = batch.images.astype(jnp.float32).mean((1, 2)) / 255 + jax.random.normal(key, (3,)) * 0.1
+                features = batch.images.astype(jnp.float32).mean((1, 2)) / 255 + 0.1 * noise
                 loss = jnp.square(features @ params["conv"][step_name] - 1.0).mean() * params["norm"]["scale"]
                 return jnp.where(state.step == (-1 if poison_step is None else poison_step), jnp.nan, loss)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,7 +44,7 @@ def _metrics(workdir):
 
 
 def _steps(workdir):
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(str(workdir)) as checkpoints:
         return checkpoints.steps()
 
 
@@ -192,18 +193,64 @@ def test_two_processes_equal_one(undisturbed, tmp_path, monkeypatch):
     """2 processes of 2 devices that go on where 1 process of 4 devices stopped, against 1 process of 4 all the way."""
     install(monkeypatch)
     train(stub_config(num_steps=3), str(tmp_path))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        join = ("--coordinator", str(free.getsockname()[1]), "--num_processes", "2", "--process_id")
-    processes = [_start(tmp_path, *join, number) for number in "01"]
-    said = [process.communicate(timeout=100)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    processes = _start_two(tmp_path)
+    _assert_both_succeed(processes)
     ours, theirs = restore_params(str(tmp_path)), restore_params(undisturbed)
     assert ours.step == theirs.step == LAST
     np.testing.assert_allclose(
         ours.variables["params"]["conv"]["kernel"], theirs.variables["params"]["conv"]["kernel"], rtol=1e-6
     )
     assert len(_metrics(tmp_path).splitlines()) == len(_metrics(undisturbed).splitlines())
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_the_same_step(tmp_path):
+    """Though only one of them gets the signal."""
+    processes = _start_two(tmp_path, "--num_steps", "1000", "--step_seconds", "0.05")
+    _wait_for(lambda: os.path.exists(tmp_path / "checkpoints" / "3"), processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    said = _assert_both_succeed(processes)
+    assert "the same command goes on from there" in said
+    assert 3 <= _steps(tmp_path)[-1] < 1000
+
+
+@pytest.mark.slow
+def test_real_detector_resumes_bit_for_bit(tmp_path):
+    """As if killed after step 3 was saved. Nothing is stubbed."""
+    train(_tiny_config(), str(tmp_path / "a"))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "4")
+    train(_tiny_config(), str(tmp_path / "b"))
+    assert_same_run(str(tmp_path / "b"), str(tmp_path / "a"))
+
+
+def _tiny_config():
+    config = stub_config(num_steps=4, checkpoint_every=2)
+    config.data.update(short_edges=(48, 64), eval_short_edge=64, long_edge=64, buckets=((64, 64),))
+    config.model.update(dtype="float32", backbone=dict(depth=18, width=8, norm="gn", frozen_stages=0))
+    config.model.fpn.channels = 16
+    config.model.anchors.sizes = (8, 16, 32, 48, 64)
+    config.model.anchor_sampling.num_samples = 32
+    config.model.proposals.update(pre_nms_train=32, post_nms_train=32, pre_nms_test=32, post_nms_test=32)
+    config.model.roi_sampling.num_samples = 16
+    config.model.lga.update(reduced_channels=8, hidden=16)
+    config.model.box_head.hidden = 32
+    config.inference.update(max_candidates=64, max_detections=16)
+    config.eval_every = 0
+    return config
+
+
+def _start_two(workdir, *arguments):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        join = ("--coordinator", str(free.getsockname()[1]), "--num_processes", "2", "--process_id")
+    return [_start(workdir, *arguments, *join, number) for number in "01"]
+
+
+def _assert_both_succeed(processes):
+    said = "\n".join(process.communicate(timeout=100)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], said
+    return said
 
 
 def _signal_at_step(monkeypatch, number_of_step, number):

@@ -1,0 +1,112 @@
+"""The pmapped step: what it computes does not depend on how the batch is spread over devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lga_jax.models.detector import build_detector
+from lga_jax.structs import Batch, Targets
+from lga_jax.train import step as step_module
+from lga_jax.train.step import create_state, init_variables, make_train_step
+from tests.models import tiny
+
+LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5)
+
+
+def make_batch(num_devices, per_device=1):
+    num_images = num_devices * per_device
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (num_images, *tiny.IMAGE_HW, 3), dtype=np.uint8)
+    corners = random.uniform(0, 40, (num_images, 3, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(10, 24, (num_images, 3, 2))], axis=-1)
+    # Images differ in their number of objects: a mean over present objects would weigh devices wrongly.
+    valid = np.arange(3)[None] < (np.arange(num_images) % 4)[:, None]
+    batch = Batch(
+        images=images,
+        image_hw=np.full((num_images, 2), tiny.IMAGE_HW, np.float32),
+        scale_hw=np.ones((num_images, 2), np.float32),
+        targets=Targets(
+            boxes=(boxes * valid[..., None]).astype(np.float32),
+            labels=(random.integers(0, 3, (num_images, 3)) * valid).astype(np.int32),
+            valid=valid,
+        ),
+        index=np.arange(num_images, dtype=np.int32),
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(num_devices, per_device, *leaf.shape[1:]), batch)
+
+
+@pytest.fixture(scope="module")
+def setup():
+    detector = build_detector(tiny.model_config(), tiny.NUM_CLASSES)
+    optimizer = optax.sgd(0.01, 0.9)
+    step = make_train_step(detector, optimizer, LOSSES, ema_decay=0.9, seed=0)
+    return detector, optimizer, step, init_variables(detector, 0)
+
+
+@pytest.fixture(scope="module")
+def on_four_devices(setup):
+    _, optimizer, step, variables = setup
+    states = [create_state(variables, optimizer, ema=True)]
+    state, metrics = step(states[0], make_batch(4))
+    return state, metrics
+
+
+def test_four_devices_equal_one_device(setup, on_four_devices):
+    _, optimizer, step, variables = setup
+    together, metrics = on_four_devices
+    alone, wanted = step(create_state(variables, optimizer, ema=True), make_batch(1, 4))
+    for name, value in wanted.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+    for one, other in zip(jax.tree.leaves(together.params), jax.tree.leaves(alone.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_replicas_are_equal(setup, monkeypatch):
+    """out_axes=None returns device 0's value of anything; here every device's value is looked at."""
+    detector, optimizer, _, variables = setup
+    pmap = jax.pmap
+    monkeypatch.setattr(jax, "pmap", lambda f, **options: pmap(f, **options | {"out_axes": 0, "donate_argnums": ()}))
+    step = make_train_step(detector, optimizer, LOSSES, ema_decay=0.9, seed=0)
+    for leaf in jax.tree.leaves(step(create_state(variables, optimizer, ema=True), make_batch(4))):
+        replicas = np.asarray(leaf)
+        assert replicas.shape[0] == 4
+        np.testing.assert_array_equal(replicas, np.broadcast_to(replicas[:1], replicas.shape))
+
+
+def test_state_stays_unstacked_and_is_donated(setup, on_four_devices):
+    _, optimizer, step, variables = setup
+    state = create_state(variables, optimizer, ema=True)
+    updated, _ = step(state, make_batch(4))
+    assert jax.tree.map(jnp.shape, updated.params) == jax.tree.map(jnp.shape, variables["params"])
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(variables["params"]))
+    assert int(updated.step) == 1
+    for one, other in zip(jax.tree.leaves(updated.params), jax.tree.leaves(on_four_devices[0].params), strict=True):
+        np.testing.assert_array_equal(one, other)  # the same step twice is the same, bit for bit
+
+
+def test_steps_after_the_first_compile_nothing(setup, on_four_devices):
+    _, optimizer, step, variables = setup
+    state = create_state(variables, optimizer, ema=True)
+    with jax.log_compiles(False):
+        compiled = step._cache_size() if hasattr(step, "_cache_size") else None
+    for _ in range(2):
+        state, _ = step(state, make_batch(4))
+    assert compiled is None or step._cache_size() == compiled
+
+
+def test_average_follows_the_parameters(setup, on_four_devices):
+    variables, state = setup[3], on_four_devices[0]
+    wanted = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, variables["params"], state.params)
+    for one, other in zip(jax.tree.leaves(state.ema_params), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_image_keys_are_all_different_and_change_with_the_step():
+    keys = jax.pmap(
+        lambda step: step_module._image_keys(0, step, 3), axis_name="devices", in_axes=None, axis_size=4
+    )
+    first, second = (np.asarray(jax.random.key_data(keys(jnp.int32(i)))).reshape(12, -1) for i in (0, 1))
+    assert len({tuple(k) for k in np.concatenate([first, second])}) == 24
