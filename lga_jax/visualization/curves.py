@@ -85,4 +85,4 @@ def _draw_scores(panel: Axes, scores: Sequence[dict]) -> None:
         values = [math.nan if line["eval"][name] is None else line["eval"][name] for line in scores]
         panel.plot(steps, values, color=colour, marker="o", markersize=4, label=f"{name} {values[-1]:.3f}")
     panel.set_title("evaluation")
-    panel.set_ylim(0, 1)
+    panel.set_ylim(0, 1.03)
