@@ -1,6 +1,7 @@
 """Draws the scenes of the challenge set. Whole numbers only, so that every machine draws the same bytes.
 
-OpenCV fills polygons and enlarges noise (both in fixed point); everything that blends is integer numpy.
+OpenCV fills convex polygons and discs and enlarges noise, in fixed point and alike in versions 4.10 and 5.0 (fillPoly
+is not: its edges moved); everything that blends is integer numpy.
 """
 
 import cv2
@@ -23,8 +24,11 @@ def draw_scene(scene: Scene, dice: Dice, image_hw: tuple[int, int]) -> Image:
     _clutter(dice, image)
     for vehicle in scene.vehicles:
         _vehicle(dice, image, ground, vehicle, scene)
-    for vehicle in scene.vehicles:
-        _smoke_and_flames(dice, image, vehicle, scene)
+    if scene.effects.smoke:
+        for vehicle in scene.vehicles:
+            _smoke(dice, image, vehicle, scene.effects.smoke)
+        for vehicle in scene.vehicles:
+            _flames(dice, image, vehicle, scene.effects.flames)
     return _sensor_noise(dice, image)
 
 
@@ -97,7 +101,7 @@ def _shed(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
 
 
 def _fill(image: Image, points: list[tuple[int, int]], colour: tuple[int, int, int]) -> None:
-    cv2.fillPoly(image, [np.array(points, np.int32)], colour)
+    cv2.fillConvexPoly(image, np.array(points, np.int32), colour)
 
 
 def _vehicle(dice: Dice, image: Image, ground: Image, vehicle: Vehicle, scene: Scene) -> None:
@@ -123,7 +127,7 @@ def _rasterise(
     points = (vehicle.shape.points + (vehicle.x - 2 * x0, vehicle.y - 2 * y0)).astype(np.int32)
     start = 0
     for end, colour in zip(vehicle.shape.ends, vehicle.shape.colours, strict=True):
-        cv2.fillPoly(fine, [points[start:end]], (*colour, 255))
+        cv2.fillConvexPoly(fine, points[start:end], (*colour, 255))
         start = end
     rows = fine[0::2].astype(np.uint16) + fine[1::2]
     pixels = (rows[:, 0::2] + rows[:, 1::2] + 2 >> 2).astype(np.uint8)
@@ -155,8 +159,8 @@ def _smear(plane: UInt8[np.ndarray, "y x c"], reach_x: int, reach_y: int) -> UIn
     height, width = plane.shape[:2]
     wide = np.pad(plane, ((pad_y, pad_y), (pad_x, pad_x), (0, 0)))
     total = np.full(plane.shape, 16, np.uint16)
-    for i in range(32):
-        x, y = pad_x + reach_x * (2 * i - 31) // 31, pad_y + reach_y * (2 * i - 31) // 31
+    for i in range(-31, 32, 2):
+        x, y = pad_x + (2 * reach_x * i + 31) // 62, pad_y + (2 * reach_y * i + 31) // 62
         total += wide[y : y + height, x : x + width]
     return (total >> 5).astype(np.uint8)
 
@@ -172,24 +176,19 @@ def _lay_over(
     window[...] = np.minimum(behind + paint[top:bottom, left:right], 255)
 
 
-def _divide_by_255(product: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-    """Rounded quotient of products of two bytes, in uint16."""
+def _divide_by_255(product: UInt16[np.ndarray, "..."]) -> UInt16[np.ndarray, "..."]:
+    """Rounded quotient of products of two bytes."""
     product = product + np.uint16(128)
     return product + (product >> 8) >> 8
 
 
-def _smoke_and_flames(dice: Dice, image: Image, vehicle: Vehicle, scene: Scene) -> None:
-    if not scene.effects.smoke:
-        return
+def _smoke(dice: Dice, image: Image, vehicle: Vehicle, percent: int) -> None:
     left, top, right, bottom = (edge // 2 for edge in vehicle.box)
-    size = max(right - left, bottom - top)
-    for _ in range(scene.effects.flames):
-        _flame(dice, image, dice.between(left, right), dice.between((top + bottom) // 2, bottom), size)
-    margin = size // 4
+    margin = max(right - left, bottom - top) // 4
     x0, y0 = max(0, left - margin), max(0, top - margin)
     window = image[y0 : bottom + margin, x0 : right + margin]
     hw = window.shape[:2]
-    cover = _smoke_cover(dice, hw, scene.effects.smoke)
+    cover = _smoke_cover(dice, hw, percent)
     grey = np.clip(dice.between(70, 200) + (_noise(dice, hw, 6) >> 2), 0, 255).astype(np.uint16)[..., None]
     window[...] = _divide_by_255(window * (255 - cover) + grey * cover)
 
@@ -203,13 +202,21 @@ def _smoke_cover(dice: Dice, hw: tuple[int, int], percent: int) -> UInt16[np.nda
     return np.clip((rough - level) * 2 + 110 - thinner, 0, 242).astype(np.uint16)[..., None]
 
 
+def _flames(dice: Dice, image: Image, vehicle: Vehicle, count: int) -> None:
+    left, top, right, bottom = (edge // 2 for edge in vehicle.box)
+    for _ in range(count):
+        x, y = dice.between(left, right), dice.between((top + bottom) // 2, bottom)
+        _flame(dice, image, x, y, max(right - left, bottom - top))
+
+
 def _flame(dice: Dice, image: Image, x: int, y: int, size: int) -> None:
     high, wide = size * dice.between(18, 42) // 100, size * dice.between(5, 10) // 100
     bend = dice.between(-wide, wide)
     for percent, colour in ((100, dice.choice(_FLAMES[:3])), (55, _FLAMES[3])):
         tall, half = high * percent // 100, max(1, wide * percent // 100)
-        _fill(image, [(x - half, y), (x - half, y - tall // 3), (x + bend, y - tall), (x + half, y - tall // 4),
-                      (x + half, y)], colour)
+        shoulder = y - tall // 3
+        _fill(image, [(x - half, y), (x - half, shoulder), (x + half, shoulder), (x + half, y)], colour)
+        _fill(image, [(x - half, shoulder), (x + bend, y - tall), (x + half, shoulder)], colour)
 
 
 def _sensor_noise(dice: Dice, image: Image) -> Image:

@@ -31,9 +31,9 @@ class Effects(NamedTuple):
 _PLAIN = Effects()
 _EFFECTS: dict[str, tuple[Effects, Effects, Effects]] = {
     "complex_environment": (
-        Effects(smoke=30, flames=2),
-        Effects(smoke=65, flames=4),
-        Effects(smoke=92, flames=6),
+        Effects(smoke=30, flames=1),
+        Effects(smoke=60, flames=3),
+        Effects(smoke=85, flames=5),
     ),
     "intra_class_variance": (
         Effects(look=Look(variance=1)),

@@ -3,6 +3,7 @@
 Everything is whole numbers. Blueprint coordinates: x forwards, y up from the ground, a chassis about 1000 long.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ _USUAL_MOUNT = ("roof", "front", "deck", "front", "deck", "deck", "deck", "roof"
 
 
 class Polygon(NamedTuple):
-    """One patch of colour. Later ones are drawn over earlier ones."""
+    """One convex patch of colour. Later ones are drawn over earlier ones."""
 
     points: list[Point]  # blueprint coordinates
     colour: Colour
@@ -208,6 +209,12 @@ def _bar(x0: int, y0: int, x1: int, y1: int, wide: int) -> list[Point]:
     return [(x0 - dx, y0 - dy), (x1 - dx, y1 - dy), (x1 + dx, y1 + dy), (x0 + dx, y0 + dy)]
 
 
+def _strip(one_side: list[Point], other_side: list[Point]) -> list[tuple[list[Point], bool]]:
+    """A bent shape as convex pieces: the quadrilaterals between two sides."""
+    corners = list(zip(one_side, other_side, strict=True))
+    return [([a, b, d, c], False) for (a, b), (c, d) in itertools.pairwise(corners)]
+
+
 # The parts in thousandths of their size, measured from the mount; True: drawn in the darker second colour.
 _PARTS: tuple[tuple[tuple[list[Point], bool], ...], ...] = (
     (  # gun barrel: a dome, a long tube, a muzzle
@@ -217,7 +224,7 @@ _PARTS: tuple[tuple[tuple[list[Point], bool], ...], ...] = (
     ),
     (  # excavator bucket: an arm and a scoop with teeth
         (_bar(-150, 420, 420, 560, 150), True),
-        ([(300, 640), (620, 560), (560, 300), (720, 140), (960, 120), (940, -180), (600, -260), (330, -60)], False),
+        *_strip([(300, 640), (330, -60), (600, -260), (940, -180)], [(620, 560), (560, 300), (720, 140), (960, 120)]),
         ([(940, -180), (1060, 200), (840, 130)], True),
     ),
     (  # ladder: two rails and the rungs between them
@@ -227,16 +234,20 @@ _PARTS: tuple[tuple[tuple[list[Point], bool], ...], ...] = (
     ),
     (  # blade: a tall concave plate on a pusher
         (_bar(-100, 60, 300, 60, 160), True),
-        ([(420, 700), (480, 640), (330, 330), (310, 60), (400, -170), (560, -330), (380, -330), (200, -120), (140, 200),
-          (220, 500)], False),
+        *_strip(
+            [(470, 690), (330, 330), (310, 60), (400, -170), (560, -330)],
+            [(400, 700), (220, 480), (150, 140), (210, -130), (390, -330)],
+        ),
         ([(400, -170), (560, -330), (380, -330), (270, -210)], True),
     ),
     (  # crane hook: a boom, a rope, a block and the hook
         ([(-420, 0), (-220, 0), (400, 980), (280, 1040)], False),
         (_bar(345, 990, 345, 640, 60), True),
         (_disc(345, 600, 110), False),
-        ([(300, 520), (390, 520), (400, 400), (520, 290), (470, 130), (310, 60), (160, 130), (130, 270), (240, 270),
-          (300, 180), (380, 220), (390, 300), (300, 390)], False),
+        *_strip(
+            [(390, 520), (400, 400), (520, 290), (470, 130), (310, 60), (160, 130), (130, 270)],
+            [(300, 520), (300, 390), (390, 300), (380, 220), (300, 180), (240, 200), (240, 270)],
+        ),
     ),
     (  # mixer drum: a tilted barrel with bands and a mouth
         ([(-560, 260), (-480, 560), (-120, 760), (280, 660), (560, 380), (520, 160), (160, 20), (-300, 60)], False),
@@ -251,8 +262,10 @@ _PARTS: tuple[tuple[tuple[list[Point], bool], ...], ...] = (
     ),
     (  # radar: a mast, a dish and its feed
         (_bar(0, 0, 0, 420, 130), True),
-        ([(-420, 820), (-400, 560), (-240, 350), (0, 280), (240, 330), (330, 420), (180, 480), (-60, 620), (-260, 800)],
-         False),
+        *_strip(
+            [(-420, 820), (-400, 560), (-240, 350), (0, 280), (240, 330), (330, 420)],
+            [(-420, 820), (-260, 800), (-160, 690), (-60, 620), (180, 480), (330, 420)],
+        ),
         (_bar(-40, 500, 160, 860, 60), True),
         (_disc(170, 860, 90), False),
     ),
