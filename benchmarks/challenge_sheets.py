@@ -1,6 +1,8 @@
 """Draws the sample sheets of docs/challenge.md: the eight classes, and each challenge at its three severities.
 
     python benchmarks/challenge_sheets.py docs/images
+
+The sheets hold no caption but the class names: rows are severity 1, 2 and 3.
 """
 
 import sys
