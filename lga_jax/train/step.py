@@ -48,7 +48,8 @@ def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransfor
         params=params,
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(params),
-        ema_params=params if ema else None,
+        # A copy: one buffer under two leaves cannot be donated, and the attempt kills the process.
+        ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
     return replicate(state)
 
@@ -56,7 +57,7 @@ def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransfor
 def replicate(tree: Any) -> Any:
     """Copies every leaf to all devices of this process."""
     sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
-    # Without may_alias=False the step's donation would delete the caller's own arrays, or one leaf that stands twice.
+    # Without may_alias=False the step's donation would delete the caller's own arrays.
     return jax.device_put(tree, sharding, may_alias=False)
 
 
