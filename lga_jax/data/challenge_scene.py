@@ -42,8 +42,8 @@ _EFFECTS: dict[str, tuple[Effects, Effects, Effects]] = {
     ),
     "inter_class_similarity": (
         Effects(look=Look(part_percent=85, part_grey=80, stubs=1)),
-        Effects(look=Look(part_percent=65, part_grey=170, stubs=2)),
-        Effects(look=Look(part_percent=45, part_grey=240, stubs=3)),
+        Effects(look=Look(part_percent=70, part_grey=130, stubs=2)),
+        Effects(look=Look(part_percent=50, part_grey=200, stubs=3)),
     ),
     "scale": (
         Effects(far=(150, 210), near=(560, 640)),

@@ -90,7 +90,7 @@ def vehicle_shape(dice: Dice, label: int, size: int, look: Look) -> Shape:
     """A random vehicle of class `label` whose longer side spans `size` half-pixels."""
     chassis = _chassis(dice, look.variance)
     mount = _USUAL_MOUNT[label]
-    if dice.chance((0, 15, 50, 100)[look.variance]):
+    if dice.chance((0, 15, 40, 80)[look.variance]):
         mount = dice.choice(tuple(chassis.mounts))
     polygons = chassis.polygons + _stubs(dice, chassis.mounts, mount, look)
     polygons += _part(dice, label, chassis.mounts[mount], look)
@@ -184,7 +184,7 @@ def _part(dice: Dice, label: int, mount: Point, look: Look) -> list[Polygon]:
     stretch = dice.between(100 - 10 * v, 100 + 10 * v)
     lean = dice.between(-8 * v, 8 * v) % 360
     colour = _jitter(dice, _PART_COLOURS[label], 14)
-    if v and dice.chance((0, 25, 60, 100)[v]):  # the colour stops telling the class
+    if v and dice.chance((0, 25, 50, 80)[v]):  # the colour stops telling the class
         colour = dice.choice((*_PART_COLOURS, *_BODIES))
     colour = _mix(colour, _jitter(dice, _PART_GREY, 10), look.part_grey)
     dark = _mix(_shade(colour, 55), colour, look.part_grey // 2)

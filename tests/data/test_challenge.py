@@ -18,8 +18,8 @@ from lga_jax.errors import UserError
 GOLDEN = {
     "plain": "c3221f053f26edbd",
     "complex_environment": "9277c3fc79ea7023",
-    "intra_class_variance": "81a3e989bb043c3c",
-    "inter_class_similarity": "3b8bfec7cf6569ba",
+    "intra_class_variance": "f6f48fad6fc66d3f",
+    "inter_class_similarity": "a3abccd3f9788f22",
     "scale": "32c1cbf0c6146ecb",
     "motion_blur": "d0a5cabcd0511c44",
     "camouflage": "5ce5adf89dcecc83",
