@@ -5,6 +5,8 @@ kill processes: python -m tests.train.stubs WORKDIR [--step_seconds S] [--coordi
 """
 
 import argparse
+import functools
+import operator
 import time
 from types import SimpleNamespace
 
@@ -35,15 +37,16 @@ def stub_config(**changes):
 class StubEvaluation:
     """Stands for evaluate(); its AP is a function of the parameters. `during` is called between two of its batches."""
 
-    def __init__(self, during=lambda: None):
-        self.during, self.calls = during, 0
+    def __init__(self, parameter=("conv", "kernel"), during=lambda: None):
+        self.parameter, self.during, self.calls = parameter, during, 0
 
     def __call__(self, predict_step, variables, source, data_config, batch_size, should_stop, progress):
         self.calls += 1
         self.during()
         if multihost_utils.process_allgather(np.array(should_stop())).any():
             return None
-        ap = float(jnp.abs(variables["params"]["conv"]["kernel"]).sum() % 1.0)
+        values = functools.reduce(operator.getitem, self.parameter, variables["params"])
+        ap = float(jnp.abs(values).sum() % 1.0)
         return EvalResult({"AP": ap, "AP50": ap}, {"tipper": float("nan")}, [], 2, 0, [], None)
 
 

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from lga_jax.errors import UserError
+from lga_jax.train import loop
 from lga_jax.train.checkpoint import Checkpoints, restore_params
 from lga_jax.train.loop import train
 from lga_jax.train.metrics import TrainingDivergedError
@@ -214,9 +217,25 @@ def test_two_processes_stop_at_the_same_step(tmp_path):
     assert 3 <= _steps(tmp_path)[-1] < 1000
 
 
+@pytest.fixture
+def compile_once(tmp_path):
+    """The second run takes the programs that the first one compiled."""
+    programs = str(tmp_path / "programs")
+    settings = {"jax_compilation_cache_dir": programs, "jax_persistent_cache_min_compile_time_secs": 0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
 @pytest.mark.slow
-def test_real_detector_resumes_bit_for_bit(tmp_path):
-    """As if killed after step 3 was saved. Nothing is stubbed."""
+def test_real_detector_resumes_bit_for_bit(tmp_path, monkeypatch, compile_once):
+    """As if killed after step 2 was saved. Only the evaluation is stubbed."""
+    monkeypatch.setattr(loop, "evaluate", StubEvaluation(("rpn", "deltas", "kernel")))
     train(_tiny_config(), str(tmp_path / "a"))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "checkpoints" / "4")
@@ -254,8 +273,6 @@ def _assert_both_succeed(processes):
 
 
 def _signal_at_step(monkeypatch, number_of_step, number):
-    from lga_jax.train import loop
-
     make = loop.make_train_step
 
     def wrapped(*arguments, **settings):
