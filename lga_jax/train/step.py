@@ -48,8 +48,7 @@ def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransfor
         params=params,
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(params),
-        # A copy: one buffer under two leaves cannot be donated, and the attempt kills the process.
-        ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+        ema_params=params if ema else None,
     )
     return replicate(state)
 
@@ -57,8 +56,9 @@ def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransfor
 def replicate(tree: Any) -> Any:
     """Copies every leaf to all devices of this process."""
     sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
-    # Without may_alias=False the step's donation would delete the caller's own arrays.
-    return jax.device_put(tree, sharding, may_alias=False)
+    # device_put may hand back the caller's own buffers, or one buffer under two leaves; the step donates its state,
+    # so every leaf is copied into a buffer of its own.
+    return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
 
 
 def make_train_step(
