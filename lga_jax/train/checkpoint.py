@@ -48,6 +48,12 @@ class Checkpoints:
 
     def __init__(self, workdir: str) -> None:
         self.directory = _directory(workdir)
+        try:
+            os.makedirs(self.directory, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--workdir {workdir}: expected a folder that can be written, found: {error.strerror}; choose another"
+            ) from error
         self.scores: dict[int, float] = {}  # step -> AP, filled by the training loop
         # Orbax's own best_fn wants the score when it saves; here a step is saved first and scored afterwards, so that
         # hours of evaluation cannot cost the steps before them.

@@ -1,9 +1,9 @@
 """The training run: from a configuration and a workdir to a trained, evaluated detector."""
 
+import sys
 from contextlib import closing
 
 import jax
-import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -30,6 +30,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     after jax.distributed.initialize, with a workdir that all of them see. Raises UserError for whatever the user can
     mend, among it TrainingDivergedError.
     """
+    _check_cadence(config)
     source, eval_source = _open_sources(config)
     detector = build_detector(config.model, len(source.class_names))
     with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
@@ -71,6 +72,12 @@ def train(config: ConfigDict, workdir: str) -> None:
     _say(_closing_line(step, config.num_steps, workdir, checkpoints))
 
 
+def _check_cadence(config: ConfigDict) -> None:
+    for key, least in (("num_steps", 1), ("log_every", 1), ("checkpoint_every", 1), ("eval_every", 0)):
+        if config[key] < least:
+            raise UserError(f"{key}: expected at least {least} (steps), found {config[key]}; correct the config")
+
+
 def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
     source, eval_source = (open_source(**config.data[part]) for part in ("train", "eval"))
     for part, opened in (("train", source), ("eval", eval_source)):
@@ -91,9 +98,7 @@ def _new_state(detector: Detector, optimizer: optax.GradientTransformation, conf
     if config.model.init_from:
         variables, report = load_pretrained(config.model.init_from, variables)
         _say(report)
-    state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
-    # device_put may leave two leaves in one buffer (the average starts as the parameters), which cannot be donated.
-    return jax.tree.map(jnp.copy, state)
+    return create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
 
 
 def _restore(
@@ -158,8 +163,15 @@ def _save(
 
 
 def _progress_bar(config: ConfigDict, start: int) -> tqdm:
-    disable = jax.process_index() != 0
-    return tqdm(total=config.num_steps, initial=start, unit="step", disable=disable, dynamic_ncols=True)
+    seconds = 0.2 if sys.stderr.isatty() else 30.0  # between two drawings: a log file keeps every one
+    return tqdm(
+        total=config.num_steps,
+        initial=start,
+        unit="step",
+        mininterval=seconds,
+        dynamic_ncols=True,
+        disable=jax.process_index() != 0,
+    )
 
 
 def _show(bar: tqdm, log: MetricsLog, batch_size: int) -> None:

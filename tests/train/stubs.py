@@ -68,7 +68,7 @@ def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, st
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             ema = optax.incremental_update(params, state.ema_params, 1 - ema_decay)
-            metrics = {"total": total, "grad_norm": optax.global_norm(grads)}
+            metrics = {"total": total, "grad_norm": optax.tree.norm(grads)}
             return TrainState(state.step + 1, params, state.batch_stats, opt_state, ema), metrics
 
         compiled = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)

@@ -87,6 +87,12 @@ def test_new_workdir_has_nothing_to_restore(tmp_path):
     assert _restore(tmp_path) is None
 
 
+def test_workdir_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^--workdir .*file: expected a folder that can be written, found: Not a dir"):
+        Checkpoints(str(tmp_path / "file"))
+
+
 def test_what_a_killed_process_left_is_ignored(tmp_path):
     _save(tmp_path, [0.1])
     (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp" / "variables").mkdir(parents=True)

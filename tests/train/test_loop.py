@@ -157,6 +157,12 @@ def test_other_parameters_are_refused(tmp_path, monkeypatch):
         train(stub_config(), str(tmp_path))
 
 
+def test_impossible_cadence_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^checkpoint_every: expected at least 1 \(steps\), found 0;"):
+        train(stub_config(checkpoint_every=0), str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
     install(monkeypatch)
     sources = iter([["a", "b"], ["a", "c"]])
