@@ -24,9 +24,7 @@ HEIGHT, WIDTH, CHANNELS, STRIDES = 800, 1344, 256, (4, 8, 16, 32)
 def inputs(num_rois: int) -> tuple[list[jax.Array], jax.Array]:
     """Features, and boxes whose sizes are spread evenly over the octaves of the four levels."""
     random = np.random.default_rng(0)
-    features = [
-        jnp.asarray(random.normal(size=(-(-HEIGHT // s), WIDTH // s, CHANNELS)), jnp.float32) for s in STRIDES
-    ]
+    features = [jnp.asarray(random.normal(size=(-(-HEIGHT // s), WIDTH // s, CHANNELS)), jnp.float32) for s in STRIDES]
     sizes = 2.0 ** random.uniform(5, 9.5, (num_rois, 2))
     centres = random.uniform((0, 0), (WIDTH, HEIGHT), (num_rois, 2))
     boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
@@ -55,7 +53,8 @@ def main(_: list[str]) -> None:
     def align(features: list[jax.Array]) -> jax.Array:
         return multilevel_roi_align(features, boxes, strides=STRIDES, crop_size=7, sampling_ratio=2, aligned=True)
 
-    print(f"{ROIS.value} RoIs, P2-P5 of {HEIGHT} x {WIDTH}, {CHANNELS} channels, {jax.devices()[0]}, jax {jax.__version__}")
+    where = f"{jax.devices()[0]}, jax {jax.__version__}"
+    print(f"{ROIS.value} RoIs, P2-P5 of {HEIGHT} x {WIDTH}, {CHANNELS} channels, {where}")
     report("forward", align, features)
     report("forward + backward", jax.value_and_grad(lambda f: jnp.vdot(align(f), weight)), features)
 

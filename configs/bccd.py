@@ -3,8 +3,8 @@
     python train.py --config configs/bccd.py --workdir runs/bccd --config.model.init_from=resnet18.npz
     python eval.py --config configs/bccd.py --workdir runs/bccd
 
-292 images for training and 72 for testing, 640 x 480 pixels, three classes, as COCO JSON under data/bccd. ResNet-18 with
-ImageNet weights, short edge 300, 12 epochs. Expected AP: see benchmarks/RESULTS.md.
+292 images for training and 72 for testing, 640 x 480 pixels, three classes, as COCO JSON under data/bccd. ResNet-18
+with ImageNet weights, short edge 300, 12 epochs. Expected AP: see benchmarks/RESULTS.md.
 """
 
 from ml_collections import ConfigDict

@@ -24,12 +24,12 @@ CHALLENGES = (
 def get_config() -> ConfigDict:
     config = coco.get_config()
     config.batch_size = 16
-    config.num_steps = 1200
+    config.num_steps = 600
     config.log_every = 10
     config.checkpoint_every = 200
     config.eval_every = 0
 
-    mixture = dict(image_hw=(160, 160), challenges=CHALLENGES, severities=(1,))
+    mixture = dict(image_hw=(160, 160), challenges=CHALLENGES, severities=(1, 2))
     config.data.train = dict(source="challenge", num_images=4000, seed=1, **mixture)
     config.data.eval = dict(source="challenge", num_images=500, seed=2, **mixture)
     config.data.short_edges = (160,)

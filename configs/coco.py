@@ -3,8 +3,8 @@
     python train.py --config configs/coco.py --workdir runs/coco
     python eval.py --config configs/coco.py --workdir runs/coco
 
-The schedule, sampling and losses are Detectron2's `faster_rcnn_R_50_FPN_1x` (90,000 steps of 16 images, short edge 640 to
-800) with an ImageNet ResNet-50 in torchvision's arrangement. Every key of the project stands here; other recipes start
+The schedule, sampling and losses are Detectron2's `faster_rcnn_R_50_FPN_1x` (90,000 steps of 16 images, short edge 640
+to 800) with an ImageNet ResNet-50 in torchvision's arrangement. Every key of the project stands here; other recipes start
 from this file and change values only. Any value can be set on the command line: --config.optim.lr=0.01.
 
 Expected AP: not measured yet.
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
             eval_short_edge=800,  # pixels
             long_edge=1333,  # pixels, upper bound after resizing
             flip_probability=0.5,
-            buckets=((800, 1344), (1344, 800)),  # static padded (height, width); an image goes to the tightest that holds it
+            buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the tightest that fits
             max_boxes=placeholder(int),  # ground-truth slots per image; unset: as many as the fullest image needs
             num_workers=8,  # decoding threads per process
             prefetch=2,  # batches kept ready on the devices

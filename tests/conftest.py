@@ -3,6 +3,9 @@
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
+# Tests run a program a few times at most: compiling it is what takes long, and half of that is optimising. In the
+# environment, before jax is imported, so that the processes that tests start compute the same bits.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis
 import jax

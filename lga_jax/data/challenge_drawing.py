@@ -75,16 +75,20 @@ def _road(dice: Dice, image: Image, unit: int) -> None:
 def _rock(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
     size, grey = max(2, unit * dice.between(2, 6) // 100), dice.between(80, 165)
     around = ((-10, 0), (-7, -6), (0, -9), (7, -5), (10, 1), (5, 5), (-6, 5))
-    outline = [(x + (dx + dice.between(-2, 2)) * size // 10, y + (dy + dice.between(-2, 2)) * size // 10)
-               for dx, dy in around]
+    outline = [
+        (x + (dx + dice.between(-2, 2)) * size // 10, y + (dy + dice.between(-2, 2)) * size // 10) for dx, dy in around
+    ]
     _fill(image, outline, (grey, grey - 4, grey - 10))
     _fill(image, outline[:4], (grey + 25, grey + 22, grey + 14))
 
 
 def _tree(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
     radius, green = max(2, unit * dice.between(3, 8) // 100), dice.between(75, 125)
-    _fill(image, [(x - 1, y), (x + radius // 4, y), (x + radius // 4, y + 2 * radius), (x - 1, y + 2 * radius)],
-          (92, 70, 48))
+    _fill(
+        image,
+        [(x - 1, y), (x + radius // 4, y), (x + radius // 4, y + 2 * radius), (x - 1, y + 2 * radius)],
+        (92, 70, 48),
+    )
     for shade in (0, 12, 26):
         centre = (x + dice.between(-radius, radius) // 2, y + dice.between(-radius, radius) // 2)
         leaves = (green // 2 + shade, green + shade, green // 3 + shade)
@@ -94,10 +98,21 @@ def _tree(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
 def _shed(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
     wide, high, tone = unit * dice.between(7, 14) // 100, unit * dice.between(5, 10) // 100, dice.between(110, 175)
     _fill(image, [(x, y), (x + wide, y), (x + wide, y + high), (x, y + high)], (tone, tone - 12, tone - 30))
-    _fill(image, [(x - 2, y), (x + wide + 2, y), (x + wide - wide // 4, y - high // 2), (x + wide // 4, y - high // 2)],
-          (tone - 40, tone - 70, tone - 75))
-    _fill(image, [(x + wide // 3, y + high // 3), (x + wide // 2, y + high // 3), (x + wide // 2, y + high),
-                  (x + wide // 3, y + high)], (70, 62, 55))
+    _fill(
+        image,
+        [(x - 2, y), (x + wide + 2, y), (x + wide - wide // 4, y - high // 2), (x + wide // 4, y - high // 2)],
+        (tone - 40, tone - 70, tone - 75),
+    )
+    _fill(
+        image,
+        [
+            (x + wide // 3, y + high // 3),
+            (x + wide // 2, y + high // 3),
+            (x + wide // 2, y + high),
+            (x + wide // 3, y + high),
+        ],
+        (70, 62, 55),
+    )
 
 
 def _fill(image: Image, points: list[tuple[int, int]], colour: tuple[int, int, int]) -> None:
@@ -135,8 +150,12 @@ def _rasterise(
 
 
 def _camouflage(
-    dice: Dice, paint: UInt8[np.ndarray, "y x 3"], cover: UInt8[np.ndarray, "y x 1"], ground: Image,
-    origin: tuple[int, int], weight: int,
+    dice: Dice,
+    paint: UInt8[np.ndarray, "y x 3"],
+    cover: UInt8[np.ndarray, "y x 1"],
+    ground: Image,
+    origin: tuple[int, int],
+    weight: int,
 ) -> UInt8[np.ndarray, "y x 3"]:
     """Mixes the ground from half a vehicle's length beside it into the paint, by `weight` of 256."""
     height, width = paint.shape[:2]

@@ -64,9 +64,7 @@ class Detector(nn.Module):
                 lambda key, truth: sample_anchors(key, all_anchors, truth, **self.anchor_sampling)
             )(anchor_keys, targets)
             rois, roi_targets = jax.vmap(
-                lambda key, proposals, truth: sample_rois(
-                    key, proposals, truth, self.num_classes, **self.roi_sampling
-                )
+                lambda key, proposals, truth: sample_rois(key, proposals, truth, self.num_classes, **self.roi_sampling)
             )(roi_keys, rois, targets)
 
         crops = jax.vmap(

@@ -24,10 +24,8 @@ def detect(
     The `max_candidates` best (RoI, class) pairs above score_threshold go through NMS within their class.
     """
 
-    def detect_image(
-        rois: RoIs, logits: Array, deltas: Array, gaussians: Gaussians | None, hw: Array
-    ) -> Detections:
-        num_rois, num_classes = deltas.shape[:2]
+    def detect_image(rois: RoIs, logits: Array, deltas: Array, gaussians: Gaussians | None, hw: Array) -> Detections:
+        num_classes = deltas.shape[1]
         scores = jax.nn.softmax(logits)[:, :num_classes]
         wanted = rois.valid[:, None] & (scores > score_threshold)
         scores = jnp.where(wanted, scores, -jnp.inf).reshape(-1)
@@ -54,9 +52,7 @@ def detect(
             lambda leaf: jnp.where(valid.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, jnp.zeros_like(leaf)), found
         )
 
-    return jax.vmap(detect_image)(
-        outputs.rois, outputs.class_logits, outputs.box_deltas, outputs.gaussians, image_hw
-    )
+    return jax.vmap(detect_image)(outputs.rois, outputs.class_logits, outputs.box_deltas, outputs.gaussians, image_hw)
 
 
 def _masks_in_image(rois: Float[Array, "d 4"], gaussians: Gaussians | None) -> tuple[Array, Array]:

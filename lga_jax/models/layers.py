@@ -52,7 +52,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 class Norm(nn.Module):
-    """Normalisation by name: "frozen_bn", "bn" (statistics over all devices of the step), "gn" (16 channels a group)."""
+    """Normalisation by name: "frozen_bn", "bn" (statistics over all devices), "gn" (16 channels a group)."""
 
     kind: str
     dtype: Any = jnp.float32

@@ -33,8 +33,8 @@ def load_pretrained(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
             used.add(name)
             if value.shape != initial.shape:
                 raise UserError(
-                    f"model.init_from: {path}: {name}: expected an array that becomes {initial.shape} for this backbone, "
-                    f"found {value.shape}; give weights of the configured depth and width"
+                    f"model.init_from: {path}: {name}: expected an array that becomes {initial.shape} "
+                    f"for this backbone, found {value.shape}; give weights of the configured depth and width"
                 )
             wanted[key] = value.astype(np.float32)
             loaded.append(key)
@@ -43,8 +43,8 @@ def load_pretrained(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
             missing.append(key)
     if not any(key.endswith("kernel") for key in loaded):
         raise UserError(
-            f"model.init_from: {path}: expected torchvision's ResNet parameter names (conv1.weight, layer1.0.conv1.weight, "
-            f"...), found {', '.join(sorted(arrays)[:3]) or 'no arrays'}; convert the file first"
+            f"model.init_from: {path}: expected torchvision's ResNet parameter names (conv1.weight, "
+            f"layer1.0.conv1.weight, ...), found {', '.join(sorted(arrays)[:3]) or 'no arrays'}; convert the file first"
         )
     return unflatten_dict(wanted, sep="/"), _report(path, loaded, missing, sorted(set(arrays) - used))
 
@@ -56,7 +56,9 @@ def _read(path: str) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"model.init_from: {path}: expected an .npz file of arrays, could not read it ({error})") from None
+        raise UserError(
+            f"model.init_from: {path}: expected an .npz file of arrays, could not read it ({error}); convert the file first"
+        ) from None
 
 
 def _candidates(key: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
@@ -64,7 +66,7 @@ def _candidates(key: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[st
     *parts, leaf = key.split("/")
     modules = [part for part in parts if part not in ("bn", "gn")]
     block, module = ([modules[0].replace("_", ".")] if len(modules) == 2 else []), modules[-1]
-    conv = {"shortcut_conv": "downsample.0", "shortcut_norm": "downsample.0"}.get(module, module.replace("norm", "conv"))
+    conv = "downsample.0" if module.startswith("shortcut") else module.replace("norm", "conv")
     conv = ".".join([*block, conv])
     if leaf == "kernel":
         if f"{conv}.weight" in arrays:

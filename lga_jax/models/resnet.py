@@ -1,4 +1,4 @@
-"""ResNet (He et al. 2016) in torchvision's arrangement: stride in the 3x3 convolution, explicit padding, no classifier."""
+"""ResNet (He et al. 2016) in torchvision's arrangement: stride in the 3x3 convolution, no classifier."""
 
 from typing import Any
 
@@ -68,9 +68,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
         kind, blocks = ARCHITECTURES[self.depth]
-        x = Conv(
-            self.width, 7, 2, use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype, name="conv1"
-        )(x)
+        x = Conv(self.width, 7, 2, use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train and self.frozen_stages < 1))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         features = []

@@ -70,4 +70,3 @@ def smooth_l1(difference: Float[Array, "*n"], beta: float) -> Float[Array, "*n"]
     if beta == 0.0:
         return magnitude
     return jnp.where(magnitude < beta, 0.5 * magnitude**2 / beta, magnitude - 0.5 * beta)
-

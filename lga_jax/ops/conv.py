@@ -5,9 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def conv2d(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1
-) -> Float[Array, "b _ _ o"]:
+def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1) -> Float[Array, "b _ _ o"]:
     """Convolution padded by kernel // 2 on every side, as torchvision's ResNet pads.
 
     A 1x1 kernel is one matrix product: XLA's CPU backend runs it and its gradient several times faster in that form,

@@ -30,6 +30,4 @@ def test_top_down_is_nearest_neighbour():
         params[name]["kernel"] = jnp.ones((1, 1, 1, 1))
     params["output2"]["kernel"] = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
     p2 = fpn.apply({"params": params}, zeros)[0]
-    np.testing.assert_array_equal(
-        p2[0, :, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
-    )
+    np.testing.assert_array_equal(p2[0, :, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])

@@ -61,9 +61,7 @@ def test_frozen_parts_and_only_they_get_no_gradient_and_the_label_frozen(frozen_
     gradient = {"backbone": jax.grad(loss)(variables["params"])}
     labels = frozen_labels({"backbone": variables["params"], "fpn": {"w": 0}}, frozen_stages)
     assert labels["fpn"]["w"] == "trained"
-    kernels = [
-        (path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(gradient) if path[-1].key == "kernel"
-    ]
+    kernels = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(gradient) if path[-1].key == "kernel"]
     for path, leaf in kernels:
         label = labels
         for part in path:

@@ -39,7 +39,7 @@ def batch(num_images=2):
     valid = np.array([[True, True, False, False]] * num_images)
     labels = np.array([[0, 2, 0, 0]] * num_images, np.int32)
     image_hw = np.full((num_images, 2), IMAGE_HW, np.float32)
-    return images, image_hw, Targets(boxes, labels, valid)
+    return jax.tree.map(jnp.asarray, (images, image_hw, Targets(boxes, labels, valid)))
 
 
 def built(config=None, num_images=2):
