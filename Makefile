@@ -7,6 +7,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CPU := JAX_PLATFORMS=cpu
 DEMO := runs/demo
+# What the export writes last: where it is missing, an export was interrupted.
+HELD_OUT_LAST := $(DEMO)/held_out/annotations/instances.json
 WORKERS ?= 2  # test processes
 
 .PHONY: help demo test test-fast lint clean
@@ -31,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## train, evaluate and predict on generated images, on the CPU; goes on where it was interrupted
 	$(CPU) $(PY) train.py --config configs/challenge.py --workdir $(DEMO)
 	$(CPU) $(PY) eval.py --config configs/challenge.py --workdir $(DEMO)
-	@test -d $(DEMO)/held_out || $(CPU) $(PY) -c "$$HELD_OUT" $(DEMO)/held_out
+	@test -f $(HELD_OUT_LAST) || { rm -rf $(DEMO)/held_out && $(CPU) $(PY) -c "$$HELD_OUT" $(DEMO)/held_out; }
 	@rm -rf $(DEMO)/predictions
 	$(CPU) $(PY) predict.py --workdir $(DEMO) --input $(DEMO)/held_out/images --output $(DEMO)/predictions
 	@echo; echo "scores, curves and pictures of the evaluation:  $(DEMO)/report.html"
