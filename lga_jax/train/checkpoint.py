@@ -88,16 +88,14 @@ class Checkpoints:
         )
         self._manager.save(step, args=items)
 
-    def wait(self) -> None:
-        """Returns when everything that was saved is committed."""
-        self._manager.wait_until_finished()
-
     def restore(self, state: TrainState, manifest: Manifest) -> Restored | None:
         """The latest checkpoint that can be read, as numpy in the structure of `state` (arrays or only their shapes).
 
         None where there is no checkpoint. A damaged one is said to be so, set aside as <step>.damaged, and the one
-        before it is taken.
-        Raises UserError where the run in the workdir is not the one that `manifest` describes, or all are damaged.
+        before it is taken. Several processes must see the same files: damage that one of them sees alone leaves the
+        others in Orbax's barrier until the runtime ends them all; nothing is set aside then.
+        Raises UserError where the run in the workdir is not the one that `manifest` describes, all are damaged, or the
+        disk does not answer (which says nothing against a checkpoint).
         """
         damaged = []
         for step in reversed(self.steps()):
@@ -105,6 +103,7 @@ class Checkpoints:
             try:
                 theirs = _read_manifest(self._manager, step)
             except Exception as error:
+                _raise_unless_damage(error, where)
                 damaged.append((step, where, error))
                 continue
             check_classes(theirs, tuple(manifest["class_names"]), where)
@@ -113,6 +112,7 @@ class Checkpoints:
             try:
                 restored = self._read(step, theirs, state)
             except Exception as error:
+                _raise_unless_damage(error, where)
                 damaged.append((step, where, error))
                 continue
             self._set_aside(damaged, f"going back to step {step}")
@@ -177,12 +177,14 @@ def restore_params(workdir: str, step: int | None = None) -> Saved:
         wanted = steps[-1] if step is None and steps else step
         if wanted not in steps:
             found = ", ".join(map(str, steps)) or "none"
-            raise UserError(f"--workdir {workdir}: expected a checkpoint of step {step or 'any'}, found {found}")
+            expected = "a checkpoint" if step is None else f"a checkpoint of step {step}"
+            raise UserError(f"--workdir {workdir}: expected {expected}, found {found}")
         try:
             manifest = _read_manifest(manager, wanted)
             read = manager.restore(wanted, args=ocp.args.Composite(variables=ocp.args.StandardRestore())).variables
             _verify(read, manifest["digests"]["variables"])
         except Exception as error:
+            _raise_unless_damage(error, f"checkpoint {os.path.join(directory, str(wanted))}")
             others = ", ".join(str(other) for other in steps if other != wanted) or "none"
             raise UserError(
                 f"checkpoint {os.path.join(directory, str(wanted))}: expected a sound checkpoint, found damage "
@@ -229,6 +231,21 @@ def _directory(workdir: str) -> str:
 def _unused(directory: str, name: str) -> str:
     taken = sum(entry.startswith(name) for entry in os.listdir(directory))
     return os.path.join(directory, f"{name}-{taken + 1}" if taken else name)
+
+
+# TensorStore raises ValueErrors that begin with a status; these are its words for a disk that does not answer.
+_PASSING = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "UNKNOWN")
+
+
+def _raise_unless_damage(error: Exception, where: str) -> None:
+    """What reading raised is damage, unless it is about the disk, the rights or the memory of the moment."""
+    if isinstance(error, MemoryError):
+        raise error
+    of_the_disk = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    if of_the_disk or str(error).startswith(_PASSING):
+        raise UserError(
+            f"{where}: expected to read it, found {_first_line(error)}; mend the disk or the rights and try again"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

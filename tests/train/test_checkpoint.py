@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lga_jax.errors import UserError
+from lga_jax.train import checkpoint
 from lga_jax.train.checkpoint import Checkpoints, best_step, digest, restore_params
 from lga_jax.train.manifest import parameter_table
 from lga_jax.train.step import TrainState, replicate
@@ -44,8 +45,7 @@ def _save(workdir, scores, ema=True):
             state = _state(float(step), ema)
             checkpoints.save(step, state, {"step": step}, _manifest(state))
             checkpoints.scores[step] = score
-        checkpoints.wait()
-        return checkpoints.steps()
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
 
 
 def _restore(workdir, state=None, classes=("car", "bus")):
@@ -133,6 +133,37 @@ def test_only_damaged_checkpoints_are_an_error(tmp_path):
     assert (tmp_path / "checkpoints" / "2").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(116, "Stale file handle"), UserError),
+        (PermissionError(13, "Permission denied"), UserError),
+        (ValueError("PERMISSION_DENIED: Error opening a driver"), UserError),  # TensorStore's way
+        (MemoryError(), MemoryError),
+    ],
+)
+@pytest.mark.parametrize("reader", ["_read_manifest", "_verify"])
+def test_a_disk_that_does_not_answer_sets_no_checkpoint_aside(tmp_path, monkeypatch, error, raised, reader):
+    def fail(*_):
+        raise error
+
+    _save(tmp_path, [0.1, 0.2])
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, reader, fail)
+        for read in (_restore, restore_params):
+            with pytest.raises(raised, match="2: expected to read it, found" if raised is UserError else None):
+                read(str(tmp_path))
+    assert _restore(tmp_path).step == 2
+
+
+def test_a_missing_file_is_damage(tmp_path, capsys):
+    _save(tmp_path, [0.1, 0.2])
+    for path in _files(tmp_path / "checkpoints" / "2" / "manifest"):
+        path.unlink()
+    assert _restore(tmp_path).step == 1
+    assert "2 is damaged (FileNotFoundError" in capsys.readouterr().out
+
+
 def test_other_classes_are_refused(tmp_path):
     _save(tmp_path, [0.1])
     message = r"expected a checkpoint for the data's 3 classes \(car, bus, van\), found one for 2 \(car, bus\);"
@@ -162,10 +193,11 @@ def test_missing_workdir_and_step_are_named(tmp_path):
         restore_params(str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
     _save(tmp_path, [0.1, 0.2])
-    with pytest.raises(UserError, match="expected a checkpoint of step 7, found 1, 2"):
-        restore_params(str(tmp_path), 7)
+    for step in (0, 7):
+        with pytest.raises(UserError, match=f"expected a checkpoint of step {step}, found 1, 2"):
+            restore_params(str(tmp_path), step)
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(UserError, match="expected a checkpoint of step any, found none"):
+    with pytest.raises(UserError, match="expected a checkpoint, found none"):
         restore_params(str(tmp_path / "empty"))
 
 
