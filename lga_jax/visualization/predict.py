@@ -1,5 +1,6 @@
 """What predict.py does: detections of a user's images as COCO results and as pictures."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,8 @@ from lga_jax.evaluation.tables import write_json
 from lga_jax.models.detector import build_detector
 from lga_jax.visualization.detections import draw_detections
 from lga_jax.visualization.image_files import ImageFiles, find_images
+
+_SHOWN = (".jpg", ".jpeg", ".png")  # formats in which a picture is written
 
 
 def predict(
@@ -50,6 +53,7 @@ def predict_images(
     if not source.records:
         raise _unreadable(source, paths)
     _check_free(output)
+    targets = [Path(output, name) for name in picture_names(source.paths)]
     results, non_finite = [], 0
     loader = EvalLoader(source, data_config, jax.device_count(), jax.local_devices())
     bar = tqdm(total=len(source.records), desc="predicting", unit="image", disable=Path(place).is_file())
@@ -57,7 +61,7 @@ def predict_images(
         for located in locate(predict_step, variables, loader):
             non_finite += count_non_finite(located.detections)
             for index, found in _per_image(located, source, manifest["category_ids"]):
-                results += _write_picture(source, index, found, manifest, Path(output))
+                results += _write_picture(source, index, found, manifest, targets[index])
                 bar.update()
     if len(source.unreadable) == len(paths):
         raise _unreadable(source, paths)
@@ -75,9 +79,19 @@ def config_of(manifest: Mapping[str, Any]) -> ConfigDict:
     return ConfigDict(_with_tuples(manifest["config"]))
 
 
-def picture_name(path: Path) -> str:
-    """The file name of an image's picture: its own, or with .png after it where browsers might not show its format."""
-    return path.name if path.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{path.name}.png"
+def picture_names(paths: Sequence[Path]) -> list[str]:
+    """The file names of the images' pictures: their own, or with .png after it where browsers might not show a format.
+
+    No two are equal: beside an a.bmp.png, the picture of a.bmp becomes a.bmp_.png.
+    """
+    names = {path: path.name for path in paths if path.suffix.lower() in _SHOWN}
+    taken = set(names.values())
+    for path in paths:
+        if path not in names:
+            with_png = (f"{path.name}{'_' * count}.png" for count in itertools.count())
+            names[path] = next(name for name in with_png if name not in taken)
+            taken.add(names[path])
+    return [names[path] for path in paths]
 
 
 def _per_image(located: Located, source: ImageFiles, category_ids: Sequence[int]) -> Iterator[tuple[int, list[dict]]]:
@@ -95,7 +109,7 @@ def _per_image(located: Located, source: ImageFiles, category_ids: Sequence[int]
 
 
 def _write_picture(
-    source: ImageFiles, index: int, found: Sequence[dict], manifest: Mapping[str, Any], output: Path
+    source: ImageFiles, index: int, found: Sequence[dict], manifest: Mapping[str, Any], target: Path
 ) -> list[dict]:
     """The image's results with its file name and their class names; none where its pixels do not decode."""
     path = source.paths[index]
@@ -105,9 +119,8 @@ def _write_picture(
         return []
     names = dict(zip(manifest["category_ids"], manifest["class_names"], strict=True))
     picture = draw_detections(image, found, names)
-    target = output / picture_name(path)
     try:
-        output.mkdir(parents=True, exist_ok=True)  # not before there is something to put into it
+        target.parent.mkdir(parents=True, exist_ok=True)  # not before there is something to put into it
         quality = [] if target.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 92]
         written = cv2.imwrite(str(target), picture[..., ::-1], quality)
     except OSError:

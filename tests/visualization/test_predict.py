@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.errors import UserError
 from lga_jax.structs import Detections
-from lga_jax.visualization.predict import config_of, picture_name, predict_images
+from lga_jax.visualization.predict import config_of, picture_names, predict_images
 
 MANIFEST = {"class_names": ["crane", "mixer"], "category_ids": [3, 7]}
 DATA = ConfigDict(
@@ -121,8 +121,23 @@ def test_nothing_that_exists_is_overwritten(photos, tmp_path):
 
 
 def test_pictures_never_share_a_name(tmp_path):
-    names = ["a.png", "a.bmp", "a.jpg", "a.JPEG", "a.webp"]
-    assert len({picture_name(tmp_path / name) for name in names}) == len(names)
+    names = ["a.bmp", "a.bmp.png", "a.bmp_.png", "a.png", "a.bmp__", "a.jpg", "a.JPEG", "a.webp", "a.tif"]
+    for order in (names, names[::-1]):
+        given = picture_names([tmp_path / name for name in order])
+        assert len(set(given)) == len(names)
+        assert [mine for mine in given if mine in names] == [n for n in order if n.endswith(("png", "jpg", "JPEG"))]
+    assert picture_names([tmp_path / "a.bmp", tmp_path / "a.webp"]) == ["a.bmp.png", "a.webp.png"]
+
+
+def test_an_image_named_like_the_picture_of_another_keeps_its_own(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.bmp"), np.full((20, 20, 3), 10, np.uint8))
+    cv2.imwrite(str(folder / "a.bmp.png"), np.full((20, 40, 3), 200, np.uint8))
+    run(folder, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.bmp.png", "a.bmp_.png", "detections.json"]
+    dark, bright = (cv2.imread(str(tmp_path / "out" / name)) for name in ("a.bmp_.png", "a.bmp.png"))
+    assert np.median(dark) < 100 < np.median(bright)
 
 
 def test_the_config_of_a_manifest_has_tuples_again():
