@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from lga_jax.data.records import Source
 from lga_jax.errors import UserError
 from lga_jax.evaluation.run import EvalResult, evaluate, make_predict_step
-from lga_jax.evaluation.tables import format_result, write_result
+from lga_jax.evaluation.tables import format_result, make_folder, write_result
 from lga_jax.models.detector import build_detector
 
 # Sections and keys of config.model that change neither a parameter nor what a parameter means.
@@ -38,7 +38,9 @@ def score_model(
     """Scores the variables (on all local devices) on the source, prints the tables and writes them into the folder.
 
     detections.json and metrics.json that are there already are replaced only when the new ones are complete.
+    Raises UserError, before anything is scored, where the folder cannot be written.
     """
+    make_folder(folder)
     detector = build_detector(config.model, len(source.class_names))
     num_devices = jax.device_count()
     result = evaluate(

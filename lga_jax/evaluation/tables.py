@@ -4,10 +4,11 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lga_jax.errors import UserError
 from lga_jax.evaluation.attention import AttentionStatistics, ChallengeAP
 from lga_jax.evaluation.run import EvalResult
 
@@ -52,16 +53,32 @@ def challenge_matrix(challenges: list[ChallengeAP]) -> list[tuple[str, dict[int,
     return list(rows.items())
 
 
+def make_folder(folder: str | os.PathLike) -> None:
+    """Makes an output folder unless it is there. Raises UserError where nothing could be written into it.
+
+    To be called before the hours of work whose result it is for.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: expected a folder that can be written, found: {error.strerror}; free space or name another one"
+        ) from error
+
+
 def write_result(result: EvalResult, folder: str | os.PathLike) -> None:
-    """Writes detections.json (COCO results) and metrics.json. A file that is there stays whole until it is replaced."""
-    os.makedirs(folder, exist_ok=True)
+    """Writes detections.json (COCO results) and metrics.json into a folder that `make_folder` made.
+
+    A file that is there stays whole until it is replaced.
+    """
     metrics = result._replace(
         detections=len(result.detections),
         challenges=[entry._asdict() for entry in result.challenges],
         attention=result.attention and result.attention._asdict(),
     )._asdict()
     write_json(Path(folder) / "detections.json", result.detections)
-    write_json(Path(folder) / "metrics.json", _null_for_nan(metrics), indent=2)
+    write_json(Path(folder) / "metrics.json", null_for_nan(metrics), indent=2)
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
@@ -70,11 +87,29 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """What was at `path` is replaced as a whole, or stays as it was."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(data)
-    os.chmod(file.name, 0o644)  # temporary files are private
-    os.replace(file.name, path)
+    """What was at `path` is replaced as a whole, or stays as it was and UserError is raised."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+        temporary.chmod(0o644)  # temporary files are private
+        temporary.replace(path)
+    except OSError as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: expected to write it, found: {error.strerror}; free space or name another folder"
+        ) from error
+
+
+def null_for_nan(value: Any) -> Any:
+    """The value with None for every nan in it: JSON has no nan, a reader other than Python's would refuse the file."""
+    if isinstance(value, Mapping):
+        return {key: null_for_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [null_for_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _notes(result: EvalResult) -> Iterator[str]:
@@ -103,11 +138,3 @@ def _challenge_table(challenges: list[ChallengeAP]) -> list[str]:
         for name, row in challenge_matrix(challenges)
     ]
     return ["", f"{'AP per challenge':<{_WIDTH + 2}}{head}", *rows]
-
-
-def _null_for_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _null_for_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_null_for_nan(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -21,6 +21,7 @@ from jaxtyping import Array, PyTree
 from tensorboardX import SummaryWriter
 
 from lga_jax.errors import UserError
+from lga_jax.evaluation.tables import null_for_nan
 from lga_jax.train.optimizer import Schedule
 
 
@@ -83,7 +84,7 @@ class MetricsLog:
     def evaluated(self, step: int, summary: Mapping[str, float], per_class: Mapping[str, float]) -> None:
         """Writes the result of an evaluation."""
         self.evaluations[step] = summary["AP"]
-        self._write({"step": step, "eval": _null_for_nan(summary), "per_class": _null_for_nan(per_class)})
+        self._write({"step": step, "eval": null_for_nan(summary), "per_class": null_for_nan(per_class)})
         self.restart_clock()
         self._draw(step, {f"eval/{name}": value for name, value in summary.items()})
         self._draw(step, {f"eval_per_class/{name}": value for name, value in per_class.items()})
@@ -128,11 +129,6 @@ _REMEDY = (
 @jax.jit
 def _all_finite(tree: PyTree) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
-
-
-def _null_for_nan(values: Mapping[str, float]) -> dict[str, float | None]:
-    # JSON has no nan: a reader other than Python's would refuse the file.
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def _number(value: float | None) -> float:

@@ -48,7 +48,10 @@ class Picture(NamedTuple):
 
 
 def write_report(result: EvalResult, source: Source, workdir: str, title: str) -> Path:
-    """Writes workdir/report.html: the result, the run's curves from its metrics.jsonl, and pictures of the source."""
+    """Writes workdir/report.html: the result, the run's curves from its metrics.jsonl, and pictures of the source.
+
+    Raises UserError where it cannot be written.
+    """
     curves = draw_curves(read_metrics(Path(workdir, "metrics.jsonl")))
     path = Path(workdir, "report.html")
     write_atomically(path, report_html(title, result, curves, list(_pictures(source, result))).encode())

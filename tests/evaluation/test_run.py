@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from lga_jax.data import loader
 from lga_jax.data.challenge import Challenge
 from lga_jax.data.records import Record
 from lga_jax.evaluation.run import evaluate, make_predict_step
-from lga_jax.evaluation.tables import describe_attention, format_result, write_result
+from lga_jax.evaluation.tables import describe_attention, format_result, make_folder, write_result
 from lga_jax.models.detector import Detector
 from lga_jax.structs import Detections, Outputs, RoIs
 
@@ -138,22 +139,21 @@ def test_non_finite_detections_are_counted_and_said():
     assert "1 detections were not finite" in format_result(result)
 
 
-def test_a_repeated_image_is_an_error():
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda plan: plan[1:], "found 2 rows for 2 images"),
+        (lambda plan: plan + plan[:1], "found 10 rows for 6 images"),
+        (lambda plan: plan[1:] * 3, "found 6 rows for 2 images"),  # as many as there should be
+    ],
+    ids=["missing", "repeated", "repeated for missing"],
+)
+def test_a_missing_or_repeated_image_is_an_error(monkeypatch, spoil, found):
+    plan = loader.plan_evaluation
+    monkeypatch.setattr(loader, "plan_evaluation", lambda *args: spoil(plan(*args)))
     source = Boards(6)
-
-    class Forgetful(Boards):
-        """Has more images by the time the result is counted."""
-
-        def __init__(self):
-            super().__init__(6)
-            self.asked = 0
-
-        def image(self, index):
-            self.records = Boards(7).records
-            return source.image(index)
-
-    with pytest.raises(RuntimeError, match="each of 7 images once, found 6"):
-        run(oracle(source), Forgetful())
+    with pytest.raises(RuntimeError, match=f"expected each of 6 images once, {found}"):
+        run(oracle(source), source, batch_size=4)
 
 
 def test_should_stop_is_asked_between_batches_and_ends_with_none():
@@ -188,6 +188,7 @@ def test_challenge_source_reports_challenges(tmp_path):
     text = format_result(result)
     assert "AP per challenge" in text and describe_attention(result.attention) in text
 
+    make_folder(tmp_path / "eval_5")
     write_result(result, tmp_path / "eval_5")
     assert json.loads((tmp_path / "eval_5" / "detections.json").read_text()) == result.detections
     metrics = json.loads((tmp_path / "eval_5" / "metrics.json").read_text())

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from configs.coco import get_config
+from lga_jax.data.challenge import Challenge
 from lga_jax.errors import UserError
-from lga_jax.evaluation.score import check_model
+from lga_jax.evaluation.score import check_model, score_model
 
 MANIFEST = {"config": json.loads(get_config().to_json())}
 
@@ -51,3 +52,10 @@ def test_another_model_is_refused_by_the_key_that_differs(change, words):
     with pytest.raises(UserError, match="^runs/a, step 5: expected a checkpoint of the config's model") as caught:
         check_model(MANIFEST, changed(**change), "runs/a, step 5")
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_scored(tmp_path, monkeypatch):
+    (tmp_path / "eval_7").write_text("a file")
+    monkeypatch.setattr("lga_jax.evaluation.score.evaluate", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(UserError, match="eval_7: expected a folder that can be written, found: File exists"):
+        score_model(get_config(), Challenge(num_images=1, seed=0), {}, tmp_path / "eval_7")
