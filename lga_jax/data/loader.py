@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
+import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from lga_jax.data.batching import (
@@ -26,6 +28,7 @@ class TrainLoader:
 
     Step t holds the same bytes for any number of workers, and for a run that starts at t as for one that came there.
     The members of its global batch do not depend on the number of processes either: each loads its own part.
+    `report` are lines for people, to be shown at the start; `num_unreadable` is for the end.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class TrainLoader:
         self.report = [
             f"an epoch is {self.steps_per_epoch} steps; {slots} ground-truth slots per image",
             *self._report_repeated(),
+            *_report_small_buckets(bucket_of, data_config.buckets, batch_size),
             *report_overflow(source.records, slots),
         ]
         jobs = (self._job(step, share, data_config) for step in itertools.count(start_step))
@@ -78,7 +82,11 @@ class TrainLoader:
 
     @property
     def num_unreadable(self) -> int:
-        """Images found so far of which nothing can be decoded, in the steps that were loaded."""
+        """Images of this process's share of which nothing could be decoded so far, each counted once.
+
+        They are trained on as grey ones without boxes; a warning has named each. Steps that are prefetched but not yet
+        handed out count as well.
+        """
         return self._pipeline.num_unreadable
 
     def close(self) -> None:
@@ -123,11 +131,7 @@ class EvalLoader:
         plan = plan_evaluation(assign_buckets(source.records, buckets, short_edge, data_config.long_edge), batch_size)
         view = View(short_edge, flip=False)
         jobs = (_evaluation_job(planned, share, buckets, view) for planned in plan)
-        self._num_batches = len(plan)
         self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
-
-    def __len__(self) -> int:
-        return self._num_batches
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -141,8 +145,9 @@ class EvalLoader:
 
 
 def check_position(saved: Mapping, current: Mapping) -> None:
-    """Raises UserError unless two positions of a TrainLoader, whatever their steps, are in the same data."""
+    """Raises UserError unless two positions of a TrainLoader, a checkpoint's and a new one's, are the same."""
     names = {
+        "step": "step of the data",
         "seed": "seed",
         "batch_size": "batch_size",
         "num_images": "number of training images",
@@ -154,6 +159,20 @@ def check_position(saved: Mapping, current: Mapping) -> None:
                 f"{name}: expected {saved.get(key)!r} as the checkpoint was trained with, found {current[key]!r};"
                 " restore it, or start anew in another workdir"
             )
+
+
+def _report_small_buckets(
+    bucket_of: Int[np.ndarray, "n"], buckets: Sequence[tuple[int, int]], batch_size: int
+) -> list[str]:
+    """One line if buckets have fewer images than a batch: every epoch fills a batch with repetitions of these few."""
+    counts = np.bincount(bucket_of, minlength=len(buckets)).tolist()
+    small = [
+        f"{height}x{width} has {count}, each up to {-(-batch_size // count)} times in an epoch"
+        for (height, width), count in zip(buckets, counts, strict=True)
+        if 0 < count < batch_size
+    ]
+    what = f"buckets with fewer images than a batch ({batch_size}) repeat them"
+    return [f"{what}: {'; '.join(small)} (fewer data.buckets or a smaller batch_size repeat less)"] if small else []
 
 
 def _evaluation_job(planned: PlannedBatch, share: slice, buckets: Sequence[tuple[int, int]], view: View) -> Job:

@@ -63,9 +63,7 @@ def _train(
 
 def _evaluate(source: Memory, batch_size: int, devices: int = 1, process: tuple[int, int] = (0, 1)) -> list[Batch]:
     with closing(EvalLoader(source, _config(), batch_size, jax.local_devices()[:devices], *process)) as loader:
-        batches = [jax.device_get(batch) for batch in loader]
-        assert len(loader) == len(batches)
-        return batches
+        return [jax.device_get(batch) for batch in loader]
 
 
 def _assert_equal(first: list[Batch], second: list[Batch]) -> None:
@@ -136,12 +134,14 @@ def test_position_survives_json_and_counts_what_was_handed_out():
         next(loader)
         saved = json.loads(json.dumps(loader.position()))
     assert saved == {"step": 7, "seed": 3, "batch_size": 4, "num_images": 13, "fingerprint": "digest"}
-    check_position(saved, {**saved, "step": 0})
+    with closing(TrainLoader(Memory(), _config(), 3, 4, 7, jax.local_devices()[:1])) as loader:
+        check_position(saved, loader.position())
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        ({"step": 9}, r"^step of the data: expected 9 as the checkpoint was trained with, found 0"),
         ({"seed": 4}, r"^seed: expected 4 as the checkpoint was trained with, found 3; restore it, or start anew"),
         ({"batch_size": 8}, r"^batch_size: expected 8 as the checkpoint was trained with, found 4"),
         ({"num_images": 12}, r"^number of training images: expected 12 .*, found 13"),
@@ -151,7 +151,7 @@ def test_position_survives_json_and_counts_what_was_handed_out():
 def test_a_checkpoint_of_other_data_is_refused(change, expected):
     current = {"step": 0, "seed": 3, "batch_size": 4, "num_images": 13, "fingerprint": "digest"}
     with pytest.raises(UserError, match=expected):
-        check_position({**current, "step": 9, **change}, current)
+        check_position({**current, **change}, current)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,17 @@ def test_the_report_tells_what_repeats_and_what_finds_no_slot():
         assert repeated == "3 of 16 places in an epoch repeat an image, to fill the last batch of each bucket"
         assert overflow.startswith("3 boxes of 3 images find no slot among 2")
         assert next(loader).targets.valid.shape == (1, 4, 2)
+
+
+def test_the_report_names_buckets_that_an_epoch_fills_with_the_same_few_images():
+    with closing(TrainLoader(Memory(), _config(), 0, 8, 0, jax.local_devices()[:1])) as loader:
+        small = loader.report[2]
+        assert small.startswith(
+            "buckets with fewer images than a batch (8) repeat them: 48x32 has 5, each up to 2 times"
+        )
+        assert "32x48" not in small  # its 8 images are one batch
+        drawn = np.concatenate([jax.device_get(next(loader)).index.ravel() for _ in range(loader.steps_per_epoch)])
+    assert np.bincount(drawn).max() == 2
 
 
 def test_an_unreadable_image_is_counted_and_logged_once(caplog):
