@@ -2,8 +2,8 @@
 
 Greedy suppression is the unique solution of keep[j] = not any(keep[i] and iou[i, j] > threshold for i better than j).
 Iterating that equation settles box j once all boxes that can reach it have settled, hence gives exactly the greedy
-answer at every threshold, in as many parallel passes as the longest chain of suppressions (6 to 9 in practice) where
-the greedy loop takes one serial step per box.
+answer at every threshold, in as many parallel passes as the longest chain of suppressions, where the greedy loop
+takes one serial step per box.
 """
 
 import jax

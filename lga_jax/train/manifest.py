@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from lga_jax.data.records import Source
 from lga_jax.errors import UserError
 
-# version, config, class_names, category_ids, parameters {name: [shape, dtype]}; in a checkpoint also step and digests
+# version (of lga_jax; for people, nothing reads it), config, class_names, category_ids,
+# parameters {name: [shape, dtype]}; in a checkpoint also step and digests
 Manifest = dict
 
 # Keys that may change between two parts of one run: they move no parameter. Data is known by fingerprint, not by place.
