@@ -180,16 +180,19 @@ def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
 
 def test_sigterm_and_kill_at_random_moments(undisturbed, tmp_path, monkeypatch):
     """One process is asked to stop, the next is killed; the third ends where an undisturbed one does."""
+    moments = random.Random(0)
+    terminate_after, kill_after = moments.uniform(0.0, 1.0), moments.uniform(0.0, 2.0)
+    print(f"SIGTERM after {terminate_after:.3f} s, SIGKILL after {kill_after:.3f} s")
     first = _start(tmp_path, "--step_seconds", "0.3")
     _wait_for(lambda: os.path.isdir(tmp_path / "tensorboard"), first)
-    time.sleep(random.uniform(0.0, 1.0))
+    time.sleep(terminate_after)
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=60)
     assert first.returncode == 0, said
     assert "the same command goes on from there" in said
     second = _start(tmp_path, "--step_seconds", "0.3")
     _wait_for(lambda: second.poll() is not None or len(os.listdir(tmp_path / "tensorboard")) > 1, second)
-    time.sleep(random.uniform(0.0, 2.0))
+    time.sleep(kill_after)
     second.kill()
     second.communicate()
     install(monkeypatch)
