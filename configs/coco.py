@@ -1,11 +1,11 @@
 """LGA R-CNN with a ResNet-50-FPN on COCO 2017, the reference recipe.
 
-    python train.py --config configs/coco.py --workdir runs/coco
+    python train.py --config configs/coco.py --workdir runs/coco --config.model.init_from=resnet50.npz
     python eval.py --config configs/coco.py --workdir runs/coco
 
-The schedule, sampling and losses are Detectron2's `faster_rcnn_R_50_FPN_1x` (90,000 steps of 16 images, short edge 640
-to 800) with an ImageNet ResNet-50 in torchvision's arrangement. Every key of the project stands here; other recipes start
-from this file and change values only. Any value can be set on the command line: --config.optim.lr=0.01.
+The schedule, sampling and losses are Detectron2's `faster_rcnn_R_50_FPN_1x` (90,000 steps of 16 images, short edge
+640 to 800) with an ImageNet ResNet-50 in torchvision's arrangement. Every key of the project stands here; other recipes
+start from this file and change values only. Any value can be set on the command line: --config.optim.lr=0.01.
 
 Expected AP: not measured yet.
 """
@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
             dtype="bfloat16",  # of activations; parameters, boxes and losses stay float32
             pixel_mean=(123.675, 116.28, 103.53),  # RGB, 0..255 (ImageNet)
             pixel_std=(58.395, 57.12, 57.375),
-            init_from="",  # .npz with torchvision's ResNet names; "": start from random
+            init_from="",  # .npz with torchvision's ResNet names; "": start from random (needs "bn" or "gn")
             backbone=dict(
                 depth=50,  # 18, 34, 50, 101, 152
                 width=64,  # channels of the stem

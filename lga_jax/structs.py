@@ -22,6 +22,9 @@ import numpy as np
 from jax import Array as JaxArray
 from jaxtyping import Bool, Float, Int, UInt8
 
+# Name of the axis along which a step is spread over the devices; one spelling, or statistics and caches go apart.
+DEVICE_AXIS = "devices"
+
 # Host code hands numpy arrays to the same structs that jitted code fills with jax arrays.
 Array = JaxArray | np.ndarray
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from lga_jax.data.batching import empty_batch, write_image
 from lga_jax.data.records import Source, UnreadableImageError
 from lga_jax.data.transforms import View
-from lga_jax.structs import Batch
+from lga_jax.structs import DEVICE_AXIS, Batch
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Pipeline:
         self._source, self._jobs, self._slots = source, jobs, slots
         self._long_edge, self._prefetch = data_config.long_edge, data_config.prefetch
         self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
-        self._sharding = NamedSharding(Mesh(np.array(local_devices), ("devices",)), PartitionSpec("devices"))
+        self._sharding = NamedSharding(Mesh(np.array(local_devices), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS))
         self._workers = ThreadPoolExecutor(data_config.num_workers, thread_name_prefix="decode")
         self._loading: deque[_Loading] = deque()
         self._on_device: deque[Batch] = deque()

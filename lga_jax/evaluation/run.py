@@ -18,7 +18,7 @@ from lga_jax.evaluation.coco_metrics import coco_metrics
 from lga_jax.evaluation.results import count_non_finite, to_coco
 from lga_jax.models.detector import Detector
 from lga_jax.models.inference import detect
-from lga_jax.structs import Batch, Detections
+from lga_jax.structs import DEVICE_AXIS, Batch, Detections
 
 PredictStep = Callable[[Mapping[str, Any], Batch], Detections]
 
@@ -53,7 +53,7 @@ def make_predict_step(detector: Detector, inference: Mapping[str, Any]) -> Predi
         outputs = detector.apply(variables, batch.images, batch.image_hw)
         return detect(outputs, batch.image_hw, **inference)
 
-    return jax.pmap(predict, axis_name="devices", in_axes=(None, 0))
+    return jax.pmap(predict, axis_name=DEVICE_AXIS, in_axes=(None, 0))
 
 
 def locate(predict_step: PredictStep, variables: Mapping[str, Any], batches: Iterable[Batch]) -> Iterator[Located]:

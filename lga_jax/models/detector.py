@@ -127,6 +127,7 @@ def build_detector(config: ConfigDict, num_classes: int) -> Detector:
     Raises UserError for a choice that does not exist.
     """
     config = config.to_dict()
+    _check_values(config)
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     dtype = _choose("model.dtype", config["dtype"], dtypes)
     _choose("model.backbone.depth", config["backbone"]["depth"], ARCHITECTURES)
@@ -152,6 +153,37 @@ def build_detector(config: ConfigDict, num_classes: int) -> Detector:
         roi_align=config["roi_align"],
         dtype=dtype,
     )
+
+
+def _check_values(config: Mapping[str, Any]) -> None:
+    """Values that would fail deep inside the network, or not fail and train nothing."""
+    backbone = config["backbone"]
+    widths = [backbone["width"] * 2**stage for stage in range(4)]
+    rules = [
+        ("backbone.width", "8 or a multiple of 16", min(widths) > 0 and all(w % min(w, 16) == 0 for w in widths)),
+        ("backbone.frozen_stages", "0 to 5", 0 <= backbone["frozen_stages"] <= 5),
+        (
+            "anchors.sizes",
+            f"{len(fpn_module.STRIDES)} sizes",
+            len(config["anchors"]["sizes"]) == len(fpn_module.STRIDES),
+        ),
+        ("anchors.aspect_ratios", "at least one", len(config["anchors"]["aspect_ratios"]) > 0),
+        ("anchor_sampling.num_samples", "at least 1", config["anchor_sampling"]["num_samples"] > 0),
+        ("roi_sampling.num_samples", "at least 1", config["roi_sampling"]["num_samples"] > 0),
+        ("roi_align.crop_size", "at least 1", config["roi_align"]["crop_size"] > 0),
+        ("roi_align.sampling_ratio", "at least 1", config["roi_align"]["sampling_ratio"] > 0),
+        ("lga.num_masks", "at least 1", config["lga"]["num_masks"] > 0),
+        ("cbam.reduction", "at most fpn.channels", 0 < config["cbam"]["reduction"] <= config["fpn"]["channels"]),
+        (
+            "non_local.reduction",
+            "at most fpn.channels",
+            0 < config["non_local"]["reduction"] <= config["fpn"]["channels"],
+        ),
+    ]
+    for key, expected, holds in rules:
+        if not holds:
+            part, name = key.split(".")
+            raise UserError(f"model.{key}: expected {expected}, found {config[part][name]}; correct the config")
 
 
 def _choose(name: str, choice: Any, choices: Mapping[Any, Any]) -> Any:

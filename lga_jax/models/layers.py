@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from lga_jax.errors import UserError
 from lga_jax.ops.conv import conv2d
+from lga_jax.structs import DEVICE_AXIS
 
 # Caffe2's "Xavier" of FPN and the box head: uniform with variance 1 / fan_in.
 xavier_caffe2 = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
@@ -64,7 +65,7 @@ class Norm(nn.Module):
                 return FrozenBatchNorm(dtype=self.dtype, name="bn")(x)
             case "bn":
                 norm = nn.BatchNorm(
-                    use_running_average=not train, momentum=0.9, axis_name="devices", dtype=self.dtype, name="bn"
+                    use_running_average=not train, momentum=0.9, axis_name=DEVICE_AXIS, dtype=self.dtype, name="bn"
                 )
                 return norm(x)
             case "gn":

@@ -57,7 +57,7 @@ def _read(path: str) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"model.init_from: {path}: expected an .npz file of arrays, could not read it ({error}); convert the file first"
+            f"model.init_from: {path}: expected an .npz file of arrays, could not read it ({error}); convert it first"
         ) from None
 
 
@@ -97,5 +97,6 @@ def _report(path: str, loaded: list[str], missing: list[str], unused: list[str])
             f"  starts at random: {listed(random)}",
             f"  norm layers left as initialised: {listed(norms)}",
             f"  in the file and not used: {listed(unused)}",
+            "  everything behind the backbone (FPN, RPN, attention, box head) starts at random",
         ]
     )

@@ -1,10 +1,15 @@
 """The training run: from a configuration and a workdir to a trained, evaluated detector."""
 
+import hashlib
+import json
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import jax
+import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -50,6 +55,7 @@ def train(config: ConfigDict, workdir: str) -> None:
         )
         predict_step = make_predict_step(detector, config.inference.to_dict())
         loader = _open_loader(source, config, start, position)
+        _check_processes_agree([manifest, start, loader.position()])
         log = MetricsLog(workdir, start, config.log_every, config.batch_size, schedule)
         checkpoints.scores.update(log.evaluations)
         with log, closing(loader), _progress_bar(config, start) as bar:
@@ -61,7 +67,12 @@ def train(config: ConfigDict, workdir: str) -> None:
                     _record(step, result, log, checkpoints)
                 if step >= config.num_steps:
                     break
-                state, metrics = train_step(state, next(loader))
+                try:
+                    batch = next(loader)
+                except UserError:  # data that went bad under way costs no step done so far
+                    _save(checkpoints, log, step, state, loader, manifest)
+                    raise
+                state, metrics = train_step(state, batch)
                 step += 1
                 log.push(step, metrics)
                 _show(bar, log, config.batch_size)
@@ -69,7 +80,17 @@ def train(config: ConfigDict, workdir: str) -> None:
                     _save(checkpoints, log, step, state, loader, manifest)
             if step > start:
                 _save(checkpoints, log, step, state, loader, manifest)
-    _say(_closing_line(step, config.num_steps, workdir, checkpoints))
+    if loader.num_unreadable:
+        _say(f"data.train: {loader.num_unreadable} images could not be read and were trained on as empty grey ones")
+    done = step >= config.num_steps and step in log.evaluations
+    _say(
+        _closing_line(workdir, config.num_steps, checkpoints.scores) if done else _stopped_line(step, config.num_steps)
+    )
+
+
+def default_workdir(recipe: str) -> str:
+    """runs/coco for configs/coco.py."""
+    return str(Path("runs") / Path(recipe).stem)
 
 
 def _check_cadence(config: ConfigDict) -> None:
@@ -94,11 +115,23 @@ def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
 
 
 def _new_state(detector: Detector, optimizer: optax.GradientTransformation, config: ConfigDict) -> TrainState:
+    _check_start(config.model)
     variables = init_variables(detector, config.seed)
     if config.model.init_from:
         variables, report = load_pretrained(config.model.init_from, variables)
         _say(report)
     return create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
+
+
+def _check_start(model: ConfigDict) -> None:
+    """A random backbone must be able to learn: neither frozen, nor without any working normalisation."""
+    backbone = model.backbone
+    if not model.init_from and (backbone.frozen_stages > 0 or backbone.norm == "frozen_bn"):
+        raise UserError(
+            f"model.init_from: expected initial weights for a backbone with norm {backbone.norm!r} and "
+            f"{backbone.frozen_stages} frozen stages, found none; give --config.model.init_from=FILE.npz, or train "
+            f"from random with --config.model.backbone.norm=gn --config.model.backbone.frozen_stages=0"
+        )
 
 
 def _restore(
@@ -121,6 +154,20 @@ def _open_loader(source: Source, config: ConfigDict, start: int, position: dict)
     for line in loader.report:
         _say(f"data.train: {line}")
     return loader
+
+
+def _check_processes_agree(what: list) -> None:
+    """Processes that would train different things must not start: they would hang, or average unlike gradients."""
+    if jax.process_count() == 1:
+        return
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
+    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    unlike = [process for process, other in enumerate(digests) if (other != digests[0]).any()]
+    if unlike:
+        raise UserError(
+            f"processes {', '.join(map(str, unlike))}: expected the config, data and checkpoint of process 0, found others; "
+            f"start all with one command line, the same annotation files and a workdir that all of them see"
+        )
 
 
 def _evaluation_due(config: ConfigDict, step: int) -> bool:
@@ -186,10 +233,13 @@ def _say(line: str) -> None:
         tqdm.write(line)
 
 
-def _closing_line(step: int, num_steps: int, workdir: str, checkpoints: Checkpoints) -> str:
-    if step < num_steps:
-        return f"stopped after step {step:,} of {num_steps:,}; the same command goes on from there"
-    return f"done: {num_steps:,} steps in {workdir}, {_best(checkpoints.scores)}"
+def _closing_line(workdir: str, num_steps: int, scores: dict[int, float]) -> str:
+    return f"done: {num_steps:,} steps in {workdir}, {_best(scores)}"
+
+
+def _stopped_line(step: int, num_steps: int) -> str:
+    what = f"after step {step:,} of {num_steps:,}" if step < num_steps else "before the last evaluation was complete"
+    return f"stopped {what}; the same command goes on from there"
 
 
 def _best(scores: dict[int, float]) -> str:

@@ -12,9 +12,8 @@ from jaxtyping import Array, Int
 
 from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
-from lga_jax.structs import Batch, Targets
+from lga_jax.structs import DEVICE_AXIS, Batch, Targets
 
-AXIS = "devices"
 Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]
 
 
@@ -56,7 +55,7 @@ def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransfor
 
 def replicate(tree: Any) -> Any:
     """Copies every leaf to all devices of this process."""
-    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
+    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (DEVICE_AXIS,)), PartitionSpec())
     # device_put may hand back the caller's own buffers, or one buffer under two leaves; the step donates its state,
     # so every leaf is copied into a buffer of its own.
     return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
@@ -91,7 +90,7 @@ def make_train_step(
 
         (_, (metrics, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         # The loss is normalised by fixed counts, so the mean over devices is the loss of the whole batch.
-        grads, metrics, batch_stats = jax.lax.pmean((grads, metrics, batch_stats), AXIS)
+        grads, metrics, batch_stats = jax.lax.pmean((grads, metrics, batch_stats), DEVICE_AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
@@ -100,11 +99,11 @@ def make_train_step(
         metrics["grad_norm"] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params), metrics
 
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+    return jax.pmap(step, axis_name=DEVICE_AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 
 def _image_keys(seed: int, step: Int[Array, ""], num_images: int) -> Array:
     """A key for each image from (seed, step, position in the global batch): the same on any number of devices."""
     key = jax.random.fold_in(jax.random.key(seed), step)
-    first = jax.lax.axis_index(AXIS) * num_images
+    first = jax.lax.axis_index(DEVICE_AXIS) * num_images
     return jax.vmap(lambda i: jax.random.fold_in(key, first + i))(jnp.arange(num_images))

@@ -182,3 +182,23 @@ def test_image_without_objects_has_finite_losses_and_gradients(lga):
 def test_unknown_choice_is_one_line(change, message):
     with pytest.raises(UserError, match=message):
         build_detector(tiny.model_config(**change), 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("backbone.frozen_stages", 6),
+        ("backbone.width", 24),
+        ("anchors.sizes", (32, 64)),
+        ("roi_align.sampling_ratio", 0),
+        ("roi_sampling.num_samples", 0),
+        ("lga.num_masks", 0),
+        ("cbam.reduction", 99),
+    ],
+)
+def test_impossible_value_is_one_line(key, value):
+    config = tiny.model_config()
+    part, name = key.split(".")
+    config[part][name] = value
+    with pytest.raises(UserError, match=rf"^model.{key}: expected .* found .*; correct the config$"):
+        build_detector(config, 3)

@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 
 from configs.coco import get_config
 from lga_jax.evaluation.run import EvalResult
+from lga_jax.structs import DEVICE_AXIS as AXIS
 from lga_jax.train import loop
-from lga_jax.train.step import AXIS, TrainState
+from lga_jax.train.step import TrainState
 
 
 def stub_config(**changes):
@@ -28,6 +29,7 @@ def stub_config(**changes):
     config.data.train = ConfigDict(dict(source="challenge", num_images=12, seed=0, image_hw=(64, 64)))
     config.data.eval = ConfigDict(dict(source="challenge", num_images=2, seed=1, image_hw=(64, 64)))
     config.data.update(short_edges=(24, 32), eval_short_edge=32, long_edge=32, buckets=((32, 32),), num_workers=2)
+    config.model.backbone.update(norm="gn", frozen_stages=0)
     config.optim.update(lr=0.1, lr_batch_size=4, warmup_steps=2, milestones=(5,), ema_decay=0.5)
     config.update(batch_size=4, num_steps=6, log_every=2, checkpoint_every=2, eval_every=3)
     config.update_from_flattened_dict(changes)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from lga_jax.data.challenge import Challenge
 from lga_jax.errors import UserError
 from lga_jax.train import loop
 from lga_jax.train.checkpoint import Checkpoints, restore_params
@@ -145,6 +146,45 @@ def test_changes_that_move_no_parameter_are_accepted(undisturbed, tmp_path, monk
     train(stub_config(**{"num_steps": 3, "checkpoint_every": 1, "data.num_workers": 1}), str(tmp_path))
     train(stub_config(**{"data.prefetch": 1}), str(tmp_path))
     assert_same_run(str(tmp_path), undisturbed)
+
+
+def test_random_backbone_that_cannot_learn_is_refused(tmp_path, monkeypatch):
+    install(monkeypatch)
+    for backbone in (dict(norm="frozen_bn", frozen_stages=0), dict(norm="gn", frozen_stages=2)):
+        config = stub_config()
+        config.model.backbone.update(backbone)
+        with pytest.raises(UserError, match=r"^model.init_from: expected initial weights .* or train from random"):
+            train(config, str(tmp_path))
+
+
+def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch)
+    draw = Challenge.image
+    bad = []
+
+    def image(source, index):
+        bad.append(index)
+        if len(bad) > 14:  # in the fourth batch, whoever decodes first
+            raise UserError("000003.png: expected the size of the annotations, found another; correct the file")
+        return draw(source, index)
+
+    monkeypatch.setattr(Challenge, "image", image)
+    with pytest.raises(UserError, match=r"^000003.png"):
+        train(stub_config(checkpoint_every=100, eval_every=0, **{"data.prefetch": 1}), str(tmp_path))
+    assert _steps(tmp_path)[-1] >= 1
+    monkeypatch.setattr(Challenge, "image", draw)
+    train(stub_config(), str(tmp_path))
+    assert restore_params(str(tmp_path)).manifest["digests"] == restore_params(undisturbed).manifest["digests"]
+
+
+def test_last_evaluation_cut_short_is_not_called_done(tmp_path, monkeypatch, capsys):
+    install(monkeypatch, StubEvaluation(during=lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    train(stub_config(eval_every=0), str(tmp_path))
+    assert "stopped before the last evaluation was complete" in capsys.readouterr().out
+
+
+def test_recipe_names_the_default_workdir():
+    assert loop.default_workdir("configs/coco_json.py") == os.path.join("runs", "coco_json")
 
 
 def test_other_parameters_are_refused(tmp_path, monkeypatch):

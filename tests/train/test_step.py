@@ -63,6 +63,31 @@ def test_four_devices_equal_one_device(setup, on_four_devices):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "dtype"), [("bn", "float32"), ("frozen_bn", "bfloat16")])
+def test_other_norms_and_bfloat16_train(norm, dtype):
+    """Statistics of "bn" span the devices, so four devices equal one; bfloat16 stays finite and near."""
+    config = tiny.model_config(dtype=dtype, backbone=dict(depth=18, width=8, norm=norm, frozen_stages=0))
+    detector = build_detector(config, tiny.NUM_CLASSES)
+    optimizer = optax.sgd(0.01, 0.9)
+    step = make_train_step(detector, optimizer, LOSSES, ema_decay=0.0, seed=0)
+    variables = init_variables(detector, 0)
+    before = jax.device_get(variables["batch_stats"])
+    together, metrics = step(create_state(variables, optimizer, ema=False), make_batch(4))
+    alone, wanted = step(create_state(variables, optimizer, ema=False), make_batch(1, 4))
+    tolerance = dict(rtol=1e-3, atol=1e-5) if dtype == "float32" else dict(rtol=0.1, atol=0.05)
+    np.testing.assert_allclose(metrics["total"], wanted["total"], **tolerance)
+    pairs = zip(jax.tree.leaves(together.batch_stats), jax.tree.leaves(alone.batch_stats), strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(one, other, **tolerance)
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(together.params))
+    moved = any(
+        bool(jnp.any(one != other))
+        for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(together.batch_stats), strict=True)
+    )
+    assert moved == (norm == "bn")
+
+
 def test_replicas_are_equal(setup, monkeypatch):
     """out_axes=None returns device 0's value of anything; here every device's value is looked at."""
     detector, optimizer, _, variables = setup
