@@ -1,7 +1,6 @@
 """configs/coco.py without LGA: plain Faster R-CNN with FPN, the other half of the comparison.
 
-    python train.py --config configs/coco_baseline.py --workdir runs/coco_baseline \\
-        --config.model.init_from=resnet50.npz
+    python train.py --config configs/coco_baseline.py --workdir runs/coco_baseline --config.model.init_from=resnet50.npz
 
 CBAM or a non-local block at the same place: --config.model.attention=cbam or non_local.
 

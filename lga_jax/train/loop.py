@@ -165,8 +165,8 @@ def _check_processes_agree(what: list) -> None:
     unlike = [process for process, other in enumerate(digests) if (other != digests[0]).any()]
     if unlike:
         raise UserError(
-            f"processes {', '.join(map(str, unlike))}: expected the config, data and checkpoint of process 0, found others; "
-            f"start all with one command line, the same annotation files and a workdir that all of them see"
+            f"processes {', '.join(map(str, unlike))}: expected the config, data and checkpoint of process 0, found "
+            f"others; start all with one command line, the same annotation files and a workdir that all of them see"
         )
 
 
