@@ -14,29 +14,30 @@ from ml_collections import config_flags
 from lga_jax import errors
 from lga_jax.data.records import open_source
 from lga_jax.evaluation.score import check_model, score_model
-from lga_jax.train.checkpoint import restore_params
+from lga_jax.train.checkpoint import default_workdir, restore_params
 from lga_jax.train.manifest import check_classes
 from lga_jax.train.step import replicate
 from lga_jax.visualization.report import write_report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, as train.py has it.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE.")
 _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; without it the latest.", lower_bound=0)
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 
 
 def main() -> None:
     """Restores, checks, scores."""
     config = _CONFIG.value
-    saved = restore_params(_WORKDIR.value, _STEP.value)
+    workdir = _WORKDIR.value or default_workdir(config_flags.get_config_filename(flags.FLAGS["config"]))
+    saved = restore_params(workdir, _STEP.value)
     source = open_source(**config.data.eval)
-    where = f"--workdir {_WORKDIR.value}, step {saved.step}"
+    where = f"--workdir {workdir}, step {saved.step}"
     check_classes(saved.manifest, source.class_names, where)
     check_model(saved.manifest, config.model, where)
-    folder = os.path.join(_WORKDIR.value, f"eval_{saved.step}")
+    folder = os.path.join(workdir, f"eval_{saved.step}")
     result = score_model(config, source, replicate(saved.variables), folder)
-    title = f"LGA R-CNN, {_WORKDIR.value}, step {saved.step:,}"
-    print(f"\nwritten: {folder}, {write_report(result, source, _WORKDIR.value, title)}")
+    title = f"LGA R-CNN, {workdir}, step {saved.step:,}"
+    print(f"\nwritten: {folder}, {write_report(result, source, workdir, title)}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from lga_jax import errors
-from lga_jax.train.loop import default_workdir, train
+from lga_jax.train.checkpoint import default_workdir
+from lga_jax.train.loop import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE: checkpoints, metrics.")

@@ -67,7 +67,7 @@ def call(folder, script, *args, devices=1):
 
 
 def test_eval_prints_tables_and_writes_json_and_a_report(run):
-    result = call(run, "eval.py", "--config", "tiny.py", "--workdir", "runs/tiny", devices=3)  # batch_size is 2
+    result = call(run, "eval.py", "--config", "tiny.py", devices=3)  # batch_size is 2; the workdir is runs/tiny
     assert result.returncode == 0, result.stderr
     for words in ("5 images", "AP_small", "AP per class", "tipper", "AP per challenge", "Attention: "):
         assert words in result.stdout

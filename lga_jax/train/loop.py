@@ -4,7 +4,6 @@ import hashlib
 import json
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -86,11 +85,6 @@ def train(config: ConfigDict, workdir: str) -> None:
     _say(
         _closing_line(workdir, config.num_steps, checkpoints.scores) if done else _stopped_line(step, config.num_steps)
     )
-
-
-def default_workdir(recipe: str) -> str:
-    """runs/coco for configs/coco.py."""
-    return str(Path("runs") / Path(recipe).stem)
 
 
 def _check_cadence(config: ConfigDict) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what is refused, what damage does."""
 
+import os
 import shutil
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from lga_jax.errors import UserError
 from lga_jax.train import checkpoint
-from lga_jax.train.checkpoint import Checkpoints, best_step, digest, restore_params
+from lga_jax.train.checkpoint import Checkpoints, best_step, default_workdir, digest, restore_params
 from lga_jax.train.manifest import parameter_table
 from lga_jax.train.step import TrainState, replicate
 
@@ -213,3 +214,7 @@ def test_digest_knows_names_shapes_and_bits():
     others = [{"b": tree["a"]}, {"a": tree["a"].reshape(2, 2)}, {"a": np.float32([0, 0, 0, 1e-45])}]
     assert len({digest(other) for other in [tree, *others]}) == 4
     assert digest(tree) == digest({"a": np.zeros(4, np.float32)})
+
+
+def test_recipe_names_the_default_workdir():
+    assert default_workdir("configs/coco_json.py") == os.path.join("runs", "coco_json")

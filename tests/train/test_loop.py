@@ -183,10 +183,6 @@ def test_last_evaluation_cut_short_is_not_called_done(tmp_path, monkeypatch, cap
     assert "stopped before the last evaluation was complete" in capsys.readouterr().out
 
 
-def test_recipe_names_the_default_workdir():
-    assert loop.default_workdir("configs/coco_json.py") == os.path.join("runs", "coco_json")
-
-
 def test_other_parameters_are_refused(tmp_path, monkeypatch):
     install(monkeypatch)
     train(stub_config(num_steps=3), str(tmp_path))
