@@ -18,7 +18,7 @@ from lga_jax.models.fpn import FPN
 from lga_jax.models.lga_head import LGAHead
 from lga_jax.models.resnet import ARCHITECTURES, ResNet
 from lga_jax.models.rpn import RPNHead, sample_anchors, select_proposals
-from lga_jax.ops.anchors import level_anchors
+from lga_jax.ops.anchors import pyramid_anchors
 from lga_jax.ops.roi_align import multilevel_roi_align
 from lga_jax.structs import Outputs, Targets
 
@@ -53,7 +53,8 @@ class Detector(nn.Module):
         train = targets is not None
         pyramid = self.fpn(self.backbone(self._normalise(images, image_hw), train))
         objectness, anchor_deltas = self.rpn(pyramid)
-        anchors = self._anchors(pyramid)
+        features_hw = [level.shape[1:3] for level in pyramid]
+        anchors = pyramid_anchors(features_hw, fpn_module.STRIDES, **self.anchors)
 
         rois = self._select_proposals(objectness, anchor_deltas, anchors, image_hw, train)
         all_anchors = jnp.concatenate(anchors)
@@ -95,12 +96,6 @@ class Detector(nn.Module):
         rows = jnp.arange(images.shape[1])[None, :, None] < image_hw[:, 0, None, None]
         columns = jnp.arange(images.shape[2])[None, None, :] < image_hw[:, 1, None, None]
         return jnp.where((rows & columns)[..., None], x, 0.0).astype(self.dtype)
-
-    def _anchors(self, pyramid: list[Float[Array, "b _ _ c"]]) -> list[Float[Array, "_ 4"]]:
-        return [
-            level_anchors(level.shape[1:3], stride, size, self.anchors["aspect_ratios"])
-            for level, stride, size in zip(pyramid, fpn_module.STRIDES, self.anchors["sizes"], strict=True)
-        ]
 
     def _select_proposals(self, objectness: list, deltas: list, anchors: list, image_hw: Array, train: bool) -> Any:
         """Proposals are constants for the second stage: no gradient returns through them into the RPN."""

@@ -17,7 +17,6 @@ ARCHITECTURES = {
     101: (BOTTLENECK, (3, 4, 23, 3)),
     152: (BOTTLENECK, (3, 8, 36, 3)),
 }
-STRIDES = (4, 8, 16, 32)  # of the four stages' outputs C2..C5
 
 
 class ResidualBlock(nn.Module):

@@ -31,11 +31,9 @@ def pyramid_anchors(
     strides: Sequence[int],
     sizes: Sequence[int | float],
     aspect_ratios: Sequence[float],
-) -> Float[Array, "a 4"]:
-    """Anchors of all levels, finest first; `sizes` are in pixels, one per level."""
-    return jnp.concatenate(
-        [
-            level_anchors(hw, stride, size, aspect_ratios)
-            for hw, stride, size in zip(features_hw, strides, sizes, strict=True)
-        ]
-    )
+) -> list[Float[Array, "_ 4"]]:
+    """Anchors of every level, finest first; `sizes` are in pixels, one per level."""
+    return [
+        level_anchors(hw, stride, size, aspect_ratios)
+        for hw, stride, size in zip(features_hw, strides, sizes, strict=True)
+    ]
