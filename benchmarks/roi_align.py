@@ -50,13 +50,14 @@ def main(_: list[str]) -> None:
     features, boxes = inputs(ROIS.value)
     weight = jnp.asarray(np.random.default_rng(1).normal(size=(ROIS.value, 7, 7, CHANNELS)), jnp.float32)
 
-    def align(features: list[jax.Array]) -> jax.Array:
+    def align(features: list[jax.Array], boxes: jax.Array) -> jax.Array:
         return multilevel_roi_align(features, boxes, strides=STRIDES, crop_size=7, sampling_ratio=2, aligned=True)
 
     where = f"{jax.devices()[0]}, jax {jax.__version__}"
     print(f"{ROIS.value} RoIs, P2-P5 of {HEIGHT} x {WIDTH}, {CHANNELS} channels, {where}")
-    report("forward", align, features)
-    report("forward + backward", jax.value_and_grad(lambda f: jnp.vdot(align(f), weight)), features)
+    report("forward", align, features, boxes)
+    loss = jax.value_and_grad(lambda features, boxes, weight: jnp.vdot(align(features, boxes), weight))
+    report("forward + backward", loss, features, boxes, weight)
 
 
 if __name__ == "__main__":
