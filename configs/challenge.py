@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.data.num_workers = 2
 
     config.model.dtype = "float32"
-    config.model.backbone = dict(depth=18, width=32, norm="gn", frozen_stages=0)
+    config.model.backbone.update(depth=18, width=32, norm="gn", frozen_stages=0)
     config.model.fpn.channels = 96
     config.model.anchors.sizes = (16, 32, 64, 128, 256)
     config.model.anchor_sampling.num_samples = 128

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
                 root="data/coco",
                 annotations="annotations/instances_train2017.json",  # relative to root
                 images="train2017",  # relative to root
+                skip_empty=True,  # leave images without a box to train on out; False: train on them as background
             ),
             eval=dict(
                 source="coco_json",
@@ -39,8 +40,12 @@ def get_config() -> ConfigDict:
             short_edges=(640, 672, 704, 736, 768, 800),  # pixels; training draws one per image
             eval_short_edge=800,  # pixels
             long_edge=1333,  # pixels, upper bound after resizing
+            size_rounding="nearest",  # of the resized height and width to whole pixels, or "floor"
+            resize="bilinear",  # or "antialias": Pillow's, a filter that widens when an image is made smaller
+            scale_jitter=(),  # or (0.1, 2.0), training: this times the size that fits the bucket, cropped; no edges
             flip_probability=0.5,
             buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the tightest that fits
+            eval_buckets=(),  # those of evaluation; (): the same
             max_boxes=placeholder(int),  # ground-truth slots per image; unset: as many as the fullest image needs
             num_workers=8,  # decoding threads per process
             prefetch=2,  # batches kept ready on the devices
@@ -51,17 +56,25 @@ def get_config() -> ConfigDict:
             dtype="bfloat16",  # of activations; parameters, boxes and losses stay float32
             pixel_mean=(123.675, 116.28, 103.53),  # RGB, 0..255 (ImageNet)
             pixel_std=(58.395, 57.12, 57.375),
-            init_from="",  # .npz with torchvision's ResNet names; "": start from random (needs "bn" or "gn")
+            init_from="",  # a file (.npz .safetensors .pth .pkl), hf://ORG/REPO/FILE or a workdir; "": random
+            init_strict=False,  # every parameter that the file's layout covers is loaded, and nothing is left over
             backbone=dict(
                 depth=50,  # 18, 34, 50, 101, 152
                 width=64,  # channels of the stem
                 norm="frozen_bn",  # "frozen_bn", "bn" (statistics over all devices), "gn"
+                norm_eps=1e-5,
+                stride_in_1x1=False,  # where a bottleneck strides: in its 3x3 (torchvision) or first 1x1 (Caffe)
                 frozen_stages=2,  # 0: none, 1: stem, 2: stem and layer1, ... 5: all
             ),
-            fpn=dict(channels=256),
+            fpn=dict(
+                channels=256,
+                norm="none",  # "none", "frozen_bn", "bn", "gn"; with a norm the convolutions have no bias
+            ),
             anchors=dict(
                 sizes=(32, 64, 128, 256, 512),  # pixels, one per level P2..P6
                 aspect_ratios=(0.5, 1.0, 2.0),  # height / width
+                rounded=False,  # corners of an anchor around the origin in whole pixels (torchvision)
+                fixed_stride=True,  # cells are 4 to 64 pixels apart; False: input side // feature side (torchvision)
             ),
             rpn=dict(num_convs=1),
             anchor_sampling=dict(num_samples=256, positive_fraction=0.5, positive_iou=0.7, negative_iou=0.3),
@@ -74,7 +87,11 @@ def get_config() -> ConfigDict:
                 min_size=0.0,  # pixels
             ),
             roi_sampling=dict(num_samples=512, positive_fraction=0.25, positive_iou=0.5),
-            roi_align=dict(crop_size=7, sampling_ratio=2, aligned=True),
+            roi_align=dict(
+                crop_size=7,
+                sampling_ratio=2,  # points per cell and axis; 0: as many as the RoI has pixels in a cell (Detectron2)
+                aligned=True,  # pixel centres at one half
+            ),
             attention="lga",  # "lga", "cbam", "non_local", "none"
             lga=dict(
                 num_masks=4,  # k of the paper
@@ -86,7 +103,13 @@ def get_config() -> ConfigDict:
             ),
             cbam=dict(reduction=16, kernel_size=7),
             non_local=dict(reduction=2),
-            box_head=dict(hidden=1024),
+            box_head=dict(
+                num_convs=0,  # 3x3, before the dense layers
+                num_fcs=2,
+                hidden=1024,  # units of a dense layer
+                norm="none",  # of the convolutions: "none", "bn", "gn", "frozen_bn"
+                init="detectron2",  # of the dense layers, or "torchvision"
+            ),
         )
     )
     config.losses = ConfigDict(
@@ -101,6 +124,7 @@ def get_config() -> ConfigDict:
             score_threshold=0.05,
             nms_iou=0.5,
             max_candidates=1000,  # best (RoI, class) pairs that enter the class-wise NMS
+            min_size=0.0,  # pixels; a detection with a shorter side is dropped before NMS
             max_detections=100,
         )
     )
@@ -110,7 +134,8 @@ def get_config() -> ConfigDict:
             lr=0.02,  # at lr_batch_size; scaled linearly with batch_size
             lr_batch_size=16,
             momentum=0.9,  # sgd only
-            weight_decay=1e-4,  # on kernels and biases, never on norms
+            weight_decay=1e-4,  # on kernels and biases
+            norm_weight_decay=0.0,  # on scales and biases of norms
             schedule="step",  # or "cosine" (to zero at num_steps)
             milestones=(60_000, 80_000),  # steps at which "step" multiplies by decay_factor
             decay_factor=0.1,

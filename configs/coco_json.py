@@ -31,10 +31,11 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 250
     config.eval_every = 500
 
-    config.data.train = dict(
-        source="coco_json", root="data/mine", annotations="annotations/train.json", images="images"
-    )
-    config.data.eval = dict(source="coco_json", root="data/mine", annotations="annotations/val.json", images="images")
+    for part, name in (("train", "train"), ("eval", "val")):
+        config.data[part].root = "data/mine"
+        config.data[part].annotations = f"annotations/{name}.json"
+        config.data[part].images = "images"
+    config.data.train.skip_empty = False  # images on purpose without objects teach what is none
     config.data.short_edges = (480, 512, 544, 576, 608, 640)
     config.data.eval_short_edge = 640
     config.data.long_edge = 1024

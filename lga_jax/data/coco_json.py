@@ -25,8 +25,11 @@ class CocoJson:
     boxes outside their image are left out and counted; boxes partly outside are clipped for training.
     """
 
-    def __init__(self, root: str, annotations: str, images: str) -> None:
-        """Reads the annotations. Raises UserError for what cannot be read as COCO JSON, naming file and fault."""
+    def __init__(self, root: str, annotations: str, images: str, skip_empty: bool = False) -> None:
+        """Reads the annotations. Raises UserError for what cannot be read as COCO JSON, naming file and fault.
+
+        skip_empty: images without a box to train on are no records, for training alone: a score needs every image.
+        """
         self._annotations = Path(root, annotations)
         self._images = Path(root, images)
         _check_exists(Path(root), "data root", Path.is_dir)
@@ -35,15 +38,23 @@ class CocoJson:
         data = self._annotations.read_bytes()
         self.fingerprint = hashlib.sha256(data).hexdigest()
         truth = parse_coco(data, str(self._annotations))
-        self._file_names = [image["file_name"] for image in truth["images"]]
-        check_files_exist(self._images, self._file_names)
+        file_names = [image["file_name"] for image in truth["images"]]
+        check_files_exist(self._images, file_names)
         names = category_names(truth)
         columns = _columns(truth, list(names))
+        records = _records(truth["images"], columns)
+        used = [number for number, record in enumerate(records) if not (skip_empty and _is_empty(record))]
+        if not used:
+            raise UserError(
+                f"{self._annotations}: expected an image with a box to train on (skip_empty leaves out the others),"
+                f" found none among {len(records)}; correct the boxes, or skip_empty=False trains on background"
+            )
         self.class_names = tuple(names.values())
-        self.records = _records(truth["images"], columns)
+        self.records = [records[number] for number in used]
+        self._file_names = [file_names[number] for number in used]
         self.report = [
-            f"{self._annotations}: {len(self.records)} images, {columns.usable.sum()} boxes, {len(names)} classes",
-            *_counted(self.records, columns),
+            f"{self._annotations}: {len(records)} images, {columns.usable.sum()} boxes, {len(names)} classes",
+            *_counted(records, columns, skip_empty),
         ]
         self._truncated: set[int] = set()
 
@@ -68,7 +79,8 @@ class CocoJson:
     def coco_json(self) -> dict:
         """The file's content for pycocotools: `info`, `area` and `iscrowd` everywhere, only boxes that can be used.
 
-        Annotation ids are counted anew from 1: pycocotools takes the id 0 for "no match" and loses ids that repeat.
+        All images of the file are there, also those that skip_empty leaves out of `records`. Annotation ids are counted
+        anew from 1: pycocotools takes the id 0 for "no match" and loses ids that repeat.
         The file is read anew at every call, because few need it and COCO's training set would fill gigabytes.
         """
         data = self._annotations.read_bytes()
@@ -136,9 +148,15 @@ def _records(images: list[dict], columns: _Columns) -> list[Record]:
     ]
 
 
-def _counted(records: list[Record], columns: _Columns) -> list[str]:
+def _is_empty(record: Record) -> bool:
+    """No box to train on: none at all, or crowds only."""
+    return bool(record.crowd.all())
+
+
+def _counted(records: list[Record], columns: _Columns, skip_empty: bool) -> list[str]:
+    fate = "left out" if skip_empty else "trained as background"
     counts = {
-        "images without boxes to train on: trained as background": sum(bool(r.crowd.all()) for r in records),
+        f"images without boxes to train on: {fate}": sum(map(_is_empty, records)),
         "crowd boxes: ignored in training, kept for evaluation": int((columns.crowd & columns.usable).sum()),
         "degenerate boxes (no area, or not finite): left out": int(columns.degenerate.sum()),
         "boxes outside their image: left out": int(columns.outside.sum()),

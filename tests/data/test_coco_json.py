@@ -116,6 +116,28 @@ def test_no_annotations_at_all_are_background(make_folder):
     assert source.report[1:] == ["2 images without boxes to train on: trained as background"]
 
 
+def test_images_without_boxes_to_train_on_are_skipped_if_asked(make_folder):
+    content = truth()
+    content["images"].insert(1, {"id": 8, "file_name": "a.png", "height": 40, "width": 60})
+    content["annotations"].append({"id": 6, "image_id": 8, "category_id": 3, "bbox": [0, 0, 60, 40], "iscrowd": 1})
+    content["images"].append({"id": 9, "file_name": "b.png", "height": 50, "width": 30})
+    content["annotations"].append({"id": 7, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]})
+    root = make_folder(content)
+    source = CocoJson(str(root), "annotations.json", "images", skip_empty=True)
+    assert [record.image_id for record in source.records] == [11, 9]  # 8 has a crowd only, 5 boxes without an area
+    assert [source.image(number).shape[:2] for number in range(2)] == [(40, 60), (50, 30)]
+    assert source.report[0].endswith("4 images, 5 boxes, 3 classes")
+    assert source.report[1] == "2 images without boxes to train on: left out"
+    assert [image["id"] for image in source.coco_json()["images"]] == [11, 8, 5, 9]
+    assert len(_open(root).records) == 4
+
+
+def test_nothing_to_train_on_is_said(make_folder):
+    root = make_folder({**truth(), "annotations": []})
+    with pytest.raises(UserError, match=r"annotations.json: expected an image with a box .*, found none among 2; "):
+        CocoJson(str(root), "annotations.json", "images", skip_empty=True)
+
+
 def test_class_names_that_repeat_get_their_ids(make_folder):
     content = truth()
     content["categories"][0]["name"] = "car"
