@@ -108,7 +108,7 @@ def get_config() -> ConfigDict:
                 num_fcs=2,
                 hidden=1024,  # units of a dense layer
                 norm="none",  # of the convolutions: "none", "bn", "gn", "frozen_bn"
-                init="detectron2",  # of the dense layers, or "torchvision"
+                dense_init="detectron2",  # of the dense layers, or "torchvision"
             ),
         )
     )
