@@ -18,4 +18,4 @@ def test_a_wrong_dtype_is_refused():
 
 
 def test_an_int_may_stand_for_a_float():
-    assert anchors.base_anchors(8, (1,)).tolist() == [[-4, -4, 4, 4]]
+    assert anchors.base_anchors(8, (1,), rounded=False).tolist() == [[-4, -4, 4, 4]]

@@ -3,10 +3,11 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from lga_jax.models.layers import xavier_caffe2
+from lga_jax.models.layers import conv_norm, kaiming_fan_out, uniform_fan_in, xavier_caffe2
 from lga_jax.ops.matching import match
 from lga_jax.ops.sampling import sample_balanced
 from lga_jax.structs import RoIs, RoITargets, Targets
@@ -15,25 +16,53 @@ CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 class BoxHead(nn.Module):
-    """Two hidden layers, then k + 1 class logits (background last) and box deltas for each foreground class."""
+    """Convolutions (as many as configured) and hidden layers, then k + 1 class logits (background last) and box deltas
+    for each foreground class."""
 
+    num_convs: int  # 3x3, as many channels as the crops
+    num_fcs: int
     hidden: int
+    norm: str  # behind every convolution: "none" or one of layers.NORMS
+    dense_init: str  # of dense layers: "detectron2" or "torchvision"
     num_classes: int
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> tuple[Float[Array, "*n l"], Float[Array, "*n k 4"]]:
-        x = crops.reshape(*crops.shape[:-3], -1)
-        for name in ("fc1", "fc2"):
-            x = nn.relu(nn.Dense(self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype, name=name)(x))
-        logits = nn.Dense(
-            self.num_classes + 1, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype, name="classes"
-        )(x)
-        deltas = nn.Dense(
-            4 * self.num_classes, kernel_init=nn.initializers.normal(0.001), dtype=self.dtype, name="deltas"
-        )(x)
+    def __call__(
+        self, crops: Float[Array, "b r s s c"], train: bool
+    ) -> tuple[Float[Array, "b r l"], Float[Array, "b r k 4"]]:
+        x = crops.reshape(-1, *crops.shape[2:])
+        for i in range(1, self.num_convs + 1):
+            x = conv_norm(
+                x,
+                train,
+                features=x.shape[-1],
+                kernel_size=3,
+                norm=self.norm,
+                kernel_init=kaiming_fan_out,
+                dtype=self.dtype,
+                name=f"conv{i}",
+            )
+            x = nn.relu(x)
+        x = x.reshape(*crops.shape[:2], -1)
+        for i in range(1, self.num_fcs + 1):
+            x = nn.relu(self._dense(x, self.hidden, xavier_caffe2, f"fc{i}"))
+        logits = self._dense(x, self.num_classes + 1, nn.initializers.normal(0.01), "classes")
+        deltas = self._dense(x, 4 * self.num_classes, nn.initializers.normal(0.001), "deltas")
         deltas = deltas.reshape(*deltas.shape[:-1], self.num_classes, 4)
         return logits.astype(jnp.float32), deltas.astype(jnp.float32)
+
+    def _dense(
+        self, x: Float[Array, "b r _"], features: int, detectron2_init: nn.initializers.Initializer, name: str
+    ) -> Float[Array, "b r {features}"]:
+        init = dict(kernel_init=detectron2_init)
+        if self.dense_init == "torchvision":
+            bound = x.shape[-1] ** -0.5
+            init = dict(
+                kernel_init=uniform_fan_in,
+                bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
+            )
+        return nn.Dense(features, **init, dtype=self.dtype, name=name)(x)
 
 
 def sample_rois(

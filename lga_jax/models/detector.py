@@ -15,6 +15,7 @@ from lga_jax.models import fpn as fpn_module
 from lga_jax.models.attention import CBAM, NoAttention, NonLocal
 from lga_jax.models.box_head import BoxHead, sample_rois
 from lga_jax.models.fpn import FPN
+from lga_jax.models.layers import NORMS
 from lga_jax.models.lga_head import LGAHead
 from lga_jax.models.resnet import ARCHITECTURES, ResNet
 from lga_jax.models.rpn import RPNHead, sample_anchors, select_proposals
@@ -51,10 +52,10 @@ class Detector(nn.Module):
     ) -> Outputs:
         """Sampling is random in `keys`, one per image, so that an image's samples do not depend on its neighbours."""
         train = targets is not None
-        pyramid = self.fpn(self.backbone(self._normalise(images, image_hw), train))
+        pyramid = self.fpn(self.backbone(self._normalise(images, image_hw), train), train)
         objectness, anchor_deltas = self.rpn(pyramid)
         features_hw = [level.shape[1:3] for level in pyramid]
-        anchors = pyramid_anchors(features_hw, fpn_module.STRIDES, **self.anchors)
+        anchors = pyramid_anchors(images.shape[1:3], features_hw, fpn_module.STRIDES, **self.anchors)
 
         rois = self._select_proposals(objectness, anchor_deltas, anchors, image_hw, train)
         all_anchors = jnp.concatenate(anchors)
@@ -76,7 +77,7 @@ class Detector(nn.Module):
         attention = self.attention(crops)
         guided = train and attention.gaussians is not None
         guide_logits = self.attention.guide(crops, attention.gaussians.masks) if guided else None
-        class_logits, box_deltas = self.box_head(attention.fused)
+        class_logits, box_deltas = self.box_head(attention.fused, train)
         return Outputs(
             anchors=all_anchors,
             objectness=jnp.concatenate(objectness, axis=1),
@@ -166,7 +167,17 @@ def _check_values(config: Mapping[str, Any]) -> None:
         ("anchor_sampling.num_samples", "at least 1", config["anchor_sampling"]["num_samples"] > 0),
         ("roi_sampling.num_samples", "at least 1", config["roi_sampling"]["num_samples"] > 0),
         ("roi_align.crop_size", "at least 1", config["roi_align"]["crop_size"] > 0),
-        ("roi_align.sampling_ratio", "at least 1", config["roi_align"]["sampling_ratio"] > 0),
+        ("roi_align.sampling_ratio", "0 (adaptive) or more", config["roi_align"]["sampling_ratio"] >= 0),
+        ("backbone.norm", "one of " + ", ".join(NORMS), backbone["norm"] in NORMS),
+        ("fpn.norm", "none or one of " + ", ".join(NORMS), config["fpn"]["norm"] in ("none", *NORMS)),
+        ("rpn.num_convs", "at least 1", config["rpn"]["num_convs"] > 0),
+        ("box_head.num_fcs", "at least 1", config["box_head"]["num_fcs"] > 0),
+        ("box_head.norm", "none or one of " + ", ".join(NORMS), config["box_head"]["norm"] in ("none", *NORMS)),
+        (
+            "box_head.dense_init",
+            "detectron2 or torchvision",
+            config["box_head"]["dense_init"] in ("detectron2", "torchvision"),
+        ),
         ("lga.num_masks", "at least 1", config["lga"]["num_masks"] > 0),
         ("cbam.reduction", "at most fpn.channels", 0 < config["cbam"]["reduction"] <= config["fpn"]["channels"]),
         (

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lga_jax.models.layers import Conv
+from lga_jax.models.layers import conv_norm
 
 STRIDES = (4, 8, 16, 32, 64)  # of P2..P6
 
@@ -15,18 +15,20 @@ class FPN(nn.Module):
     """Top-down sums of 1x1 laterals, each smoothed by a 3x3 convolution; P6 is every second cell of P5."""
 
     channels: int
+    norm: str = "none"  # behind every convolution: "none" or one of layers.NORMS
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, features: list[Float[Array, "b _ _ _"]]) -> list[Float[Array, "b _ _ c"]]:
+    def __call__(self, features: list[Float[Array, "b _ _ _"]], train: bool) -> list[Float[Array, "b _ _ c"]]:
+        rule = dict(features=self.channels, norm=self.norm, dtype=self.dtype)
         top_down = None
         pyramid = []
         for level in range(len(features) + 1, 1, -1):
-            lateral = Conv(self.channels, 1, dtype=self.dtype, name=f"lateral{level}")(features[level - 2])
+            lateral = conv_norm(features[level - 2], train, kernel_size=1, name=f"lateral{level}", **rule)
             if top_down is not None:
                 lateral += _upsample(top_down)[:, : lateral.shape[1], : lateral.shape[2]]
             top_down = lateral
-            pyramid.insert(0, Conv(self.channels, 3, dtype=self.dtype, name=f"output{level}")(top_down))
+            pyramid.insert(0, conv_norm(top_down, train, kernel_size=3, name=f"output{level}", **rule))
         return [*pyramid, pyramid[-1][:, ::2, ::2]]
 
 

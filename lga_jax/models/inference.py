@@ -16,12 +16,14 @@ def detect(
     *,
     score_threshold: float,
     nms_iou: float,
+    min_size: float,
     max_candidates: int,
     max_detections: int,
 ) -> Detections:
     """Boxes of every image of the batch, best score first; slots beyond the last detection are zero and invalid.
 
-    The `max_candidates` best (RoI, class) pairs above score_threshold go through NMS within their class.
+    The `max_candidates` best (RoI, class) pairs above score_threshold go through NMS within their class; boxes with a
+    side below `min_size` pixels take no part in it.
     """
 
     def detect_image(rois: RoIs, logits: Array, deltas: Array, gaussians: Gaussians | None, hw: Array) -> Detections:
@@ -33,6 +35,8 @@ def detect(
         roi, label = pair // num_classes, pair % num_classes
         boxes = box_ops.decode(deltas[roi, label], rois.boxes[roi], CODER_WEIGHTS)
         boxes = box_ops.clip(boxes, hw)
+        large = jnp.all(boxes[:, 2:] - boxes[:, :2] >= min_size, axis=1)
+        scores = jnp.where(large, scores, -jnp.inf)
 
         keep = nms(boxes, scores, nms_iou, label)
         scores, best = jax.lax.top_k(jnp.where(keep, scores, -jnp.inf), min(max_detections, scores.shape[0]))

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lga_jax.errors import UserError
 from lga_jax.ops.conv import conv2d
 from lga_jax.structs import DEVICE_AXIS
 
 # Caffe2's "Xavier" of FPN and the box head: uniform with variance 1 / fan_in.
 xavier_caffe2 = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# What torch.nn.Linear starts with: uniform within 1 / sqrt(fan_in).
+uniform_fan_in = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+NORMS = ("frozen_bn", "bn", "gn")
 
 
 class Conv(nn.Module):
@@ -55,19 +57,51 @@ class FrozenBatchNorm(nn.Module):
 class Norm(nn.Module):
     """Normalisation by name: "frozen_bn", "bn" (statistics over all devices), "gn" (16 channels a group)."""
 
-    kind: str
+    kind: str  # of NORMS
+    epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
         match self.kind:
             case "frozen_bn":
-                return FrozenBatchNorm(dtype=self.dtype, name="bn")(x)
+                return FrozenBatchNorm(self.epsilon, self.dtype, name="bn")(x)
             case "bn":
                 norm = nn.BatchNorm(
-                    use_running_average=not train, momentum=0.9, axis_name=DEVICE_AXIS, dtype=self.dtype, name="bn"
+                    use_running_average=not train,
+                    momentum=0.9,
+                    epsilon=self.epsilon,
+                    axis_name=DEVICE_AXIS,
+                    dtype=self.dtype,
+                    name="bn",
                 )
                 return norm(x)
             case "gn":
-                return nn.GroupNorm(num_groups=None, group_size=min(16, x.shape[-1]), dtype=self.dtype, name="gn")(x)
-        raise UserError(f"model.backbone.norm: expected 'frozen_bn', 'bn' or 'gn', found {self.kind!r}")
+                norm = nn.GroupNorm(
+                    num_groups=None,
+                    group_size=min(16, x.shape[-1]),
+                    epsilon=self.epsilon,
+                    dtype=self.dtype,
+                    name="gn",
+                )
+                return norm(x)
+        raise ValueError(f"norm: expected one of {NORMS}, found {self.kind!r}")
+
+
+def conv_norm(
+    x: Float[Array, "b h w c"],
+    train: bool,
+    *,
+    features: int,
+    kernel_size: int,
+    norm: str,
+    kernel_init: nn.initializers.Initializer = xavier_caffe2,
+    dtype: Any,
+    name: str,
+) -> Float[Array, "b h w {features}"]:
+    """Convolution `name`, with its bias where `norm` is "none", else followed by the norm layer `name`_norm.
+
+    To be called inside a compact module, whose submodules the two become.
+    """
+    x = Conv(features, kernel_size, use_bias=norm == "none", kernel_init=kernel_init, dtype=dtype, name=name)(x)
+    return x if norm == "none" else Norm(norm, dtype=dtype, name=f"{name}_norm")(x, train)

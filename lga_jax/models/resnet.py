@@ -1,4 +1,4 @@
-"""ResNet (He et al. 2016) in torchvision's arrangement: stride in the 3x3 convolution, no classifier."""
+"""ResNet (He et al. 2016) without its classifier."""
 
 from typing import Any
 
@@ -25,7 +25,9 @@ class ResidualBlock(nn.Module):
     width: int
     stride: int
     kind: str  # BASIC: two 3x3; BOTTLENECK: 1x1, 3x3, 1x1 with four times the width
+    stride_in_1x1: bool  # of a bottleneck: in its first 1x1 (Caffe, MSRA) or in the 3x3 (torchvision)
     norm: str
+    norm_eps: float
     dtype: Any
 
     @nn.compact
@@ -33,16 +35,17 @@ class ResidualBlock(nn.Module):
         if self.kind == BASIC:
             convs = [(self.width, 3, self.stride), (self.width, 3, 1)]
         else:
-            convs = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
+            first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
+            convs = [(self.width, 1, first), (self.width, 3, second), (4 * self.width, 1, 1)]
         y = x
         for i, (features, kernel_size, stride) in enumerate(convs, start=1):
             y = self._conv(features, kernel_size, stride, f"conv{i}")(y)
-            y = Norm(self.norm, self.dtype, name=f"norm{i}")(y, train)
+            y = Norm(self.norm, self.norm_eps, self.dtype, name=f"norm{i}")(y, train)
             if i < len(convs):
                 y = nn.relu(y)
         if x.shape != y.shape:
             x = self._conv(y.shape[-1], 1, self.stride, "shortcut_conv")(x)
-            x = Norm(self.norm, self.dtype, name="shortcut_norm")(x, train)
+            x = Norm(self.norm, self.norm_eps, self.dtype, name="shortcut_norm")(x, train)
         return nn.relu(x + y)
 
     def _conv(self, features: int, kernel_size: int, stride: int, name: str) -> Conv:
@@ -62,22 +65,32 @@ class ResNet(nn.Module):
     width: int
     norm: str
     frozen_stages: int
+    stride_in_1x1: bool = False
+    norm_eps: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
         kind, blocks = ARCHITECTURES[self.depth]
         x = Conv(self.width, 7, 2, use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype, name="conv1")(x)
-        x = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train and self.frozen_stages < 1))
+        x = Norm(self.norm, self.norm_eps, self.dtype, name="norm1")(x, train and self.frozen_stages < 1)
+        x = nn.relu(x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         features = []
         for stage, num_blocks in enumerate(blocks, start=1):
             if self.frozen_stages == stage:
                 x = jax.lax.stop_gradient(x)
             for block in range(num_blocks):
-                stride = 2 if stage > 1 and block == 0 else 1
-                name = f"layer{stage}_{block}"
-                residual = ResidualBlock(self.width * 2 ** (stage - 1), stride, kind, self.norm, self.dtype, name=name)
+                residual = ResidualBlock(
+                    width=self.width * 2 ** (stage - 1),
+                    stride=2 if stage > 1 and block == 0 else 1,
+                    kind=kind,
+                    stride_in_1x1=self.stride_in_1x1,
+                    norm=self.norm,
+                    norm_eps=self.norm_eps,
+                    dtype=self.dtype,
+                    name=f"layer{stage}_{block}",
+                )
                 x = residual(x, train and self.frozen_stages <= stage)
             features.append(x)
         # Frozen stages feed the FPN too: their outputs carry no gradient into them either.

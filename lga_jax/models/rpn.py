@@ -30,7 +30,9 @@ class RPNHead(nn.Module):
     ) -> tuple[list[Float[Array, "b _"]], list[Float[Array, "b _ 4"]]]:
         init = nn.initializers.normal(0.01)
         channels = pyramid[0].shape[-1]
-        convs = [Conv(channels, 3, kernel_init=init, dtype=self.dtype) for _ in range(self.num_convs)]
+        convs = [
+            Conv(channels, 3, kernel_init=init, dtype=self.dtype, name=f"conv{i}") for i in range(1, self.num_convs + 1)
+        ]
         objectness = Conv(self.anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="objectness")
         deltas = Conv(4 * self.anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="deltas")
         all_objectness, all_deltas = [], []

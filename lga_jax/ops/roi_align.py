@@ -1,12 +1,13 @@
 """RoIAlign over a feature pyramid (Mask R-CNN section 3; level rule: FPN eq. 1).
 
-Each output cell is a weighted sum of 4 sampling_ratio^2 feature vectors: for each sample point a weighted gather of its
-four neighbours for the whole [r s s c] result, which XLA fuses without a larger intermediate. The backward pass is the
-same number of scatter-adds.
+Each output cell is the mean of a few sample points, each the weighted sum of its four neighbours. The points are
+visited one after the other, for all cells of all RoIs at once: a weighted gather of the whole [r s s c] result, which
+XLA fuses without a larger intermediate. The backward pass is the same number of scatter-adds.
 """
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,65 +21,31 @@ CANONICAL_LEVEL = 4  # ... is pooled from this level
 FINEST_LEVEL = 2
 
 
-@jax.custom_vjp
-def weighted_gather(
-    table: Float[Array, "n c"], index: Int[Array, "t *o"], weight: Float[Array, "t *o"]
-) -> Float[Array, "*o c"]:
-    """sum_t weight[t] * table[index[t]], t a multiple of 4; differentiable in `table` only."""
-    return _gather_forward(table, index, weight)[0]
+class _Axis(NamedTuple):
+    """One axis of every RoI, in cells of its pyramid level."""
+
+    start: Float[Array, "r"]
+    cell: Float[Array, "r"]  # extent of a cell of the crop
+    points: Int[Array, "r"]  # sample points in a cell of the crop
+    limit: Int[Array, "r"]  # cells of the level
 
 
-def _gather_forward(table: Array, index: Array, weight: Array) -> tuple[Array, tuple]:
-    def add_point(point: int | Array, total: Array) -> Array:
-        for neighbour in range(4):
-            term = 4 * point + neighbour
-            total += table[index[term]].astype(jnp.float32) * weight[term][..., None]
-        return total
+class _Grid(NamedTuple):
+    """Where the sample points of every RoI lie in a table that holds the cells of all levels, row by row."""
 
-    # A loop over sample points whose body XLA fuses. Unrolled over all points, the program that also has the backward
-    # pass is no longer fused, keeps every gather in memory at once and takes nearly twice as long.
-    zeros = jnp.zeros((*index.shape[1:], table.shape[1]), jnp.float32)
-    total = jax.lax.fori_loop(0, index.shape[0] // 4, add_point, zeros)
-    # Only shape and dtype of the table are needed backward; an empty slice carries them.
-    return total.astype(table.dtype), (table[:, :0], index, weight)
-
-
-def _gather_backward(residual: tuple, cotangent: Array) -> tuple[Array, np.ndarray, Array]:
-    empty, index, weight = residual
-    cotangent = cotangent.astype(jnp.float32)
-
-    def scatter(term: Array, total: Array) -> Array:
-        return total.at[index[term]].add(cotangent * weight[term][..., None])
-
-    zeros = jnp.zeros((empty.shape[0], cotangent.shape[-1]), jnp.float32)
-    grad = jax.lax.fori_loop(0, index.shape[0], scatter, zeros)
-    return grad.astype(empty.dtype), np.zeros(index.shape, jax.dtypes.float0), jnp.zeros_like(weight)
-
-
-weighted_gather.defvjp(_gather_forward, _gather_backward)
+    y: _Axis
+    x: _Axis
+    first: Int[Array, "r"]  # row of the table that holds the level's first cell
 
 
 def pyramid_level(boxes: Float[Array, "r 4"], num_levels: int) -> Int[Array, "r"]:
-    """Index of the level each box is pooled from, 0 the finest: floor(4 + log2(sqrt(area) / 224)), clipped."""
-    level = jnp.floor(CANONICAL_LEVEL + jnp.log2(jnp.sqrt(area(boxes)) / CANONICAL_SIZE + 1e-8))
-    return jnp.clip(level.astype(jnp.int32) - FINEST_LEVEL, 0, num_levels - 1)
+    """Index of the level each box is pooled from, 0 the finest: floor(4 + log2(sqrt(area) / 224)), clipped.
 
-
-def _axis_samples(
-    start: Float[Array, "r"], extent: Float[Array, "r"], limit: Int[Array, "r"], crop_size: int, sampling_ratio: int
-) -> tuple[Array, Array]:
-    """Along one axis: the two neighbouring cells of every sample point, and their weights; both [2, q, r, s]."""
-    offsets = (np.arange(crop_size)[None, :] + (np.arange(sampling_ratio)[:, None] + 0.5) / sampling_ratio) / crop_size
-    points = start[:, None] + extent[:, None] * jnp.asarray(offsets, jnp.float32)[:, None, :]  # [q, r, s]
-    limit = limit[:, None]
-    inside = (points >= -1.0) & (points <= limit)
-    points = jnp.clip(points, 0.0, (limit - 1).astype(jnp.float32))
-    low = jnp.floor(points).astype(jnp.int32)
-    high = jnp.minimum(low + 1, limit - 1)
-    fraction = points - low
-    cells = jnp.stack([low, high])
-    weights = jnp.stack([1.0 - fraction, fraction]) * inside
-    return cells, weights
+    The margin is torchvision's. It makes the rule exact for boxes of just 112, 224 or 448 pixels, whatever the last
+    bit of the logarithm is.
+    """
+    level = jnp.floor(CANONICAL_LEVEL + jnp.log2(jnp.sqrt(area(boxes)) / CANONICAL_SIZE) + 1e-6)
+    return jnp.clip(level, FINEST_LEVEL, FINEST_LEVEL + num_levels - 1).astype(jnp.int32) - FINEST_LEVEL
 
 
 @partial(jax.jit, static_argnames=("strides", "crop_size", "sampling_ratio", "aligned"))
@@ -93,30 +60,113 @@ def multilevel_roi_align(
 ) -> Float[Array, "r {crop_size} {crop_size} c"]:
     """Crops every box from the pyramid level that fits its size; crop_size^2 cells, sampling_ratio^2 points a cell.
 
+    With sampling_ratio 0 the number of points adapts to the box, ceil(feature cells / crop_size) along each axis
+    (Detectron2's default): exact, and slower by as many times as the box with the most points has more than four.
     `aligned` subtracts half a cell, so that feature (0, 0) stands for the centre of its cell (Detectron2); without it
     boxes are at least one cell wide (torchvision's default). Points more than one cell outside the map count as zero.
     Differentiable in the features; the boxes get no gradient.
     """
     boxes = jax.lax.stop_gradient(boxes)
     level = pyramid_level(boxes, len(features))
-    heights, widths = (jnp.asarray([f.shape[axis] for f in features], jnp.int32) for axis in (0, 1))
-    sizes = [f.shape[0] * f.shape[1] for f in features]
-    first = jnp.asarray(np.cumsum([0, *sizes[:-1]]), jnp.int32)[level]
-    height, width = heights[level], widths[level]
-
     scaled = boxes * (1.0 / jnp.asarray(strides, jnp.float32))[level][:, None] - (0.5 if aligned else 0.0)
-    extent = scaled[:, 2:] - scaled[:, :2]
-    if not aligned:
-        extent = jnp.maximum(extent, 1.0)
-    xs, x_weights = _axis_samples(scaled[:, 0], extent[:, 0], width, crop_size, sampling_ratio)
-    ys, y_weights = _axis_samples(scaled[:, 1], extent[:, 1], height, crop_size, sampling_ratio)
 
-    # Outer product of the axes: (2 q)^2 terms of [r, s, s].
-    terms = (2 * sampling_ratio) ** 2
-    crop = (boxes.shape[0], crop_size, crop_size)
-    xs, x_weights = (v.reshape(1, -1, crop[0], 1, crop_size) for v in (xs, x_weights))
-    ys, y_weights = (v.reshape(-1, 1, crop[0], crop_size, 1) for v in (ys, y_weights))
-    index = first[:, None, None] + ys * width[:, None, None] + xs
-    weight = y_weights * x_weights / sampling_ratio**2
+    def axis(number: int) -> _Axis:  # 0: y, 1: x
+        start, end = scaled[:, 1 - number], scaled[:, 3 - number]
+        extent = end - start if aligned else jnp.maximum(end - start, 1.0)
+        points = jnp.full_like(level, sampling_ratio)
+        if sampling_ratio == 0:
+            points = jnp.ceil(extent / crop_size).astype(jnp.int32)
+        limits = jnp.asarray([f.shape[number] for f in features], jnp.int32)
+        return _Axis(start, extent / crop_size, points, limits[level])
+
+    sizes = [f.shape[0] * f.shape[1] for f in features]
+    first = jnp.asarray(np.cumsum([0, *sizes[:-1]]), jnp.int32)
     table = jnp.concatenate([f.reshape(-1, f.shape[-1]) for f in features])
-    return weighted_gather(table, index.reshape(terms, *crop), weight.reshape(terms, *crop))
+    return _crop(crop_size, sampling_ratio, table, _Grid(axis(0), axis(1), first[level]))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _crop(crop_size: int, sampling_ratio: int, table: Float[Array, "n c"], grid: _Grid) -> Float[Array, "r s s c"]:
+    """Differentiable in `table` only."""
+    return _crop_forward(crop_size, sampling_ratio, table, grid)[0]
+
+
+def _crop_forward(
+    crop_size: int, sampling_ratio: int, table: Float[Array, "n c"], grid: _Grid
+) -> tuple[Float[Array, "r s s c"], tuple]:
+    def add_point(point: int | Array, total: Array) -> Array:
+        for index, weight in zip(*_neighbours(grid, point, crop_size), strict=True):
+            total += table[index].astype(jnp.float32) * weight[..., None]
+        return total
+
+    # A loop over sample points whose body XLA fuses. Unrolled over all points, the program that also has the backward
+    # pass is no longer fused, keeps every gather in memory at once and takes nearly twice as long.
+    zeros = jnp.zeros((grid.first.shape[0], crop_size, crop_size, table.shape[1]), jnp.float32)
+    total = jax.lax.fori_loop(0, _num_points(grid, sampling_ratio), add_point, zeros)
+    # Only shape and dtype of the table are needed backward; an empty slice carries them.
+    return total.astype(table.dtype), (table[:, :0], grid)
+
+
+def _crop_backward(
+    crop_size: int, sampling_ratio: int, residual: tuple, cotangent: Float[Array, "r s s c"]
+) -> tuple[Array, _Grid]:
+    empty, grid = residual
+    cotangent = cotangent.astype(jnp.float32)
+
+    def scatter_point(point: int | Array, total: Array) -> Array:
+        indices, weights = _neighbours(grid, point, crop_size)
+
+        def scatter(neighbour: int | Array, total: Array) -> Array:
+            return total.at[indices[neighbour]].add(cotangent * weights[neighbour][..., None])
+
+        return jax.lax.fori_loop(0, 4, scatter, total)
+
+    zeros = jnp.zeros((empty.shape[0], cotangent.shape[-1]), jnp.float32)
+    grad = jax.lax.fori_loop(0, _num_points(grid, sampling_ratio), scatter_point, zeros)
+    return grad.astype(empty.dtype), jax.tree.map(_no_gradient, grid)
+
+
+_crop.defvjp(_crop_forward, _crop_backward)
+
+
+def _num_points(grid: _Grid, sampling_ratio: int) -> int | Int[Array, ""]:
+    """Sample points in a cell, of the RoI that has the most."""
+    return sampling_ratio**2 if sampling_ratio else jnp.max(grid.y.points * grid.x.points)
+
+
+def _neighbours(
+    grid: _Grid, point: int | Array, crop_size: int
+) -> tuple[Int[Array, "4 r s s"], Float[Array, "4 r s s"]]:
+    """Rows of the table and weights of the four neighbours of sample point number `point` of every cell.
+
+    The weights of a cell's points add up to one; a point that a RoI does not have weighs nothing.
+    """
+    across = jnp.maximum(grid.x.points, 1)
+    ys, y_weights = _axis_neighbours(grid.y, point // across, crop_size)
+    xs, x_weights = _axis_neighbours(grid.x, point % across, crop_size)
+    rows = grid.first[:, None] + ys * grid.x.limit[:, None]
+    index = rows[:, None, :, :, None] + xs[None, :, :, None, :]
+    weight = y_weights[:, None, :, :, None] * x_weights[None, :, :, None, :]
+    shape = (4, *index.shape[2:])
+    return index.reshape(shape), weight.reshape(shape)
+
+
+def _axis_neighbours(
+    axis: _Axis, point: Int[Array, "r"], crop_size: int
+) -> tuple[Int[Array, "2 r s"], Float[Array, "2 r s"]]:
+    """Along one axis: the two cells next to sample point `point` of every cell of the crop, and their weights."""
+    start, cell, points, limit = (leaf[:, None] for leaf in axis)
+    count = jnp.maximum(points, 1).astype(jnp.float32)
+    place = start + cell * (jnp.arange(crop_size) + (point[:, None] + 0.5) / count)
+    inside = (place >= -1.0) & (place <= limit) & (point[:, None] < points)
+    place = jnp.clip(place, 0.0, (limit - 1).astype(jnp.float32))
+    low = jnp.floor(place).astype(jnp.int32)
+    high = jnp.minimum(low + 1, limit - 1)
+    fraction = place - low
+    return jnp.stack([low, high]), jnp.stack([1.0 - fraction, fraction]) * inside / count
+
+
+def _no_gradient(leaf: Array) -> Array | np.ndarray:
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)

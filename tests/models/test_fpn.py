@@ -9,25 +9,34 @@ FEATURES = [jnp.asarray(RANDOM.normal(size=(1, 16 >> i, 24 >> i, 4 << i)), jnp.f
 
 
 def test_levels_have_one_width_and_halve_in_size():
-    pyramid, _ = FPN(channels=8).init_with_output(jax.random.key(0), FEATURES)
+    pyramid, _ = FPN(channels=8).init_with_output(jax.random.key(0), FEATURES, train=False)
     assert [p.shape for p in pyramid] == [(1, 16, 24, 8), (1, 8, 12, 8), (1, 4, 6, 8), (1, 2, 3, 8), (1, 1, 2, 8)]
     np.testing.assert_array_equal(pyramid[4], pyramid[3][:, ::2, ::2])
 
 
 def test_coarse_features_reach_finer_levels_and_not_the_reverse():
     fpn = FPN(channels=8)
-    variables = fpn.init(jax.random.key(0), FEATURES)
-    gradients = jax.grad(lambda f: fpn.apply(variables, f)[1].sum())(FEATURES)  # of P3
+    variables = fpn.init(jax.random.key(0), FEATURES, train=False)
+    gradients = jax.grad(lambda f: fpn.apply(variables, f, train=False)[1].sum())(FEATURES)  # of P3
     assert [bool(jnp.any(g != 0)) for g in gradients] == [False, True, True, True]
 
 
 def test_top_down_is_nearest_neighbour():
     fpn = FPN(channels=1)
     zeros = [jnp.zeros((1, 4, 4, 1)), jnp.array([[[[1.0], [2.0]], [[3.0], [4.0]]]])]
-    variables = fpn.init(jax.random.key(0), zeros)
+    variables = fpn.init(jax.random.key(0), zeros, train=False)
     params = jax.tree.map(jnp.zeros_like, variables["params"])
     for name in ("lateral2", "lateral3"):
         params[name]["kernel"] = jnp.ones((1, 1, 1, 1))
     params["output2"]["kernel"] = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
-    p2 = fpn.apply({"params": params}, zeros)[0]
+    p2 = fpn.apply({"params": params}, zeros, train=False)[0]
     np.testing.assert_array_equal(p2[0, :, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
+
+
+def test_a_norm_takes_the_place_of_the_bias():
+    variables = FPN(channels=8, norm="frozen_bn").init(jax.random.key(0), FEATURES, train=True)
+    assert {tuple(conv) for conv in variables["params"].values()} == {("kernel",)}
+    norms = {f"{kind}{level}_norm" for kind in ("lateral", "output") for level in (2, 3, 4, 5)}
+    assert set(variables["batch_stats"]) == norms
+    plain = FPN(channels=8).init(jax.random.key(0), FEATURES, train=True)
+    assert set(plain["params"]["lateral2"]) == {"kernel", "bias"}

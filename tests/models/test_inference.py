@@ -5,7 +5,7 @@ import numpy as np
 from lga_jax.models.inference import detect
 from lga_jax.structs import Gaussians, Outputs, RoIs
 
-RULES = dict(score_threshold=0.05, nms_iou=0.5, max_candidates=20, max_detections=5)
+RULES = dict(score_threshold=0.05, nms_iou=0.5, min_size=0.0, max_candidates=20, max_detections=5)
 HW = jnp.array([[30.0, 40.0]])
 
 
@@ -38,6 +38,13 @@ def test_by_hand():
     np.testing.assert_allclose(found.boxes[0, 1], [20, 20, 40, 30], atol=1e-4)  # clipped
     np.testing.assert_allclose(found.rois[0, 1], [20, 20, 60, 60])  # the RoI is as it was
     assert found.mask_centres.shape == (1, 5, 0, 2)
+
+
+def test_boxes_below_the_smallest_size_neither_appear_nor_suppress():
+    boxes = [[0, 0, 10, 4], [0, 0, 10, 6]]  # the first overlaps the second by two thirds
+    small = outputs(boxes, [[0.9, 0.1], [0.8, 0.2]])
+    assert detect(small, HW, **RULES).scores[0, :2].tolist() == np.float32([0.9, 0.0]).tolist()
+    assert detect(small, HW, **RULES | {"min_size": 5.0}).scores[0, :2].tolist() == np.float32([0.8, 0.0]).tolist()
 
 
 def test_invalid_rois_give_nothing():

@@ -5,7 +5,7 @@ import pytest
 
 from lga_jax.errors import UserError
 from lga_jax.models.layers import FrozenBatchNorm
-from lga_jax.models.resnet import ResNet, frozen_labels
+from lga_jax.models.resnet import ResidualBlock, ResNet, frozen_labels
 from tests.models import tiny
 
 # Parameters of torchvision's networks without the classifier (published totals minus the last layer). Frozen batch
@@ -24,6 +24,18 @@ def resnet_shapes(depth, norm="frozen_bn", hw=(64, 64)):
     image = jax.ShapeDtypeStruct((1, *hw, 3), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(lambda k, x: net.init_with_output(k, x, False), key, image)
+
+
+def test_the_stride_of_a_bottleneck_may_stand_in_either_convolution():
+    """A strided 1x1 sees every second row of its input only, a strided 3x3 all of them."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 8, 4)), jnp.float32)
+    rule = dict(width=4, stride=2, kind="bottleneck", norm="frozen_bn", norm_eps=1e-5, dtype=jnp.float32)
+    for stride_in_1x1 in (False, True):
+        block = ResidualBlock(**rule, stride_in_1x1=stride_in_1x1)
+        variables = block.init(jax.random.key(0), x, False)
+        assert block.apply(variables, x, False).shape == (1, 4, 4, 16)
+        gradient = jax.grad(lambda x, block=block, variables=variables: block.apply(variables, x, False).sum())(x)
+        assert bool(gradient[0, 1::2].any()) is not stride_in_1x1
 
 
 @pytest.mark.parametrize("depth", WITHOUT_CLASSIFIER)

@@ -49,7 +49,7 @@ def test_head_shares_its_weights_over_levels():
     (objectness, deltas), variables = head.init_with_output(jax.random.key(0), [level, level])
     assert objectness[0].shape == (2, 72) and deltas[0].shape == (2, 72, 4)
     np.testing.assert_array_equal(objectness[0], objectness[1])
-    assert set(variables["params"]) == {"Conv_0", "objectness", "deltas"}
+    assert set(variables["params"]) == {"conv1", "objectness", "deltas"}
 
 
 def test_sampled_anchors_overlap_what_they_matched():

@@ -17,7 +17,7 @@ IMAGE_HW = (64, 96)
 def model_config(**changes):
     config = coco.get_config().model
     config.dtype = "float32"
-    config.backbone = dict(depth=18, width=8, norm="gn", frozen_stages=0)
+    config.backbone.update(depth=18, width=8, norm="gn", frozen_stages=0)
     config.fpn.channels = 16
     config.anchors.sizes = (8, 16, 32, 64, 128)
     config.anchor_sampling.num_samples = 32

@@ -70,7 +70,7 @@ def test_levels_by_eye():
 
 
 @BOTH_ALIGNMENTS
-@pytest.mark.parametrize("sampling_ratio", [1, 2])
+@pytest.mark.parametrize("sampling_ratio", [0, 1, 2])
 def test_equals_the_reference(aligned, sampling_ratio):
     options = {**OPTIONS, "aligned": aligned, "sampling_ratio": sampling_ratio}
     features = pyramid()
@@ -78,6 +78,15 @@ def test_equals_the_reference(aligned, sampling_ratio):
     np.testing.assert_allclose(multilevel_roi_align(features, BOXES, **options), expected, atol=1e-4)
     assert not expected[4:6].any()
     assert expected[[0, 1, 2, 3, 8]].any(axis=(1, 2, 3)).all()
+
+
+def test_images_side_by_side_may_need_unlike_many_points():
+    features, options = pyramid(), {**OPTIONS, "sampling_ratio": 0}
+    boxes = BOXES.reshape(3, 4, 4)
+    stacked = jax.vmap(lambda b: multilevel_roi_align(features, b, **options))(boxes)
+    np.testing.assert_allclose(
+        stacked.reshape(-1, 3, 3, 5), reference.multilevel_roi_align(features, BOXES, **options), atol=1e-4
+    )
 
 
 def test_jit_changes_nothing():
@@ -152,12 +161,14 @@ def test_the_backward_pass_is_the_transpose_of_the_forward_pass():
 
 
 @BOTH_ALIGNMENTS
-def test_gradients_are_the_derivatives(aligned):
+@pytest.mark.parametrize("sampling_ratio", [0, 2])
+def test_gradients_are_the_derivatives(aligned, sampling_ratio):
     rng = np.random.default_rng(6)
     features = [rng.normal(size=(4, 3, 2)).astype(np.float32), rng.normal(size=(2, 2, 2)).astype(np.float32)]
     boxes = np.array([[1.0, 2.0, 9.0, 13.0], [-5.0, -5.0, 200.0, 180.0], [3.0, 3.0, 3.0, 3.0]], np.float32)
+    options = {**OPTIONS, "aligned": aligned, "sampling_ratio": sampling_ratio}
     check_grads(
-        jax.jit(lambda f: multilevel_roi_align(f, boxes, **{**OPTIONS, "aligned": aligned})),
+        jax.jit(lambda f: multilevel_roi_align(f, boxes, **options)),
         (features,),
         order=1,
         modes=["rev"],

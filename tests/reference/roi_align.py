@@ -8,8 +8,8 @@ import numpy as np
 def pyramid_level(box, num_levels) -> int:
     """FPN equation 1: a 224-pixel box is pooled from the third of the levels P2, P3, P4, P5."""
     side = math.sqrt(max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0))
-    level = math.floor(4 + math.log2(side / 224 + 1e-8)) - 2
-    return min(max(level, 0), num_levels - 1)
+    level = math.floor(4 + math.log2(side / 224)) if side > 0 else -math.inf
+    return int(min(max(level - 2, 0), num_levels - 1))
 
 
 def bilinear(feature, y, x) -> np.ndarray:
@@ -27,21 +27,22 @@ def bilinear(feature, y, x) -> np.ndarray:
 
 
 def roi_align(feature, box, stride, crop_size, sampling_ratio, aligned) -> np.ndarray:
-    """The mean of sampling_ratio^2 points in each of crop_size^2 cells of the box."""
+    """The mean of sampling_ratio^2 points in each of crop_size^2 cells of the box; ratio 0: as many as fit it."""
     x1, y1, x2, y2 = (float(v) / stride - (0.5 if aligned else 0.0) for v in box)
     width, height = x2 - x1, y2 - y1
     if not aligned:
         width, height = max(width, 1.0), max(height, 1.0)
     crop = np.zeros((crop_size, crop_size, feature.shape[2]))
-    points = [(sample + 0.5) / sampling_ratio for sample in range(sampling_ratio)]
+    num_y, num_x = (sampling_ratio or math.ceil(side / crop_size) for side in (height, width))
+    points_y, points_x = ([(sample + 0.5) / number for sample in range(number)] for number in (num_y, num_x))
     for row in range(crop_size):
         for column in range(crop_size):
-            for dy in points:
-                for dx in points:
+            for dy in points_y:
+                for dx in points_x:
                     y = y1 + (row + dy) * height / crop_size
                     x = x1 + (column + dx) * width / crop_size
                     crop[row, column] += bilinear(feature, y, x)
-    return crop / sampling_ratio**2
+    return crop / max(num_y * num_x, 1)
 
 
 def multilevel_roi_align(features, boxes, *, strides, crop_size, sampling_ratio, aligned) -> np.ndarray:
