@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
     images: UInt8[Array, "*b h w 3"]  # RGB
     image_hw: Float[Array, "*b 2"]  # height and width of the content, pixels of the padded input
-    scale_hw: Float[Array, "*b 2"]  # resized / original, per axis: boxes_original = boxes / scale
+    scale_hw: Float[Array, "*b 2"]  # resized / original, per axis; in evaluation boxes_original = boxes / scale
     targets: Targets
     index: Int[Array, "*b"]  # position of the image in its source; -1 in slots that only fill the last batch
 

@@ -1,24 +1,26 @@
 """Which images a step sees, in which static shape, and how they are laid into a batch.
 
-Every image belongs to one bucket, a static padded (height, width), whatever short edge a step draws for it: the bucket
-that keeps the image largest and, of those, has the fewest pixels. An image that no bucket holds is made smaller.
+Every image belongs to one bucket, a static padded (height, width), whatever size a step draws for it: the bucket that
+keeps the image largest and, of those, has the fewest pixels. An image that no bucket holds is made smaller, unless
+large-scale jitter asks for a crop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from lga_jax.data.records import Record
-from lga_jax.data.transforms import View, fit_hw, flip, flip_boxes, resize, resize_hw, scale_boxes
+from lga_jax.data.transforms import crop_boxes, flip_boxes, flip_in_place, have_area, resize_into, scale_boxes
+from lga_jax.data.views import HW, View
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch, Targets
 
 _GREY = 128  # what stands for an image that cannot be decoded
 _ORDER, _VIEWS = 0, 1  # independent streams of random numbers from one seed
 
-Buckets = Sequence[tuple[int, int]]
+Buckets = Sequence[HW]
 
 
 class PlannedBatch(NamedTuple):
@@ -28,7 +30,7 @@ class PlannedBatch(NamedTuple):
     index: Int[np.ndarray, "n"]  # positions in the source, -1 where a batch is only filled up
 
 
-def choose_bucket(hw: tuple[int, int], buckets: Buckets) -> int:
+def choose_bucket(hw: HW, buckets: Buckets) -> int:
     """The bucket in which a resized image of size `hw` loses least; of equals the one with the fewest pixels."""
 
     def loss_then_area(bucket: int) -> tuple[float, int]:
@@ -38,13 +40,11 @@ def choose_bucket(hw: tuple[int, int], buckets: Buckets) -> int:
     return min(range(len(buckets)), key=loss_then_area)
 
 
-def assign_buckets(
-    records: Sequence[Record], buckets: Buckets, short_edge: int, long_edge: int
-) -> Int[np.ndarray, "n"]:
-    """The bucket of every image. `short_edge` is the largest one in use: smaller ones fit where it does."""
+def assign_buckets(records: Sequence[Record], buckets: Buckets, resized_hw: Callable[[HW], HW]) -> Int[np.ndarray, "n"]:
+    """The bucket of every image. `resized_hw`: the size as stored -> the largest one at which the image is seen."""
     sizes = np.array([(record.height, record.width) for record in records])
     different, which = np.unique(sizes, axis=0, return_inverse=True)
-    chosen = [choose_bucket(resize_hw((h, w), short_edge, long_edge), buckets) for h, w in different.tolist()]
+    chosen = [choose_bucket(resized_hw((height, width)), buckets) for height, width in different.tolist()]
     return np.array(chosen, np.int64)[which.reshape(-1)]
 
 
@@ -123,7 +123,7 @@ def _num_trained(record: Record) -> int:
     return len(record.crowd) - int(np.count_nonzero(record.crowd))
 
 
-def empty_batch(size: int, bucket_hw: tuple[int, int], slots: int) -> Batch:
+def empty_batch(size: int, bucket_hw: HW, slots: int) -> Batch:
     """A numpy batch of `size` images with nothing in it, for `write_image` to fill row by row.
 
     Rows left as they are, are black images over the whole bucket with index -1: harmless to a detector.
@@ -148,31 +148,37 @@ def write_image(
     record: Record,
     image: UInt8[np.ndarray, "h w 3"] | None,
     view: View,
-    long_edge: int,
+    kernel: str,
 ) -> None:
-    """Lays one image and its boxes into a row. Without an image (None), grey of the same size without boxes."""
-    original_hw = (record.height, record.width)
-    hw = fit_hw(resize_hw(original_hw, view.short_edge, long_edge), batch.images.shape[1:3])
-    content = batch.images[row, : hw[0], : hw[1]]
+    """Lays one image and its boxes into a row, resized with `kernel` (one of transforms.KERNELS).
+
+    Without an image (None), grey of the same size without boxes.
+    """
+    bucket_hw = batch.images.shape[1:3]
+    height, width = content_hw = min(view.resized_hw[0], bucket_hw[0]), min(view.resized_hw[1], bucket_hw[1])
+    batch.image_hw[row], batch.index[row] = content_hw, index
+    batch.scale_hw[row] = np.divide(view.resized_hw, (record.height, record.width))
+    content = batch.images[row, :height, :width]
     if image is None:
         content[:] = _GREY
-    else:
-        resize(flip(image) if view.flip else image, hw, out=content)
-    scale_hw = np.divide(hw, original_hw)
-    batch.image_hw[row], batch.scale_hw[row], batch.index[row] = hw, scale_hw, index
-    if image is not None:
-        _write_boxes(batch.targets, row, record, view, scale_hw)
-
-
-def _write_boxes(targets: Targets, row: int, record: Record, view: View, scale_hw: Float[np.ndarray, "2"]) -> None:
-    slots = targets.valid.shape[1]
-    boxes, labels = record.boxes_original[~record.crowd], record.labels[~record.crowd]
-    if len(boxes) > slots:
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        largest = np.sort(np.argsort(-areas, kind="stable")[:slots])
-        boxes, labels = boxes[largest], labels[largest]
+        return
+    resize_into(content, image, view.resized_hw, view.crop_yx, kernel)
     if view.flip:
-        boxes = flip_boxes(boxes, record.width)
-    targets.boxes[row, : len(boxes)] = scale_boxes(boxes, scale_hw)
-    targets.labels[row, : len(boxes)] = labels
-    targets.valid[row, : len(boxes)] = True
+        flip_in_place(content)
+    _write_boxes(batch.targets, row, record, view, content_hw)
+
+
+def _write_boxes(targets: Targets, row: int, record: Record, view: View, content_hw: HW) -> None:
+    slots = targets.valid.shape[1]
+    boxes = scale_boxes(record.boxes_original[~record.crowd], np.divide(view.resized_hw, (record.height, record.width)))
+    boxes = crop_boxes(boxes, view.crop_yx, content_hw)
+    if view.flip:
+        boxes = flip_boxes(boxes, content_hw[1])
+    boxes = boxes.astype(np.float32)
+    kept = np.flatnonzero(have_area(boxes))
+    if len(kept) > slots:
+        sides = boxes[kept, 2:] - boxes[kept, :2]
+        kept = np.sort(kept[np.argsort(-sides.prod(axis=1), kind="stable")[:slots]])
+    targets.boxes[row, : len(kept)] = boxes[kept]
+    targets.labels[row, : len(kept)] = record.labels[~record.crowd][kept]
+    targets.valid[row, : len(kept)] = True

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,7 +11,6 @@ from ml_collections import ConfigDict
 
 from lga_jax.data.batching import (
     BatchPlan,
-    PlannedBatch,
     assign_buckets,
     num_slots,
     plan_evaluation,
@@ -18,7 +18,8 @@ from lga_jax.data.batching import (
 )
 from lga_jax.data.pipeline import Job, Pipeline
 from lga_jax.data.records import Source
-from lga_jax.data.transforms import View, draw_view
+from lga_jax.data.transforms import KERNELS, ROUNDINGS
+from lga_jax.data.views import HW, draw_view, evaluation_hw, evaluation_view, training_hw
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch
 
@@ -46,9 +47,7 @@ class TrainLoader:
         _check_settings(data_config)
         share = _share(batch_size, local_devices, process_index, process_count)
         slots = num_slots(source.records, data_config.max_boxes)
-        bucket_of = assign_buckets(
-            source.records, data_config.buckets, max(data_config.short_edges), data_config.long_edge
-        )
+        bucket_of = assign_buckets(source.records, data_config.buckets, partial(training_hw, data_config=data_config))
         self._plan = BatchPlan(bucket_of, batch_size, seed)
         self._step, self._seed, self._batch_size = start_step, seed, batch_size
         self._num_images, self._fingerprint = len(source.records), source.fingerprint
@@ -59,7 +58,7 @@ class TrainLoader:
             *_report_small_buckets(bucket_of, data_config.buckets, batch_size),
             *report_overflow(source.records, slots),
         ]
-        jobs = (self._job(step, share, data_config) for step in itertools.count(start_step))
+        jobs = (self._job(step, share, source, data_config) for step in itertools.count(start_step))
         self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -99,13 +98,14 @@ class TrainLoader:
             return []
         return [f"{repeated} of {places} places in an epoch repeat an image, to fill the last batch of each bucket"]
 
-    def _job(self, step: int, share: slice, data_config: ConfigDict) -> Job:
-        bucket, index = self._plan.batch(step)
+    def _job(self, step: int, share: slice, source: Source, data_config: ConfigDict) -> Job:
+        bucket, members = self._plan.batch(step)
+        bucket_hw, index = data_config.buckets[bucket], members[share].tolist()
         views = [
-            draw_view(self._plan.view_rng(step, position), data_config.short_edges, data_config.flip_probability)
-            for position in range(share.start, share.stop)
+            draw_view(self._plan.view_rng(step, position), _stored_hw(source, image), bucket_hw, data_config)
+            for position, image in enumerate(index, start=share.start)
         ]
-        return Job(data_config.buckets[bucket], index[share].tolist(), views)
+        return Job(bucket_hw, index, views)
 
 
 class EvalLoader:
@@ -127,10 +127,12 @@ class EvalLoader:
         """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX."""
         _check_settings(data_config)
         share = _share(batch_size, local_devices, process_index, process_count)
-        short_edge, buckets = data_config.eval_short_edge, data_config.buckets
-        plan = plan_evaluation(assign_buckets(source.records, buckets, short_edge, data_config.long_edge), batch_size)
-        view = View(short_edge, flip=False)
-        jobs = (_evaluation_job(planned, share, buckets, view) for planned in plan)
+        buckets = data_config.eval_buckets or data_config.buckets
+        bucket_of = assign_buckets(source.records, buckets, partial(evaluation_hw, data_config=data_config))
+        jobs = (
+            _evaluation_job(source, planned.index[share].tolist(), buckets[planned.bucket], data_config)
+            for planned in plan_evaluation(bucket_of, batch_size)
+        )
         self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -175,9 +177,14 @@ def _report_small_buckets(
     return [f"{what}: {'; '.join(small)} (fewer data.buckets or a smaller batch_size repeat less)"] if small else []
 
 
-def _evaluation_job(planned: PlannedBatch, share: slice, buckets: Sequence[tuple[int, int]], view: View) -> Job:
-    index = planned.index[share].tolist()
-    return Job(buckets[planned.bucket], index, [view] * len(index))
+def _evaluation_job(source: Source, index: list[int], bucket_hw: HW, data_config: ConfigDict) -> Job:
+    views = [evaluation_view(_stored_hw(source, image), bucket_hw, data_config) for image in index]
+    return Job(bucket_hw, index, views)
+
+
+def _stored_hw(source: Source, index: int) -> HW:
+    record = source.records[index]
+    return record.height, record.width
 
 
 def _share(
@@ -200,13 +207,25 @@ def _share(
 
 def _check_settings(data_config: ConfigDict) -> None:
     edges = [*data_config.short_edges, data_config.eval_short_edge, data_config.long_edge]
-    are_pairs = all(len(bucket) == 2 and min(bucket) > 0 for bucket in data_config.buckets)
+    jitter = data_config.scale_jitter
     for name, expected, holds in (
-        ("buckets", "one (height, width) or more, in pixels", data_config.buckets and are_pairs),
+        ("buckets", "one (height, width) or more, in pixels", data_config.buckets and _are_sizes(data_config.buckets)),
+        ("eval_buckets", "(height, width) pairs, in pixels, or ()", _are_sizes(data_config.eval_buckets)),
         ("short_edges", "one length or more, and all edges positive", data_config.short_edges and min(edges) > 0),
+        ("size_rounding", f"one of {', '.join(ROUNDINGS)}", data_config.size_rounding in ROUNDINGS),
+        ("resize", f"one of {', '.join(KERNELS)}", data_config.resize in KERNELS),
+        (
+            "scale_jitter",
+            "(lowest, highest) factor or ()",
+            not jitter or (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]),
+        ),
         ("flip_probability", "a number from 0 to 1", 0 <= data_config.flip_probability <= 1),
         ("num_workers", "at least 1", data_config.num_workers >= 1),
         ("prefetch", "at least 0", data_config.prefetch >= 0),
     ):
         if not holds:
-            raise UserError(f"data.{name}: expected {expected}, found {data_config[name]}; correct the config")
+            raise UserError(f"data.{name}: expected {expected}, found {data_config[name]!r}; correct the config")
+
+
+def _are_sizes(buckets: Sequence[tuple[int, ...]]) -> bool:
+    return all(len(bucket) == 2 and min(bucket) > 0 for bucket in buckets)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.data.batching import empty_batch, write_image
 from lga_jax.data.records import Source, UnreadableImageError
-from lga_jax.data.transforms import View
+from lga_jax.data.views import HW, View
 from lga_jax.structs import DEVICE_AXIS, Batch
 
 _LOG = logging.getLogger(__name__)
@@ -22,9 +22,9 @@ _LOG = logging.getLogger(__name__)
 class Job(NamedTuple):
     """What this process loads for one batch."""
 
-    bucket_hw: tuple[int, int]
+    bucket_hw: HW
     index: list[int]  # -1: leave the row empty
-    views: list[View]
+    views: list[View]  # any in rows that stay empty
 
 
 class _Loading(NamedTuple):
@@ -49,7 +49,7 @@ class Pipeline:
         local_devices: Sequence[jax.Device],
     ) -> None:
         self._source, self._jobs, self._slots = source, jobs, slots
-        self._long_edge, self._prefetch = data_config.long_edge, data_config.prefetch
+        self._kernel, self._prefetch = data_config.resize, data_config.prefetch
         self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
         self._sharding = NamedSharding(Mesh(np.array(local_devices), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS))
         self._workers = ThreadPoolExecutor(data_config.num_workers, thread_name_prefix="decode")
@@ -106,7 +106,7 @@ class Pipeline:
             if index not in self._unreadable:
                 self._unreadable.add(index)
                 _LOG.warning("%s (used as grey without boxes; %d such images so far)", error, len(self._unreadable))
-        write_image(batch, row, index, self._source.records[index], image, view, self._long_edge)
+        write_image(batch, row, index, self._source.records[index], image, view, self._kernel)
 
     def _put(self, loading: _Loading) -> Batch:
         for row in loading.rows:

@@ -4,14 +4,13 @@ After an intended change:  python -m tests.configs.test_goldens
 """
 
 import importlib
-import itertools
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
 from lga_jax.data.batching import choose_bucket
-from lga_jax.data.transforms import resize_hw
+from lga_jax.data.views import evaluation_hw, training_hw
 from lga_jax.models.detector import build_detector
 from lga_jax.train.optimizer import make_optimizer
 
@@ -74,12 +73,15 @@ def test_recipe_can_be_built(recipe):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_buckets_hold_landscape_portrait_and_square_images_without_shrinking(recipe):
     data = load(recipe).data
-    shapes = ((480, 640), (640, 480), (500, 500)) if len(data.buckets) > 1 else ((500, 500),)
-    for hw, short_edge in itertools.product(shapes, (*data.short_edges, data.eval_short_edge)):
-        resized = resize_hw(hw, short_edge, data.long_edge)
-        bucket = data.buckets[choose_bucket(resized, data.buckets)]
-        assert resized[0] <= bucket[0]
-        assert resized[1] <= bucket[1]
+    sizes = [(data.eval_buckets or data.buckets, evaluation_hw)]
+    if not data.scale_jitter:  # which crops
+        sizes.append((data.buckets, training_hw))
+    for buckets, resized_hw in sizes:
+        for hw in ((480, 640), (640, 480), (500, 500)) if len(buckets) > 1 else ((500, 500),):
+            resized = resized_hw(hw, data)
+            bucket = buckets[choose_bucket(resized, buckets)]
+            assert resized[0] <= bucket[0]
+            assert resized[1] <= bucket[1]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

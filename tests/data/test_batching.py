@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.coco import get_config
 from lga_jax.data.batching import (
     BatchPlan,
     assign_buckets,
@@ -14,7 +15,8 @@ from lga_jax.data.batching import (
     write_image,
 )
 from lga_jax.data.records import Record
-from lga_jax.data.transforms import View, resize_hw
+from lga_jax.data.transforms import KERNELS, fit_hw, resize_hw
+from lga_jax.data.views import View, draw_view
 from lga_jax.errors import UserError
 
 COCO = ((800, 1344), (1344, 800))
@@ -44,9 +46,10 @@ def test_choose_bucket_by_hand(hw, buckets, expected):
 @given(st.lists(st.tuples(st.integers(20, 900), st.integers(20, 900)), min_size=1, max_size=20))
 def test_an_image_fits_its_bucket_at_every_short_edge(sizes):
     records = [_record(hw) for hw in sizes]
-    for hw, bucket in zip(sizes, assign_buckets(records, COCO, short_edge=800, long_edge=1333), strict=True):
+    buckets = assign_buckets(records, COCO, lambda hw: resize_hw(hw, 800, 1333, "nearest"))
+    for hw, bucket in zip(sizes, buckets, strict=True):
         for short_edge in (640, 672, 704, 736, 768, 800):
-            resized = resize_hw(hw, short_edge, 1333)
+            resized = resize_hw(hw, short_edge, 1333, "nearest")
             assert resized[0] <= COCO[bucket][0]
             assert resized[1] <= COCO[bucket][1]
 
@@ -128,7 +131,7 @@ def test_write_image_lays_out_pixels_and_boxes():
     image = np.random.default_rng(0).integers(1, 255, (10, 20, 3), np.uint8)
     record = _record((10, 20), [[2, 1, 6, 9], [0, 0, 20, 10], [10, 0, 20, 5]], [False, True, False])
     batch = empty_batch(2, (24, 48), slots=3)
-    write_image(batch, 1, 77, record, image, View(20, flip=True), long_edge=100)
+    write_image(batch, 1, 77, record, image, View((20, 40), (0, 0), flip=True), "bilinear")
     np.testing.assert_array_equal(batch.image_hw[1], [20, 40])
     np.testing.assert_array_equal(batch.scale_hw[1], [2, 2])
     np.testing.assert_array_equal(batch.targets.boxes[1], [[28, 2, 36, 18], [0, 0, 20, 10], [0, 0, 0, 0]])
@@ -149,26 +152,44 @@ def test_rows_without_an_image_are_harmless():
     assert not any(leaf.any() for leaf in batch.targets)
 
 
-def test_an_image_too_large_for_its_bucket_is_made_to_fit():
-    batch = empty_batch(1, (24, 48), slots=1)
-    record = _record((30, 20), [[0, 0, 20, 30]])
-    write_image(batch, 0, 0, record, np.ones((30, 20, 3), np.uint8), View(40, flip=False), long_edge=100)
-    np.testing.assert_array_equal(batch.image_hw[0], [24, 16])
-    np.testing.assert_allclose(batch.targets.boxes[0], [[0, 0, 16, 24]], rtol=1e-6)
+def test_a_view_larger_than_the_bucket_is_cropped():
+    """x from 8 to 32 and y from 5 to 17 of an image of twice the size is kept, and mirrored."""
+    image = np.random.default_rng(0).integers(1, 255, (20, 30, 3), np.uint8)
+    boxes = [[5, 3, 10, 8], [0, 0, 30, 20], [0, 0, 4, 20], [0, 0, 30, 2], [15, 8, 29, 9]]
+    batch = empty_batch(1, (12, 24), slots=5)
+    for flip in (False, True):
+        write_image(batch, 0, 0, _record((20, 30), boxes), image, View((40, 60), (5, 8), flip), "bilinear")
+        expected = np.array([[2, 1, 12, 11], [0, 0, 24, 12], [22, 11, 24, 12]])
+        if flip:
+            expected[:, [0, 2]] = 24 - expected[:, [2, 0]]
+        np.testing.assert_array_equal(batch.targets.boxes[0], [*expected, [0] * 4, [0] * 4])
+        np.testing.assert_array_equal(batch.targets.labels[0, :3], [0, 1, 4])
+        np.testing.assert_array_equal(batch.targets.valid[0], [True] * 3 + [False] * 2)
+        np.testing.assert_array_equal(batch.image_hw[0], [12, 24])
+        batch.targets.boxes[:], batch.targets.valid[:] = 0, False
+
+
+def test_a_box_too_thin_for_float32_after_the_resize_is_left_out():
+    thin = np.nextafter(np.float32(127), np.float32(128))
+    batch = empty_batch(1, (210, 210), slots=2)
+    record = _record((200, 200), [[127, 0, thin, 50], [1, 1, 2, 2]])
+    write_image(batch, 0, 0, record, np.zeros((200, 200, 3), np.uint8), View((210, 210), (0, 0), False), "bilinear")
+    np.testing.assert_array_equal(batch.targets.valid[0], [True, False])
+    np.testing.assert_array_equal(batch.targets.labels[0], [1, 0])
 
 
 def test_boxes_without_slots_are_the_smallest_and_order_is_kept():
     sizes = [3, 1, 5, 2, 4]
     record = _record((10, 10), [[0, 0, size, size] for size in sizes])
     batch = empty_batch(1, (10, 10), slots=3)
-    write_image(batch, 0, 0, record, np.ones((10, 10, 3), np.uint8), View(10, flip=False), long_edge=10)
+    write_image(batch, 0, 0, record, np.ones((10, 10, 3), np.uint8), View((10, 10), (0, 0), False), "bilinear")
     np.testing.assert_array_equal(batch.targets.boxes[0, :, 2], [3, 5, 4])
     np.testing.assert_array_equal(batch.targets.labels[0], [0, 2, 4])
 
 
 def test_an_unreadable_image_is_grey_without_boxes():
     batch = empty_batch(1, (24, 48), slots=1)
-    write_image(batch, 0, 3, _record((10, 20), [[0, 0, 5, 5]]), None, View(20, flip=True), long_edge=100)
+    write_image(batch, 0, 3, _record((10, 20), [[0, 0, 5, 5]]), None, View((20, 40), (0, 0), True), "bilinear")
     np.testing.assert_array_equal(batch.images[0, :20, :40], 128)
     assert not batch.images[0, 20:].any()
     assert not batch.targets.valid.any()
@@ -178,14 +199,44 @@ def test_an_unreadable_image_is_grey_without_boxes():
 @given(
     hw=st.tuples(st.integers(5, 60), st.integers(5, 60)),
     corners=st.tuples(*[st.floats(0, 1)] * 4),
-    view=st.builds(View, st.integers(16, 64), st.booleans()),
+    short_edge=st.integers(16, 64),
+    flip=st.booleans(),
 )
-def test_scale_brings_boxes_back_to_original_pixels(hw, corners, view):
-    x1, x2 = sorted(np.float32(corner * hw[1]) for corner in corners[:2])
-    y1, y2 = sorted(np.float32(corner * hw[0]) for corner in corners[2:])
+def test_scale_brings_boxes_back_to_original_pixels(hw, corners, short_edge, flip):
+    x1, x2 = sorted(np.float32(corner * (hw[1] - 1)) for corner in corners[:2])
+    y1, y2 = sorted(np.float32(corner * (hw[0] - 1)) for corner in corners[2:])
+    box = [x1, y1, x2 + 1, y2 + 1]
     batch = empty_batch(1, (64, 64), slots=1)
-    write_image(batch, 0, 0, _record(hw, [[x1, y1, x2, y2]]), np.zeros((*hw, 3), np.uint8), view, long_edge=96)
-    expected = [hw[1] - x2, y1, hw[1] - x1, y2] if view.flip else [x1, y1, x2, y2]
+    view = View(fit_hw(resize_hw(hw, short_edge, 96, "nearest"), (64, 64)), (0, 0), flip)
+    write_image(batch, 0, 0, _record(hw, [box]), np.zeros((*hw, 3), np.uint8), view, "bilinear")
+    expected = [hw[1] - box[2], box[1], hw[1] - box[0], box[3]] if flip else box
     scale = batch.scale_hw[0][[1, 0, 1, 0]]
     np.testing.assert_allclose(batch.targets.boxes[0, 0] / scale, expected, atol=1e-4)
     assert (batch.targets.boxes[0, 0] <= batch.image_hw[0][[1, 0, 1, 0]]).all()
+
+
+@given(
+    corner=st.tuples(st.integers(0, 40), st.integers(0, 60)),
+    hw=st.tuples(st.integers(20, 50), st.integers(20, 50)),
+    bucket_hw=st.tuples(st.integers(40, 160), st.integers(40, 160)),
+    kernel=st.sampled_from(KERNELS),
+    seed=st.integers(0, 999),
+)
+def test_under_jitter_boxes_follow_pixels(corner, hw, bucket_hw, kernel, seed):
+    """A bright rectangle is found again where its box says, whatever was drawn; out of sight it has no box."""
+    (y, x), (height, width) = corner, hw
+    image = np.zeros((90, 110, 3), np.uint8)
+    image[y : y + height, x : x + width] = 255
+    data = get_config().data
+    data.scale_jitter = (0.3, 2.0)
+    view = draw_view(np.random.default_rng(seed), (90, 110), bucket_hw, data)
+    batch = empty_batch(1, bucket_hw, slots=1)
+    write_image(batch, 0, 0, _record((90, 110), [[x, y, x + width, y + height]]), image, view, kernel)
+    bright = batch.images[0, ..., 0] > 127
+    (seen,), (box,) = batch.targets.valid[0], batch.targets.boxes[0].tolist()
+    if seen and min(box[2] - box[0], box[3] - box[1]) > 2:
+        rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+        found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        np.testing.assert_allclose(box, found, atol=1.01)
+    elif not seen:
+        assert not bright.any()

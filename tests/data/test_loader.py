@@ -61,8 +61,10 @@ def _train(
         return [jax.device_get(next(loader)) for _ in range(num_steps)]
 
 
-def _evaluate(source: Memory, batch_size: int, devices: int = 1, process: tuple[int, int] = (0, 1)) -> list[Batch]:
-    with closing(EvalLoader(source, _config(), batch_size, jax.local_devices()[:devices], *process)) as loader:
+def _evaluate(
+    source: Memory, batch_size: int, devices: int = 1, process: tuple[int, int] = (0, 1), **values: object
+) -> list[Batch]:
+    with closing(EvalLoader(source, _config(**values), batch_size, jax.local_devices()[:devices], *process)) as loader:
         return [jax.device_get(batch) for batch in loader]
 
 
@@ -96,14 +98,41 @@ def test_a_batch_holds_the_images_it_says():
             np.testing.assert_array_equal(boxes, source.records[index].boxes_original)
 
 
-def test_one_worker_gives_what_three_give():
-    _assert_equal(_train(12, num_workers=1, prefetch=0), _train(12, num_workers=3, prefetch=3))
+VIEWS = pytest.mark.parametrize(
+    "values", [{}, {"scale_jitter": (0.1, 2.0), "resize": "antialias"}], ids=["edges", "jitter"]
+)
 
 
-def test_a_run_that_starts_later_sees_what_an_undisturbed_one_saw():
-    whole = _train(14)
+@VIEWS
+def test_one_worker_gives_what_three_give(values):
+    _assert_equal(_train(12, num_workers=1, prefetch=0, **values), _train(12, num_workers=3, prefetch=3, **values))
+
+
+@VIEWS
+def test_a_run_that_starts_later_sees_what_an_undisturbed_one_saw(values):
+    whole = _train(14, **values)
     for start in (1, 6, 13):
-        _assert_equal(whole[start:], _train(14 - start, start=start))
+        _assert_equal(whole[start:], _train(14 - start, start=start, **values))
+
+
+def test_jitter_shows_images_in_all_sizes_and_parts():
+    batches = _train(60, devices=1, scale_jitter=(0.1, 2.0), buckets=((48, 48),))
+    hw = np.concatenate([batch.image_hw[0] for batch in batches])
+    assert hw.min() < 6
+    assert (hw.max(axis=1) == 48).mean() > 0.4
+    assert (hw == 48).all(axis=1).any()  # no image is square: both sides are cropped
+    for batch in batches:
+        boxes, valid = batch.targets.boxes[0], batch.targets.valid[0]
+        assert (boxes[..., 2:] > boxes[..., :2]).all(axis=-1)[valid].all()
+        assert (boxes.max(axis=1) <= batch.image_hw[0][:, [1, 0, 1, 0]]).all()
+    assert any(
+        (batch.targets.valid[0].sum(1) < np.array(batch.index[0]) % 4).any() for batch in batches
+    )  # out of sight
+
+
+def test_the_kernel_reaches_the_pixels():
+    plain, wide = (_train(1, short_edges=(10,), resize=kernel)[0].images for kernel in ("bilinear", "antialias"))
+    assert (plain != wide).any()
 
 
 def test_steps_and_seeds_differ():
@@ -177,6 +206,12 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, ex
     [
         ({"buckets": ()}, r"^data.buckets: expected one \(height, width\) or more, in pixels, found \(\)"),
         ({"buckets": ((32,),)}, r"^data.buckets: .* found \(\(32,\),\)"),
+        ({"eval_buckets": ((32, 0),)}, r"^data.eval_buckets: expected \(height, width\) pairs, .*, or \(\), found"),
+        ({"resize": "cubic"}, r"^data.resize: expected one of bilinear, antialias, found 'cubic'; correct the config"),
+        ({"size_rounding": "up"}, r"^data.size_rounding: expected one of nearest, floor, found 'up'"),
+        ({"scale_jitter": (0.1,)}, r"^data.scale_jitter: expected \(lowest, highest\) factor or \(\), found \(0.1,\)"),
+        ({"scale_jitter": (2.0, 0.1)}, r"^data.scale_jitter: .*, found \(2.0, 0.1\)"),
+        ({"scale_jitter": (0.0, 1.0)}, r"^data.scale_jitter: .*, found \(0.0, 1.0\)"),
         ({"short_edges": ()}, r"^data.short_edges: expected one length or more"),
         ({"short_edges": (0, 24)}, r"^data.short_edges: .* found \(0, 24\)"),
         ({"flip_probability": 1.5}, r"^data.flip_probability: expected a number from 0 to 1, found 1.5"),
@@ -272,3 +307,11 @@ def test_evaluation_resizes_to_its_own_edge_and_has_no_targets():
         assert batch.targets.boxes.shape == (2, 2, 0, 4)
         assert not batch.images[~real].any()
     assert not _decoders()  # nothing is left when the end is reached
+
+
+def test_evaluation_has_its_own_buckets_if_given_and_no_jitter():
+    values = {"scale_jitter": (0.1, 2.0), "buckets": ((16, 16),), "resize": "antialias"}
+    with_own = _evaluate(Memory(), 4, eval_buckets=((32, 48), (48, 32)), **values)
+    assert {batch.images.shape[2:4] for batch in with_own} == {(32, 48), (48, 32)}
+    _assert_equal(with_own, _evaluate(Memory(), 4, resize="antialias"))
+    assert {batch.images.shape[2:4] for batch in _evaluate(Memory(), 4, **values)} == {(16, 16)}

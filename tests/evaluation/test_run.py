@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
+from configs.coco import get_config
 from lga_jax.data import loader
 from lga_jax.data.challenge import Challenge
 from lga_jax.data.records import Record
@@ -23,17 +23,15 @@ from lga_jax.evaluation.tables import describe_attention, format_result, make_fo
 from lga_jax.models.detector import Detector
 from lga_jax.structs import Detections, Outputs, RoIs
 
-DATA = ConfigDict(
-    dict(
-        short_edges=(64,),
-        eval_short_edge=64,
-        long_edge=128,
-        flip_probability=0.0,
-        buckets=((64, 96), (96, 64)),
-        max_boxes=None,
-        num_workers=1,
-        prefetch=1,
-    )
+DATA = get_config().data
+DATA.update(
+    short_edges=(64,),
+    eval_short_edge=64,
+    long_edge=128,
+    flip_probability=0.0,
+    buckets=((64, 96), (96, 64)),
+    num_workers=1,
+    prefetch=1,
 )
 
 
@@ -221,7 +219,7 @@ def test_the_predict_step_answers_for_every_device_and_batch_row():
             )
 
     source = Boards(9)
-    inference = dict(score_threshold=0.1, nms_iou=0.5, max_candidates=10, max_detections=3)
+    inference = dict(score_threshold=0.1, nms_iou=0.5, max_candidates=10, max_detections=3, min_size=0.0)
     fields = {field.name: None for field in dataclasses.fields(Detector) if field.name not in ("parent", "name")}
     predict = make_predict_step(WholeImage(**fields), inference)
     variables = {"params": {"logits": np.float32([[0.0, 9.0, 0.0]])}}

@@ -5,24 +5,22 @@ import json
 import cv2
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
+from configs.coco import get_config
 from lga_jax.errors import UserError
 from lga_jax.structs import Detections
 from lga_jax.visualization.predict import config_of, picture_names, predict_images
 
 MANIFEST = {"class_names": ["crane", "mixer"], "category_ids": [3, 7]}
-DATA = ConfigDict(
-    dict(
-        short_edges=(64,),
-        eval_short_edge=64,
-        long_edge=96,
-        flip_probability=0.0,
-        buckets=((64, 96), (96, 64)),
-        max_boxes=None,
-        num_workers=1,
-        prefetch=1,
-    )
+DATA = get_config().data
+DATA.update(
+    short_edges=(64,),
+    eval_short_edge=64,
+    long_edge=96,
+    flip_probability=0.0,
+    buckets=((64, 96), (96, 64)),
+    num_workers=1,
+    prefetch=1,
 )
 
 

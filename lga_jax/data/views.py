@@ -1,0 +1,67 @@
+"""How an image is seen: what of its size, of the part that is kept and of a flip is fixed, and what is drawn.
+
+Large-scale jitter follows torchvision's detection recipes (`ScaleJitter`, then `FixedSizeCrop`).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lga_jax.data.transforms import fit_hw, resize_hw, scaled_hw
+
+HW = tuple[int, int]
+
+
+class View(NamedTuple):
+    """An image is resized, cropped where that makes it larger than its bucket, and flipped, in this order."""
+
+    resized_hw: HW  # pixels
+    crop_yx: tuple[int, int]  # top left corner of what is kept, pixels of the resized image
+    flip: bool  # left to right
+
+
+def draw_view(rng: np.random.Generator, hw: HW, bucket_hw: HW, data_config: ConfigDict) -> View:
+    """How a step of training sees an image of height and width `hw` in its bucket: size, crop and flip are drawn."""
+    if data_config.scale_jitter:
+        factor, place = rng.uniform(*data_config.scale_jitter), rng.random()
+        resized_hw = scaled_hw(hw, factor * _fitting_scale(hw, bucket_hw), data_config.size_rounding)
+        # One number for both axes, so a crop lies on the diagonal of what is possible, as in torchvision.
+        crop_yx = _place(resized_hw[0], bucket_hw[0], place), _place(resized_hw[1], bucket_hw[1], place)
+    else:
+        short_edge = data_config.short_edges[rng.integers(len(data_config.short_edges))]
+        resized_hw = fit_hw(_edges_hw(hw, short_edge, data_config), bucket_hw)
+        crop_yx = (0, 0)
+    return View(resized_hw, crop_yx, bool(rng.random() < data_config.flip_probability))
+
+
+def evaluation_view(hw: HW, bucket_hw: HW, data_config: ConfigDict) -> View:
+    """How evaluation sees an image: whole, as it is."""
+    return View(fit_hw(evaluation_hw(hw, data_config), bucket_hw), (0, 0), flip=False)
+
+
+def training_hw(hw: HW, data_config: ConfigDict) -> HW:
+    """The size that decides about the bucket of a training image: smaller views fit where this one does."""
+    if data_config.scale_jitter:
+        # No bucket holds more than this, so the best one is that which keeps the image largest.
+        edge = max(map(max, data_config.buckets))
+        return resize_hw(hw, edge, edge, data_config.size_rounding)
+    return _edges_hw(hw, max(data_config.short_edges), data_config)
+
+
+def evaluation_hw(hw: HW, data_config: ConfigDict) -> HW:
+    """The size at which evaluation sees an image, unless its bucket is smaller."""
+    return _edges_hw(hw, data_config.eval_short_edge, data_config)
+
+
+def _edges_hw(hw: HW, short_edge: int, data_config: ConfigDict) -> HW:
+    return resize_hw(hw, short_edge, data_config.long_edge, data_config.size_rounding)
+
+
+def _fitting_scale(hw: HW, bucket_hw: HW) -> float:
+    return min(bucket_hw[0] / hw[0], bucket_hw[1] / hw[1])
+
+
+def _place(size: int, bound: int, place: float) -> int:
+    """Any of the whole offsets at which `bound` pixels of `size` can begin; `place` is in [0, 1)."""
+    return int(place * (max(size - bound, 0) + 1))
