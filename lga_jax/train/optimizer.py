@@ -1,8 +1,10 @@
 """Optimizer and learning rate: SGD with momentum or AdamW, linear warm-up, then steps or a cosine.
 
-Schedule and weight decay follow Detectron2's `WarmupMultiStepLR` / `WarmupCosineLR` and its `WEIGHT_DECAY_NORM = 0`.
+The schedules are Detectron2's `WarmupMultiStepLR` and `WarmupCosineLR`; scales and biases of norms have a weight decay
+of their own (`WEIGHT_DECAY_NORM` there).
 """
 
+import operator
 from collections.abc import Callable, Sequence
 
 import jax
@@ -36,14 +38,17 @@ def make_optimizer(
 
 
 def _update_rule(optim: ConfigDict, schedule: Schedule) -> optax.GradientTransformation:
+    decay = optax.chain(
+        optax.add_decayed_weights(optim.norm_weight_decay, mask=in_norms),
+        optax.add_decayed_weights(
+            optim.weight_decay, mask=lambda params: jax.tree.map(operator.not_, in_norms(params))
+        ),
+    )
     if optim.optimizer == "sgd":
         # The decay enters the momentum, as in torch.optim.SGD: the published recipes are tuned for that.
-        return optax.chain(
-            optax.add_decayed_weights(optim.weight_decay, mask=decays),
-            optax.sgd(schedule, momentum=optim.momentum),
-        )
+        return optax.chain(decay, optax.sgd(schedule, momentum=optim.momentum))
     if optim.optimizer == "adamw":
-        return optax.adamw(schedule, weight_decay=optim.weight_decay, mask=decays)
+        return optax.chain(optax.scale_by_adam(), decay, optax.scale_by_learning_rate(schedule))
     raise UserError(f"optim.optimizer: expected 'sgd' or 'adamw', found {optim.optimizer!r}; correct the config")
 
 
@@ -74,9 +79,9 @@ def make_schedule(
     return learning_rate
 
 
-def decays(params: PyTree) -> PyTree:
-    """True for the parameters that weight decay acts on: all but the scales and biases of norms."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: not _in_norm([_name(key) for key in path]), params)
+def in_norms(params: PyTree) -> PyTree:
+    """True for the scales and biases of norms, False for all other parameters."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: _in_norm([_name(key) for key in path]), params)
 
 
 def _in_norm(path: list[str]) -> bool:

@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from configs.coco import get_config
 from lga_jax.errors import UserError
-from lga_jax.train.optimizer import decays, describe, make_optimizer, make_schedule
+from lga_jax.models.detector import build_detector
+from lga_jax.models.layers import NORMS
+from lga_jax.train.optimizer import describe, in_norms, make_optimizer, make_schedule
+from lga_jax.train.step import init_variables
 
 
 def _optim(**changes):
@@ -65,11 +69,12 @@ def test_learning_rate_is_scaled_with_the_batch_and_said():
 
 def test_sgd_is_torchs():
     """torch.optim.SGD: the decay joins the gradient before the momentum, the rate multiplies the buffer."""
-    params, (wd, momentum, lr) = _params(), (0.2, 0.9, 0.1)
-    optimizer, _ = make_optimizer(_optim(weight_decay=wd, momentum=momentum), 4, 10, _trained(params))
+    params, (wd, norm_wd, momentum, lr) = _params(), (0.2, 0.05, 0.9, 0.1)
+    optim = _optim(weight_decay=wd, norm_weight_decay=norm_wd, momentum=momentum)
+    optimizer, _ = make_optimizer(optim, 4, 10, _trained(params))
     grads = _grads(params, 3)
     updated = _run(optimizer, params, grads)
-    for path, decay in ((("conv", "kernel"), wd), (("conv", "bias"), wd), (("norm1", "bn", "bias"), 0.0)):
+    for path, decay in ((("conv", "kernel"), wd), (("conv", "bias"), wd), (("norm1", "bn", "bias"), norm_wd)):
         value, *gradients = (_at(tree, path) for tree in (params, *grads))
         buffer = np.zeros_like(value)
         for gradient in gradients:
@@ -80,11 +85,12 @@ def test_sgd_is_torchs():
 
 def test_adamw_is_torchs():
     """torch.optim.AdamW: the decay shrinks the parameter and never enters the moments."""
-    params, (wd, lr) = _params(), (0.2, 0.1)
-    optimizer, _ = make_optimizer(_optim(optimizer="adamw", weight_decay=wd), 4, 10, _trained(params))
+    params, (wd, norm_wd, lr) = _params(), (0.2, 0.05, 0.1)
+    optim = _optim(optimizer="adamw", weight_decay=wd, norm_weight_decay=norm_wd)
+    optimizer, _ = make_optimizer(optim, 4, 10, _trained(params))
     grads = _grads(params, 3)
     updated = _run(optimizer, params, grads)
-    for path, decay in ((("conv", "kernel"), wd), (("norm1", "bn", "scale"), 0.0)):
+    for path, decay in ((("conv", "kernel"), wd), (("norm1", "bn", "scale"), norm_wd)):
         value, *gradients = (_at(tree, path) for tree in (params, *grads))
         first = second = 0.0
         for t, gradient in enumerate(gradients, start=1):
@@ -94,11 +100,37 @@ def test_adamw_is_torchs():
         np.testing.assert_allclose(_at(updated, path), value, rtol=1e-4)
 
 
-def test_norms_do_not_decay_and_biases_of_convolutions_do():
-    assert decays(_params()) == {
-        "conv": {"kernel": True, "bias": True},
-        "norm1": {"bn": {"scale": False, "bias": False}},
+def test_scales_and_biases_of_norms_are_told_from_those_of_layers():
+    assert in_norms(_params()) == {
+        "conv": {"kernel": False, "bias": False},
+        "norm1": {"bn": {"scale": True, "bias": True}},
     }
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_of_a_detector_is_found(norm):
+    model = get_config().model
+    model.backbone.update(norm=norm, frozen_stages=0)
+    model.fpn.norm = norm
+    model.box_head.update(norm=norm, num_convs=1)
+    detector = build_detector(model, 2)
+    params = jax.eval_shape(lambda: init_variables(detector, 0))["params"]
+    found = {path for path, is_norm in flatten_dict(in_norms(params)).items() if is_norm}
+    without_kernel = {path for path in flatten_dict(params) if (*path[:-1], "kernel") not in flatten_dict(params)}
+    assert found == without_kernel
+    assert bool(found) == (norm != "frozen_bn")
+
+
+def test_norms_have_a_decay_of_their_own():
+    """One step of plain SGD and of AdamW on the parameters 1, 2 and 4, by hand."""
+    params, zeros = _params(), jax.tree.map(jnp.zeros_like, _params())
+    changes = {"weight_decay": 0.5, "norm_weight_decay": 0.25}
+    for optimizer in ("sgd", "adamw"):  # without a gradient both subtract lr x decay x parameter
+        rule, _ = make_optimizer(_optim(optimizer=optimizer, **changes), 4, 10, _trained(params))
+        updated = _run(rule, params, [zeros])
+        np.testing.assert_allclose(updated["conv"]["kernel"], [[0.95, -1.9]], rtol=1e-6)
+        np.testing.assert_allclose(updated["norm1"]["bn"]["scale"], [1.95], rtol=1e-6)
+        np.testing.assert_allclose(updated["norm1"]["bn"]["bias"], [3.9], rtol=1e-6)
 
 
 def test_frozen_parameters_stay_and_hold_no_memory():
