@@ -1,6 +1,7 @@
 """LGA R-CNN with a ResNet-50-FPN on COCO 2017, the reference recipe.
 
-    python train.py --config configs/coco.py --workdir runs/coco --config.model.init_from=resnet50.npz
+    python train.py --config configs/coco.py --workdir runs/coco \
+        --config.model.init_from=hf://timm/resnet50.tv_in1k/model.safetensors
     python eval.py --config configs/coco.py --workdir runs/coco
 
 The schedule, sampling and losses are Detectron2's `faster_rcnn_R_50_FPN_1x` (90,000 steps of 16 images, short edge

@@ -11,9 +11,10 @@ For some hundred to some ten thousand images:
 
 Another place: --config.data.train.root=DIR, .annotations=FILE and .images=DIR, and the same under --config.data.eval.
 
-Every layer starts from random, with group norm. ImageNet weights (.npz, torchvision's names) are worth much more:
+Every layer starts from random, with group norm. ImageNet weights are worth much more:
 
-    --config.model.init_from=resnet50.npz --config.model.backbone.norm=frozen_bn --config.model.backbone.frozen_stages=2
+    --config.model.init_from=hf://timm/resnet50.tv_in1k/model.safetensors \
+    --config.model.backbone.norm=frozen_bn --config.model.backbone.frozen_stages=2
 
 num_steps is (passes over the data) x (images) / batch_size: 3,000 steps of 8 are 12 passes over 2,000 images. Images
 much smaller or larger than 640 pixels want other edges, and buckets that hold them. Expected AP: it is your data.
