@@ -65,7 +65,7 @@ class CocoJson:
             data = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: expected a readable image file, found {error.strerror}; restore it") from error
-        image, truncated = decode_image(data, str(path))
+        image, truncated = decode_image(data, str(path), (record.height, record.width))
         if image.shape[:2] != (record.height, record.width):
             raise UserError(
                 f"{path}: expected {record.width} x {record.height} pixels as {self._annotations} says, found"

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from lga_jax.data.images import decode_image
+from lga_jax.data.images import decode_image, upright_hw
 from lga_jax.data.records import Record, UnreadableImageError
 from lga_jax.errors import UserError
 
@@ -36,7 +35,7 @@ class ImageFiles:
         self.fingerprint = ""  # nothing is trained on these
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB pixels as stored; of a truncated JPEG what is there."""
+        """RGB pixels, upright; of a truncated JPEG what is there."""
         path = self.paths[index]
         try:
             return decode_image(path.read_bytes(), str(path)).image
@@ -57,10 +56,9 @@ class ImageFiles:
 
     def _size(self, path: Path) -> tuple[int, int] | None:
         try:
-            with Image.open(path) as header:
-                return header.height, header.width
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            self.unreadable[path] = f"{path}: expected an image, found no readable header of a known format; replace it"
+            return upright_hw(path.read_bytes(), str(path))
+        except (UserError, OSError) as error:
+            self.unreadable[path] = str(error)
             return None
 
 

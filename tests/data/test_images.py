@@ -5,9 +5,9 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from lga_jax.data.images import decode_image
+from lga_jax.data.images import decode_image, upright_hw
 from lga_jax.data.records import UnreadableImageError
 from lga_jax.errors import UserError
 
@@ -43,10 +43,48 @@ def test_grey_palette_and_alpha_become_rgb(image):
     np.testing.assert_array_equal(decode_image(_encoded(opaque, "PNG"), "it").image, image)
 
 
-def test_exif_rotation_is_not_applied(image):
+KINDS = [
+    *[("JPEG", mode) for mode in ("RGB", "L", "CMYK")],
+    *[("PNG", mode) for mode in ("RGB", "L", "P", "RGBA", "LA", "1")],
+    *[("WEBP", mode) for mode in ("RGB", "RGBA")],
+    *[("BMP", mode) for mode in ("RGB", "L", "P")],
+    *[("TIFF", mode) for mode in ("RGB", "L", "CMYK", "RGBA")],
+    ("GIF", "P"),
+]
+
+
+@pytest.mark.parametrize(("kind", "mode"), KINDS)
+def test_every_kind_equals_pillow(image, kind, mode):
+    stream = io.BytesIO()
+    Image.fromarray(image).convert(mode).save(stream, kind)
+    with Image.open(stream) as by_pillow:
+        expected = np.asarray(by_pillow.convert("RGB")).astype(int)
+    # Inks become light by a product, which the two round differently.
+    np.testing.assert_allclose(decode_image(stream.getvalue(), "it").image, expected, atol=1 if mode == "CMYK" else 0)
+    assert np.ptp(expected) > 100
+
+
+def test_of_sixteen_bits_the_upper_eight_count(image):
+    grey = image[..., 0].astype(np.uint16) * 256 + 77
+    shown = decode_image(_encoded(grey, "PNG"), "it").image
+    np.testing.assert_array_equal(shown, np.repeat(image[..., :1], 3, axis=2))
+    colours = cv2.imencode(".png", image[..., ::-1].astype(np.uint16) * 256 + 77)[1].tobytes()
+    np.testing.assert_array_equal(decode_image(colours, "it").image, image)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_an_image_upright_unless_its_boxes_were_drawn_on_it_as_stored(image, kind, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate by 90 degrees to show"
-    assert decode_image(_encoded(image, "JPEG", exif=exif), "it").image.shape == image.shape
+    exif[0x0112] = orientation
+    data = _encoded(image, kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as stored:
+        as_stored, upright = (np.asarray(i.convert("RGB")) for i in (stored, ImageOps.exif_transpose(stored)))
+    np.testing.assert_array_equal(decode_image(data, "it").image, upright)
+    assert upright_hw(data, "it") == upright.shape[:2]
+    np.testing.assert_array_equal(decode_image(data, "it", as_stored.shape[:2]).image, as_stored)
+    if upright.shape != as_stored.shape:
+        np.testing.assert_array_equal(decode_image(data, "it", upright.shape[:2]).image, upright)
 
 
 def test_a_truncated_jpeg_gives_what_is_there_and_grey(image):
