@@ -77,7 +77,7 @@ def _read_header(data: bytes, name: str) -> tuple[tuple[int, int], int]:
     """Height and width as stored, and EXIF's orientation."""
     try:
         with Image.open(io.BytesIO(data)) as header:
-            # Asked for EXIF that the header of a PNG does not have, Pillow would decode the whole image to look behind it.
+            # Asked for EXIF that is not in front of a PNG, Pillow would decode the whole image to look behind it.
             exif = header.getexif() if header.format != "PNG" or "exif" in header.info else {}
             return (header.height, header.width), exif.get(_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
