@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
                 root="data/coco",
                 annotations="annotations/instances_val2017.json",
                 images="val2017",
+                skip_empty=False,  # a score is over all images
             ),
             short_edges=(640, 672, 704, 736, 768, 800),  # pixels; training draws one per image
             eval_short_edge=800,  # pixels

@@ -25,7 +25,7 @@ class CocoJson:
     boxes outside their image are left out and counted; boxes partly outside are clipped for training.
     """
 
-    def __init__(self, root: str, annotations: str, images: str, skip_empty: bool = False) -> None:
+    def __init__(self, root: str, annotations: str, images: str, skip_empty: bool) -> None:
         """Reads the annotations. Raises UserError for what cannot be read as COCO JSON, naming file and fault.
 
         skip_empty: images without a box to train on are no records, for training alone: a score needs every image.

@@ -21,7 +21,7 @@ from tests.data.conftest import truth
 
 
 def _open(root: Path) -> CocoJson:
-    return CocoJson(str(root), "annotations.json", "images")
+    return CocoJson(str(root), "annotations.json", "images", skip_empty=False)
 
 
 def _pycocotools(content: dict) -> COCO:
@@ -266,11 +266,12 @@ def test_json_of_another_kind_is_said(make_folder):
 def test_what_is_not_there_is_said(make_folder, arguments, expected):
     root = make_folder()
     with pytest.raises(UserError, match=expected):
-        CocoJson(str(root / arguments[0]), *arguments[1:])
+        CocoJson(str(root / arguments[0]), *arguments[1:], skip_empty=False)
 
 
 def test_open_source_names_kinds_and_settings(make_folder):
-    source = open_source("coco_json", root=str(make_folder()), annotations="annotations.json", images="images")
+    root = str(make_folder())
+    source = open_source("coco_json", root=root, annotations="annotations.json", images="images", skip_empty=False)
     assert len(source.records) == 2
     with pytest.raises(UserError, match=r"expected one of \['challenge', 'coco_json'\], found 'coco'"):
         open_source("coco")
@@ -393,7 +394,7 @@ _SHARED = Path(os.environ.get("LGA_SHARED_DATA", Path(__file__).parents[3] / "sh
 def test_real_sets_are_read_completely(root, annotations, images, num_images, num_boxes, num_crowds):
     if not (_SHARED / root).is_dir():
         pytest.skip(f"no data set at {_SHARED / root}; LGA_SHARED_DATA names another place")
-    source = CocoJson(str(_SHARED / root), f"annotations/{annotations}", images)
+    source = CocoJson(str(_SHARED / root), f"annotations/{annotations}", images, skip_empty=False)
     assert len(source.records) == num_images
     assert sum(len(record.labels) for record in source.records) == num_boxes
     assert sum(int(record.crowd.sum()) for record in source.records) == num_crowds
