@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
                 root="data/coco",
                 annotations="annotations/instances_train2017.json",  # relative to root
                 images="train2017",  # relative to root
-                skip_empty=True,  # leave images without a box to train on out; False: train on them as background
+                skip_empty=True,  # leave out images without a box to train on; False: they are background
             ),
             eval=dict(
                 source="coco_json",
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
             long_edge=1333,  # pixels, upper bound after resizing
             size_rounding="nearest",  # of the resized height and width to whole pixels, or "floor"
             resize="bilinear",  # or "antialias": Pillow's, a filter that widens when an image is made smaller
-            scale_jitter=(),  # or (0.1, 2.0), training: this times the size that fits the bucket, cropped; no edges
+            scale_jitter=(),  # or (0.1, 2.0): training draws not an edge but a factor of what fits the bucket, and crops
             flip_probability=0.5,
             buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the tightest that fits
             eval_buckets=(),  # those of evaluation; (): the same
@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
             dtype="bfloat16",  # of activations; parameters, boxes and losses stay float32
             pixel_mean=(123.675, 116.28, 103.53),  # RGB, 0..255 (ImageNet)
             pixel_std=(58.395, 57.12, 57.375),
-            init_from="",  # a file (.npz .safetensors .pth .pkl), hf://ORG/REPO/FILE or a workdir; "": random
+            init_from="",  # .npz .safetensors .pth .pkl, hf://ORG/REPO/FILE, a workdir; "": random (needs "bn" or "gn")
             init_strict=False,  # every parameter that the file's layout covers is loaded, and nothing is left over
             backbone=dict(
                 depth=50,  # 18, 34, 50, 101, 152
@@ -91,7 +91,7 @@ def get_config() -> ConfigDict:
             roi_sampling=dict(num_samples=512, positive_fraction=0.25, positive_iou=0.5),
             roi_align=dict(
                 crop_size=7,
-                sampling_ratio=2,  # points per cell and axis; 0: as many as the RoI has pixels in a cell (Detectron2)
+                sampling_ratio=2,  # points per cell and axis; 0: as many as a cell has pixels of its level (Detectron2)
                 aligned=True,  # pixel centres at one half
             ),
             attention="lga",  # "lga", "cbam", "non_local", "none"
