@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
             long_edge=1333,  # pixels, upper bound after resizing
             size_rounding="nearest",  # of the resized height and width to whole pixels, or "floor"
             resize="bilinear",  # or "antialias": Pillow's, a filter that widens when an image is made smaller
-            scale_jitter=(),  # or (0.1, 2.0): training draws not an edge but a factor of what fits the bucket, and crops
+            scale_jitter=(),  # or (0.1, 2.0): training draws a factor of what fits the bucket, not an edge, and crops
             flip_probability=0.5,
             buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the tightest that fits
             eval_buckets=(),  # those of evaluation; (): the same
