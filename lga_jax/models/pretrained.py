@@ -1,102 +1,208 @@
-"""Initial backbone weights from a file with torchvision's ResNet parameter names."""
+"""Initial weights out of files: every array to its place, and a report of what came from where."""
 
-import zipfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Float
 
 from lga_jax.errors import UserError
-from lga_jax.models.layers import FrozenBatchNorm
+from lga_jax.models.class_rows import Rows, file_width, is_predictor, match_rows, merge_rows
+from lga_jax.models.layouts import Layout, Slot, recognise
+from lga_jax.models.weight_files import Weights
+from lga_jax.models.weight_fit import Fit, check_fit
 
-_NORM_LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_SHOWN = 12  # names in a report or an error, the others are counted
 
 
-def load_pretrained(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """`variables` of a detector with its backbone taken from `path`, and a report of what came from where.
+def load_pretrained(
+    weights: Weights, variables: Mapping[str, Any], class_names: Sequence[str], model: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """`variables` of the detector of `model` (config.model) with all that `weights` has for it, and a report.
 
-    The file is an .npz whose arrays have torchvision's names and layouts (convolutions OIHW); batch norm stands either
-    by itself (bn1.weight, ...) or folded into the convolutions (conv1.bias). It may hold only a part of the network:
-    what it lacks keeps its initial value. Raises UserError for a file of another kind or arrays of another shape.
+    What the file lacks keeps its initial value; so do rows of the class predictor for classes the file does not know.
+    Weights for BGR come to see RGB. With model["init_strict"] nothing else may be left initial, or over.
+    Raises UserError where the file is of no known layout, or does not fit.
     """
-    arrays = _read(path)
+    layout = recognise(weights.where, weights.arrays)
+    fit = check_fit(layout, weights, model)
+    rows = match_rows(layout, weights, class_names)
+    source = _Source(layout, weights, model, fit, rows, len(class_names))
     wanted = flatten_dict(dict(variables), sep="/")
-    used: set[str] = set()
-    loaded, missing = [], []
+    used: dict[str, list[str]] = {}  # key -> names in the file
     for key, initial in wanted.items():
-        collection, part, *_ = key.split("/")
-        if part != "backbone":
-            continue
-        for name, value in _candidates(key.removeprefix(f"{collection}/{part}/"), arrays):
-            used.add(name)
-            if value.shape != initial.shape:
-                raise UserError(
-                    f"model.init_from: {path}: {name}: expected an array that becomes {initial.shape} "
-                    f"for this backbone, found {value.shape}; give weights of the configured depth and width"
-                )
-            wanted[key] = value.astype(np.float32)
-            loaded.append(key)
-            break
-        else:
-            missing.append(key)
-    if not any(key.endswith("kernel") for key in loaded):
+        slot = Slot.of(key)
+        if slot.part in layout.parts and (found := source.take(slot, np.asarray(initial))):
+            wanted[key], used[key] = found
+    loaded = {key: wanted[key] for key in used}
+    _check_finite(weights.where, loaded, used)
+    account = _account(source, wanted, used)
+    if not loaded:
+        raise UserError(f"weights {weights.where}: expected weights of this detector, found {fit.title} with none")
+    if model["init_strict"] and (account.missing or account.unused):
         raise UserError(
-            f"model.init_from: {path}: expected torchvision's ResNet parameter names (conv1.weight, "
-            f"layer1.0.conv1.weight, ...), found {', '.join(sorted(arrays)[:3]) or 'no arrays'}; convert the file first"
+            f"model.init_strict: {weights.where} ({fit.title}): expected a value for every parameter of "
+            f"{', '.join(layout.parts)} and nothing left over, found {len(account.missing)} without a value "
+            f"({_listed(account.missing)}) and {len(account.unused)} left over ({_listed(account.unused)}); "
+            f"set it to False, or give weights of the whole model"
         )
-    return unflatten_dict(wanted, sep="/"), _report(path, loaded, missing, sorted(set(arrays) - used))
+    return unflatten_dict(wanted, sep="/"), _report(source, loaded, used, account)
 
 
-def _read(path: str) -> dict[str, np.ndarray]:
-    if not Path(path).is_file():
-        raise UserError(f"model.init_from: expected a file, found none at {path}; correct the path or set it to ''")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"model.init_from: {path}: expected an .npz file of arrays, could not read it ({error}); convert it first"
-        ) from None
+class _Source(NamedTuple):
+    """A file, its conventions and the model it is read for."""
+
+    layout: Layout
+    weights: Weights
+    model: Mapping[str, Any]
+    fit: Fit
+    rows: Rows | None
+    num_classes: int
+
+    def take(self, slot: Slot, initial: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
+        """The value of a parameter in our layout and the names it comes from; None where the file has none."""
+        name = self.layout.name_of(slot.key, self.weights.arrays)
+        if name is None:
+            return self._norm_without(slot, initial) if slot.norm == "bn" and not self.layout.ours else None
+        if is_predictor(slot):
+            return self._take_rows(slot, initial, name)
+        value = self._ours(slot, name, initial.shape)
+        if slot.key == "params/backbone/conv1/kernel" and self.fit.bgr:
+            value = value[:, :, ::-1]
+        return np.ascontiguousarray(value, np.float32), [name]
+
+    def _norm_without(self, slot: Slot, initial: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
+        """A norm layer that the file does not have as such: folded into its convolution, or scale and bias alone.
+
+        The convolution (or the file's scale) then holds all but the bias: this layer must not scale once more.
+        """
+        arrays = self.weights.arrays
+        constants = {"scale": 1.0, "mean": 0.0, "var": 1.0 - _epsilon(slot, self.model)}
+        norm = slot.key.rsplit("/", 1)[0]
+        if scale := self.layout.name_of(f"{norm}/scale", arrays):
+            if slot.leaf not in ("mean", "var"):
+                return None
+            return np.full(initial.shape, constants[slot.leaf], np.float32), [scale]
+        conv = norm.removesuffix("/bn").replace("shortcut_norm", "shortcut_conv").removesuffix("_norm")
+        conv = conv.replace("/norm", "/conv")
+        kernel, bias = (self.layout.name_of(f"{conv}/{leaf}", arrays) for leaf in ("kernel", "bias"))
+        if kernel is None or bias is None:
+            return None
+        if slot.leaf != "bias":
+            return np.full(initial.shape, constants[slot.leaf], np.float32), [bias]
+        self._check_shape(bias, arrays[bias].shape, initial.shape)
+        return arrays[bias], [bias]
+
+    def _take_rows(self, slot: Slot, initial: np.ndarray, name: str) -> tuple[np.ndarray, list[str]] | None:
+        if self.rows is None or self.rows.sources is None:
+            return None
+        width = file_width(slot, initial.shape[-1], self.rows, self.num_classes)
+        if self.layout.background_first and slot.module == "deltas":
+            width += 4
+        value = self._ours(slot, name, (*initial.shape[:-1], width))
+        if self.layout.background_first:
+            value = np.roll(value, -1, axis=-1) if slot.module == "classes" else value[..., 4:]
+        return merge_rows(slot, initial, value, self.rows), [name]
+
+    def _ours(self, slot: Slot, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """A file's array with its axes in our order, where it comes to have `shape`."""
+        value = self.weights.arrays[name]
+        if slot.leaf != "kernel" or self.layout.ours:
+            self._check_shape(name, value.shape, shape)
+            return value
+        theirs = tuple(shape[axis] for axis in _THEIR_AXES[len(shape)])
+        self._check_shape(name, value.shape, theirs)
+        if (slot.part, slot.module) == ("box_head", "fc1"):
+            value = crops_from_torch(value, self.model["roi_align"]["crop_size"])
+        return value.transpose(_OUR_AXES[len(shape)])
+
+    def _check_shape(self, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        if found != expected:
+            raise UserError(
+                f"weights {self.weights.where}: this is {self.fit.title}; {name}: expected shape {expected} for the "
+                f"config's model, found {found}; give weights of its width and sizes, or its config"
+            )
 
 
-def _candidates(key: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """The array of the file that belongs at `key`, a parameter of our backbone such as layer2_0/norm1/bn/scale."""
-    *parts, leaf = key.split("/")
-    modules = [part for part in parts if part not in ("bn", "gn")]
-    block, module = ([modules[0].replace("_", ".")] if len(modules) == 2 else []), modules[-1]
-    conv = "downsample.0" if module.startswith("shortcut") else module.replace("norm", "conv")
-    conv = ".".join([*block, conv])
-    if leaf == "kernel":
-        if f"{conv}.weight" in arrays:
-            yield f"{conv}.weight", arrays[f"{conv}.weight"].transpose(2, 3, 1, 0)
-        return
-    norm = ".".join([*block, "downsample.1" if module == "shortcut_norm" else module.replace("norm", "bn")])
-    if f"{norm}.running_var" in arrays:
-        name = f"{norm}.{_NORM_LEAVES[leaf]}"
-        if name in arrays and parts[-1] == "bn":
-            yield name, arrays[name]
-    elif f"{conv}.bias" in arrays and f"{conv}.weight" in arrays and parts[-1] == "bn":
-        # Folded: the convolution already holds the scale, and this layer only has to add the bias.
-        folded = arrays[f"{conv}.bias"]
-        constants = {"scale": 1.0, "mean": 0.0, "var": 1.0 - FrozenBatchNorm.epsilon}
-        yield f"{conv}.bias", folded if leaf == "bias" else np.full_like(folded, constants[leaf])
+# Kernels are [h, w, in, out] here and [out, in, h, w] in every other project; dense ones [in, out] and [out, in].
+_THEIR_AXES = {4: (3, 2, 0, 1), 2: (1, 0)}
+_OUR_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 
-def _report(path: str, loaded: list[str], missing: list[str], unused: list[str]) -> str:
-    def listed(names: list[str]) -> str:
-        return ", ".join(names) or "nothing"
+def crops_from_torch(kernel: Float[np.ndarray, "o i"], crop_size: int) -> Float[np.ndarray, "o i"]:
+    """A dense kernel over crops flattened as [c, s, s], for crops flattened as [s, s, c]."""
+    apart = kernel.reshape(len(kernel), -1, crop_size, crop_size)
+    return apart.transpose(0, 2, 3, 1).reshape(kernel.shape)
 
-    kernels = [key for key in loaded if key.endswith("kernel")]
-    random = [key.split("backbone/")[1] for key in missing if key.endswith("kernel")]
-    norms = [key.split("backbone/")[1] for key in missing if not key.endswith("kernel")]
-    return "\n".join(
-        [
-            f"{path}: {len(kernels)} convolutions of the backbone loaded, {len(loaded)} arrays in all",
-            f"  starts at random: {listed(random)}",
-            f"  norm layers left as initialised: {listed(norms)}",
-            f"  in the file and not used: {listed(unused)}",
-            "  everything behind the backbone (FPN, RPN, attention, box head) starts at random",
-        ]
-    )
+
+def _epsilon(slot: Slot, model: Mapping[str, Any]) -> float:
+    return model["backbone"]["norm_eps"] if slot.part == "backbone" else 1e-5
+
+
+def _check_finite(where: str, loaded: Mapping[str, np.ndarray], used: Mapping[str, list[str]]) -> None:
+    for key, value in loaded.items():
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"weights {where}: {used[key][0]}: expected finite numbers, found {(~np.isfinite(value)).sum()} that "
+                f"are not; the model that wrote them had diverged"
+            )
+
+
+class _Account(NamedTuple):
+    """What was not loaded, with shapes, for people."""
+
+    missing: list[str]  # ours, of the parts that the file covers
+    apart: dict[str, int]  # arrays of ours in the other parts, by part
+    unused: list[str]  # theirs
+    ignored: int
+
+
+def _account(source: _Source, wanted: Mapping[str, Any], used: Mapping[str, list[str]]) -> _Account:
+    layout, arrays, rows = source.layout, source.weights.arrays, source.rows
+    missing, apart = [], {}
+    for key, value in wanted.items():
+        slot = Slot.of(key)
+        if slot.part not in layout.parts:
+            apart[slot.part] = apart.get(slot.part, 0) + 1
+        elif key not in used and not (rows and is_predictor(slot)):
+            missing.append(f"{key.split('/', 1)[1]} {tuple(value.shape)}")
+    names = {name for found in used.values() for name in found}
+    if rows:  # a predictor that starts anew was read all the same
+        names |= {layout.name_of(key, arrays) for key in wanted if is_predictor(Slot.of(key))}
+    rest = [name for name in arrays if name not in names]
+    unused = [f"{name} {arrays[name].shape}" for name in rest if not layout.ignored.match(name)]
+    return _Account(missing, apart, unused, len(rest) - len(unused))
+
+
+def _report(source: _Source, loaded: Mapping[str, np.ndarray], used: Mapping[str, list[str]], account: _Account) -> str:
+    layout, weights, model, fit, rows, _ = source
+    lines = [f"weights {weights.where}: {fit.title}{', BGR turned to RGB' if fit.bgr else ''}"]
+    for part in layout.parts:
+        keys = [key for key in loaded if Slot.of(key).part == part]
+        if keys:
+            first = next((key for key in keys if key.endswith("/kernel")), keys[0])
+            size = sum(loaded[key].size for key in keys)
+            example = f"{used[first][0]} {weights.arrays[used[first][0]].shape}"
+            lines.append(
+                f"  loaded into {part}: {len(keys)} arrays, {size:,} numbers, such as {example} -> "
+                f"{first.split('/', 1)[1]} {loaded[first].shape}"
+            )
+    if rows:
+        lines.append(f"  {rows.report}")
+    lines.append(f"  left at initial values: {_listed(account.missing)}")
+    if account.apart:
+        parts = ", ".join(f"{part} ({count} arrays)" for part, count in account.apart.items())
+        lines.append(f"  not in such a file, left at initial values: {parts}")
+    besides = f" (besides {account.ignored} of classifiers, counters and anchors)" if account.ignored else ""
+    lines.append(f"  in the file and not used: {_listed(account.unused)}{besides}")
+    if layout.background_first and model["fpn"]["norm"] == "none" and model["backbone"]["norm_eps"] != 0.0:
+        lines.append(
+            f"  model.backbone.norm_eps is {model['backbone']['norm_eps']:g}; torchvision's own COCO_V1 weights have 0"
+        )
+    return "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more or "nothing"

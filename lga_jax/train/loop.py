@@ -25,6 +25,7 @@ from lga_jax.train.manifest import Manifest, make_manifest
 from lga_jax.train.metrics import MetricsLog
 from lga_jax.train.optimizer import describe, make_optimizer
 from lga_jax.train.step import TrainState, create_state, init_variables, make_train_step, replicate
+from lga_jax.train.weights import open_weights
 
 
 def train(config: ConfigDict, workdir: str) -> None:
@@ -43,7 +44,7 @@ def train(config: ConfigDict, workdir: str) -> None:
         optimizer, schedule = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
         manifest = make_manifest(config, source, eval_source, shapes["params"])
         start, state, position = _restore(checkpoints, manifest, shapes, optimizer, config) or Restored(
-            0, _new_state(detector, optimizer, config), {}
+            0, _new_state(detector, source.class_names, optimizer, config), {}
         )
         step = start
         _say(describe(config.optim, config.batch_size, config.num_steps))
@@ -108,11 +109,14 @@ def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
     return source, eval_source
 
 
-def _new_state(detector: Detector, optimizer: optax.GradientTransformation, config: ConfigDict) -> TrainState:
+def _new_state(
+    detector: Detector, class_names: tuple[str, ...], optimizer: optax.GradientTransformation, config: ConfigDict
+) -> TrainState:
     _check_start(config.model)
     variables = init_variables(detector, config.seed)
     if config.model.init_from:
-        variables, report = load_pretrained(config.model.init_from, variables)
+        weights = open_weights(config.model.init_from)
+        variables, report = load_pretrained(weights, variables, class_names, config.model.to_dict())
         _say(report)
     return create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
 
@@ -123,7 +127,7 @@ def _check_start(model: ConfigDict) -> None:
     if not model.init_from and (backbone.frozen_stages > 0 or backbone.norm == "frozen_bn"):
         raise UserError(
             f"model.init_from: expected initial weights for a backbone with norm {backbone.norm!r} and "
-            f"{backbone.frozen_stages} frozen stages, found none; give --config.model.init_from=FILE.npz, or train "
+            f"{backbone.frozen_stages} frozen stages, found none; give --config.model.init_from=FILE, or train "
             f"from random with --config.model.backbone.norm=gn --config.model.backbone.frozen_stages=0"
         )
 

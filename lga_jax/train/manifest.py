@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+from collections.abc import Sequence
 
 import jax
 from jaxtyping import PyTree
@@ -16,21 +17,33 @@ Manifest = dict
 
 # Keys that may change between two parts of one run: they move no parameter. Data is known by fingerprint, not by place.
 _FREE = {
-    *("log_every", "checkpoint_every", "eval_every", "model.init_from"),
+    *("log_every", "checkpoint_every", "eval_every", "model.init_from", "model.init_strict"),
     *("data.num_workers", "data.prefetch", "data.train.root", "data.eval.root"),
 }
 
 
 def make_manifest(config: ConfigDict, source: Source, eval_source: Source, params: PyTree) -> Manifest:
     """The part of the manifest that stays the same over a run; JSON types only."""
-    categories = {category["name"]: category["id"] for category in eval_source.coco_json()["categories"]}
+    return manifest_for_classes(config, source.class_names, category_ids(eval_source), params)
+
+
+def manifest_for_classes(
+    config: ConfigDict, class_names: Sequence[str], category_ids: Sequence[int], params: PyTree
+) -> Manifest:
+    """`make_manifest` without data."""
     return {
         "version": _version(),
         "config": json.loads(config.to_json()),
-        "class_names": list(source.class_names),
-        "category_ids": [categories[name] for name in source.class_names],
+        "class_names": list(class_names),
+        "category_ids": list(category_ids),
         "parameters": parameter_table(params),
     }
+
+
+def category_ids(source: Source) -> list[int]:
+    """The ids that the data's ground truth gives its classes, in the order of class_names."""
+    categories = {category["name"]: category["id"] for category in source.coco_json()["categories"]}
+    return [categories[name] for name in source.class_names]
 
 
 def parameter_table(params: PyTree) -> dict[str, list]:

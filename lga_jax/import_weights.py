@@ -1,0 +1,100 @@
+"""Makes a checkpoint of another project's detector: eval.py, predict.py and train.py take it for step 0 of a run.
+
+    python -m lga_jax.import_weights --config configs/coco_torchvision_v1.py --weights fasterrcnn.pth --workdir runs/tv
+
+The config must describe the very model that the weights belong to; what differs is named. No data is needed for
+detectors of COCO's classes; for others whose classes the file does not name, data.eval of the config names them.
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from lga_jax import errors
+from lga_jax.data.records import open_source
+from lga_jax.errors import UserError
+from lga_jax.models.class_rows import coco_rows, num_classes
+from lga_jax.models.coco_classes import COCO_CLASSES
+from lga_jax.models.detector import build_detector
+from lga_jax.models.layouts import Layout, recognise
+from lga_jax.models.pretrained import load_pretrained
+from lga_jax.models.resnet import frozen_labels
+from lga_jax.models.weight_files import Weights
+from lga_jax.train.checkpoint import Checkpoints
+from lga_jax.train.manifest import category_ids, manifest_for_classes
+from lga_jax.train.optimizer import make_optimizer
+from lga_jax.train.step import create_state, init_variables
+from lga_jax.train.weights import open_weights
+
+
+def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
+    """Writes a checkpoint of step 0 with the detector at `place` into the workdir and prints what came from where.
+
+    Raises UserError where the workdir has checkpoints, or the weights are not all of the config's model.
+    """
+    checkpoints = Path(workdir, "checkpoints")
+    if checkpoints.is_dir() and any(checkpoints.iterdir()):
+        raise UserError(f"--workdir {workdir}: expected one without checkpoints, found some; choose another")
+    weights = open_weights(place)
+    layout = recognise(weights.where, weights.arrays)
+    names, ids = _classes(layout, weights, config)
+    detector = build_detector(config.model, len(names))
+    shapes = jax.eval_shape(lambda: init_variables(detector, config.seed))
+    _check_whole(layout, weights, shapes["params"], len(names))
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    strictly = config.model.to_dict() | {"init_strict": True}
+    variables, report = load_pretrained(weights, empty, names, strictly)
+    labels = frozen_labels(shapes["params"], config.model.backbone.frozen_stages)
+    optimizer, _ = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
+    state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
+    with Checkpoints(workdir) as writer:
+        writer.save(0, state, {}, manifest_for_classes(config, names, ids, shapes["params"]))
+    print(f"{report}\n{len(names)} classes: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
+    print(f"written: {checkpoints / '0'}, for eval.py, predict.py and train.py --workdir {workdir}")
+
+
+def _classes(layout: Layout, weights: Weights, config: ConfigDict) -> tuple[tuple[str, ...], list[int]]:
+    """The classes of the predictor's rows: the file's own, COCO's where it has COCO's size, else those of data.eval."""
+    coco_ids = {name: category for category, name in COCO_CLASSES.items()}
+    names = weights.class_names
+    if names is None and coco_rows(layout, num_classes(layout, weights.arrays) or 0):
+        names = tuple(coco_ids)
+    if names is None:
+        source = open_source(**config.data.eval)
+        return source.class_names, category_ids(source)
+    if weights.category_ids and len(weights.category_ids) == len(names):
+        return names, list(weights.category_ids)
+    if set(names) <= set(coco_ids):
+        return names, [coco_ids[name] for name in names]
+    return names, list(range(1, len(names) + 1))
+
+
+def _check_whole(layout: Layout, weights: Weights, params: dict, num_configured: int) -> None:
+    missing = [part for part in params if part not in layout.parts]
+    if missing:
+        remedy = "set model.attention='none'" if missing == ["attention"] else "train from it with model.init_from"
+        raise UserError(
+            f"--weights {weights.where}: expected all of the config's detector, found {layout.title} without "
+            f"{', '.join(missing)}; {remedy}"
+        )
+    found = num_classes(layout, weights.arrays)
+    if weights.class_names is None and coco_rows(layout, found or 0) is None and found != num_configured:
+        raise UserError(
+            f"--weights {weights.where}: expected the {num_configured} classes of data.eval, found a predictor of "
+            f"{found}; give the data it was trained on"
+        )
+
+
+def _main() -> None:
+    config = config_flags.DEFINE_config_file("config", None, "Recipe of the same model.", lock_config=True)
+    weights = flags.DEFINE_string("weights", None, "File of weights, hf://ORG/REPO/FILE, or the workdir of a run.")
+    workdir = flags.DEFINE_string("workdir", None, "Folder of the run that begins with these weights.")
+    flags.mark_flags_as_required(["config", "weights", "workdir"])
+    errors.run(lambda: import_weights(config.value, weights.value, workdir.value))
+
+
+if __name__ == "__main__":
+    _main()

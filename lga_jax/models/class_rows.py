@@ -1,0 +1,116 @@
+"""Which row of a file's class predictor becomes which of the model's classes: by name where names are known."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_jax.errors import UserError
+from lga_jax.models.coco_classes import COCO_CLASSES
+from lga_jax.models.layouts import Layout, Slot
+from lga_jax.models.weight_files import Weights
+
+# Modules whose last axis counts classes -> (numbers for each class, does a background follow them).
+_PREDICTORS = {
+    ("box_head", "classes"): (1, True),
+    ("box_head", "deltas"): (4, False),
+    ("attention", "guide_classes"): (1, True),
+}
+
+
+class Rows(NamedTuple):
+    """For each class of the model the file's, None where it has none; `sources` None: the predictor starts anew."""
+
+    num_in_file: int
+    sources: list[int | None] | None
+    report: str
+
+
+def is_predictor(slot: Slot) -> bool:
+    """Whether the last axis of the parameter counts classes."""
+    return (slot.part, slot.module) in _PREDICTORS
+
+
+def num_classes(layout: Layout, arrays: Mapping[str, np.ndarray]) -> int | None:
+    """Foreground classes of a file's predictor; None where it has none."""
+    name = layout.name_of("params/box_head/classes/bias", arrays)
+    return None if name is None else arrays[name].shape[0] - 1
+
+
+def coco_rows(layout: Layout, num_in_file: int) -> list[str | None] | None:
+    """COCO's names of the rows where a predictor has COCO's size; None for any other.
+
+    torchvision counts category ids, of which ten mean nothing; Detectron2 counts the 80 classes.
+    """
+    if layout.background_first and num_in_file == max(COCO_CLASSES):
+        return [COCO_CLASSES.get(category) for category in range(1, num_in_file + 1)]
+    if not layout.background_first and not layout.ours and num_in_file == len(COCO_CLASSES):
+        return list(COCO_CLASSES.values())
+    return None
+
+
+def match_rows(layout: Layout, weights: Weights, class_names: Sequence[str]) -> Rows | None:
+    """Rows by name where the file's are known, else by position where there are as many, else anew.
+
+    A predictor of COCO's size is taken for COCO's where one of `class_names` is. None without a predictor.
+    """
+    count = num_classes(layout, weights.arrays)
+    if count is None:
+        return None
+    names = weights.class_names
+    if names is None:
+        coco = coco_rows(layout, count)
+        shared = {name.casefold() for name in coco or () if name} & {name.casefold() for name in class_names}
+        names = coco if shared else None
+    elif len(names) != count:
+        raise UserError(
+            f"weights {weights.where}: expected as many class names as its predictor has classes ({count}), found "
+            f"{len(names)}; correct its metadata"
+        )
+    if names is not None:
+        return _by_name(names, class_names)
+    if count == len(class_names):
+        return Rows(count, list(range(count)), f"{count} of {count} class rows by position: the file has no names")
+    return Rows(
+        count, None, f"the class predictor starts anew: {count} classes without names there, {len(class_names)} here"
+    )
+
+
+def merge_rows(
+    slot: Slot, initial: Float[np.ndarray, "*n o"], loaded: Float[np.ndarray, "*n p"], rows: Rows
+) -> Float[np.ndarray, "*n o"]:
+    """`initial` with the classes that `rows` names, and the background, taken from `loaded` (both in our layout).
+
+    A guide with a classifier for each mask has the classes once for every mask.
+    """
+    width, background = _PREDICTORS[slot.part, slot.module]
+    blocks = initial.shape[-1] // (len(rows.sources) * width + background)
+    ours = initial.reshape(*initial.shape[:-1], blocks, -1).copy()
+    theirs = loaded.reshape(*loaded.shape[:-1], blocks, -1)
+    for row, source in enumerate(rows.sources):
+        if source is not None:
+            ours[..., row * width : (row + 1) * width] = theirs[..., source * width : (source + 1) * width]
+    if background:
+        ours[..., -1] = theirs[..., -1]
+    return ours.reshape(initial.shape)
+
+
+def file_width(slot: Slot, width: int, rows: Rows, num_ours: int) -> int:
+    """Length of the last axis in a file whose predictor differs from ours (of length `width`) in its classes alone."""
+    numbers, background = _PREDICTORS[slot.part, slot.module]
+    blocks = width // (num_ours * numbers + background)
+    return blocks * (rows.num_in_file * numbers + background)
+
+
+def _by_name(names: Sequence[str | None], class_names: Sequence[str]) -> Rows:
+    exact = {name: row for row, name in enumerate(names) if name}
+    folded = {name.casefold(): row for name, row in exact.items()}
+    sources = [exact.get(name, folded.get(name.casefold())) for name in class_names]
+    new = [name for name, source in zip(class_names, sources, strict=True) if source is None]
+    report = f"{len(sources) - len(new)} of {len(sources)} class rows by name"
+    if new:
+        report += f"; new: {', '.join(new[:10])}{', ...' if len(new) > 10 else ''}"
+    if unused := len(set(range(len(names))) - set(sources)):
+        report += f"; {unused} rows of the file are of no class here"
+    return Rows(len(names), sources, report)

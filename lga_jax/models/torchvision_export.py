@@ -1,0 +1,117 @@
+"""A trained detector as torchvision's: the state dict that fasterrcnn_resnet50_fpn or its _v2 loads strictly."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from lga_jax.errors import UserError
+from lga_jax.models.layouts import Slot, torchvision_detector
+from lga_jax.models.weight_fit import PIXEL_MEAN, PIXEL_STD, lookup
+
+EPSILON = 1e-5  # of torchvision's batch norm, and of its frozen one unless it loads its own COCO_V1
+_BATCH_NORM = ("bn", "frozen_bn")
+
+# What torchvision's models compute, in the keys of config.model. A tuple of texts: any of them.
+_COMMON = {
+    "attention": "none",
+    "pixel_mean": PIXEL_MEAN,
+    "pixel_std": PIXEL_STD,
+    "backbone.width": 64,
+    "backbone.norm": _BATCH_NORM,
+    "backbone.stride_in_1x1": False,
+    "fpn.channels": 256,
+    "anchors.sizes": (32, 64, 128, 256, 512),
+    "anchors.aspect_ratios": (0.5, 1.0, 2.0),
+    "anchors.rounded": True,
+    "anchors.fixed_stride": False,
+    "roi_align.crop_size": 7,
+    "roi_align.sampling_ratio": 2,
+    "roi_align.aligned": False,
+    "box_head.hidden": 1024,
+}
+_V1 = {"fpn.norm": "none", "rpn.num_convs": 1, "box_head.num_convs": 0, "box_head.num_fcs": 2}
+_V2 = {
+    "fpn.norm": _BATCH_NORM,
+    "rpn.num_convs": 2,
+    "box_head.num_convs": 4,
+    "box_head.num_fcs": 1,
+    "box_head.norm": _BATCH_NORM,
+}
+
+
+def torchvision_version(model: Mapping[str, Any]) -> int:
+    """1 for the structure of fasterrcnn_resnet50_fpn, 2 for that of fasterrcnn_resnet50_fpn_v2.
+
+    Raises UserError, with every key that is in the way, where `model` (config.model) computes something else.
+    """
+    version = 2 if lookup(model, "box_head.num_convs") or lookup(model, "fpn.norm") in _BATCH_NORM else 1
+    expected = _COMMON | (_V2 if version == 2 else _V1)
+    differing = []
+    for key, value in expected.items():
+        found = lookup(model, key)
+        same = found in value if value is _BATCH_NORM else _plain(found) == _plain(value)
+        if not same:
+            wanted = " or ".join(value) if value is _BATCH_NORM else value
+            differing.append(f"model.{key}: expected {wanted}, found {_plain(found)}")
+    if differing:
+        raise UserError(
+            f"a model that torchvision's Faster R-CNN (v{version}) cannot compute: {'; '.join(differing)}; "
+            f"train with these values to export"
+        )
+    return version
+
+
+def to_torchvision(variables: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The detector's parameters under torchvision's names, with the background as class 0 and then ours in order.
+
+    Arrays that torchvision has too are the same numbers, moved; a norm with another epsilon than torchvision's gets a
+    scale that makes up for it. Raises UserError where torchvision cannot compute `model`.
+    """
+    torchvision_version(model)
+    layout = torchvision_detector(model["box_head"]["num_convs"])
+    flat = {key: np.asarray(value) for key, value in flatten_dict(dict(variables), sep="/").items()}
+    state = {}
+    for key, value in flat.items():
+        slot = Slot.of(key)
+        if slot.norm and slot.leaf == "scale" and slot.part == "backbone":
+            value = _with_their_epsilon(value, _variance(flat, key), model["backbone"]["norm_eps"])
+        name = layout.names(slot)[0]
+        state[name] = np.ascontiguousarray(_theirs(slot, value, model["roi_align"]["crop_size"]))
+        if slot.leaf == "var":
+            state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    return state
+
+
+def _variance(flat: Mapping[str, np.ndarray], scale_key: str) -> np.ndarray:
+    path = scale_key.split("/", 1)[1].removesuffix("/scale")
+    return flat[f"batch_stats/{path}/var"]
+
+
+def _with_their_epsilon(scale: np.ndarray, variance: np.ndarray, epsilon: float) -> np.ndarray:
+    if epsilon == EPSILON:
+        return scale
+    variance = variance.astype(np.float64)
+    return (scale * np.sqrt((variance + EPSILON) / (variance + epsilon))).astype(np.float32)
+
+
+def _theirs(slot: Slot, value: np.ndarray, crop_size: int) -> np.ndarray:
+    """A parameter with torchvision's order of axes, crops and classes."""
+    if slot.part == "box_head" and slot.module == "classes":
+        value = np.roll(value, 1, axis=-1)
+    elif slot.part == "box_head" and slot.module == "deltas":
+        background = np.zeros((*value.shape[:-1], 4), value.dtype)  # has a box there too, which is never read
+        value = np.concatenate([background, value], axis=-1)
+    if slot.leaf != "kernel":
+        return value
+    if value.ndim == 4:
+        return value.transpose(3, 2, 0, 1)
+    if slot.part == "box_head" and slot.module == "fc1":
+        apart = value.reshape(crop_size, crop_size, -1, value.shape[-1])
+        return apart.transpose(3, 2, 0, 1).reshape(value.shape[-1], -1)
+    return value.T
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value

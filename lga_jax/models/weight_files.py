@@ -1,0 +1,309 @@
+"""Files of weights: from the place a user names to arrays by name, whoever wrote them. No code in them is ever run."""
+
+import hashlib
+import json
+import pickle
+import re
+import zipfile
+from argparse import Namespace
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import huggingface_hub
+import numpy as np
+from huggingface_hub import errors as hub_errors
+from safetensors import safe_open
+
+from lga_jax.errors import UserError
+
+
+class Weights(NamedTuple):
+    """Arrays by the names they have where they come from, and what is said there about them."""
+
+    where: str  # as the user named it
+    arrays: dict[str, np.ndarray]  # floating point ones are float32
+    class_names: tuple[str, ...] | None = None  # of the rows of the class predictor, where known
+    category_ids: tuple[int, ...] | None = None  # that COCO results give these classes
+    author: str = ""  # what a Detectron2 file says in "__author__"
+    model: Mapping[str, Any] | None = None  # config.model, or the part of it that is known to belong to them
+
+
+_LIMIT = 16 * 2**30  # bytes; forty times the largest detector that fits here
+_NESTED = ("model", "state_dict", "model_state", "blobs")
+# As torch.hub names files: the first digits of their SHA-256. Eight digits that are a date are no such thing.
+_DIGEST = re.compile(r"-(?!20\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.(?:pth|pt|pkl)$")
+_HUB = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([^/@]+))?/(.+)")
+
+
+def read_weights(place: str) -> Weights:
+    """The weights in a file (.npz, .safetensors, .pth, .pt, .bin, .pkl) or at hf://ORG/REPO[@REVISION]/FILE.
+
+    Nested state dicts are unwrapped, a "module." before all names is taken off, half precision becomes float32.
+    Raises UserError, in one line, for whatever is wrong with the place or the file.
+    """
+    path = _download(place) if place.startswith("hf://") else Path(place)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "none"
+        raise UserError(f"weights {place}: expected a file of weights, found {found}; correct the path")
+    suffix = Path(place).suffix.lower()
+    if suffix not in _READERS:
+        raise UserError(
+            f"weights {place}: expected a name that ends in {', '.join(_READERS)}, found {suffix or 'none of them'!r}; "
+            f"convert the file"
+        )
+    _check_digest(place, path)
+    try:
+        content, metadata = _READERS[suffix](path)
+    except UserError as error:
+        raise UserError(f"weights {place}: {error}") from None
+    except Exception as error:  # what a damaged file makes its reader raise is anybody's guess
+        raise UserError(
+            f"weights {place}: expected a sound {suffix} file of arrays, could not read it ({_line(error)}); "
+            f"get it anew or convert it"
+        ) from error
+    author = content.get("__author__")
+    arrays = _arrays(_unwrap(content))
+    if not arrays:
+        raise UserError(f"weights {place}: expected arrays by name, found none; give a state dict")
+    return Weights(
+        place,
+        arrays,
+        class_names=_from_json(place, metadata, "class_names", _is_list_of(str)),
+        category_ids=_from_json(place, metadata, "category_ids", _is_list_of(int)),
+        author=author if isinstance(author, str) else "",
+        model=_from_json(place, metadata, "model", lambda value: isinstance(value, dict)),
+    )
+
+
+def _download(place: str) -> Path:
+    found = _HUB.fullmatch(place)
+    if not found:
+        raise UserError(f"weights {place}: expected hf://ORG/REPO[@REVISION]/FILE, found another form; correct it")
+    repository, revision, file = found.groups()
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))
+    except hub_errors.GatedRepoError:
+        fault = "found it gated; accept its terms on huggingface.co and run `hf auth login`"
+    except hub_errors.RepositoryNotFoundError:
+        fault = f"found no repository {repository} (or a private one); correct the name or run `hf auth login`"
+    except hub_errors.RevisionNotFoundError:
+        fault = f"found no revision {revision or 'main'} of {repository}; correct what stands behind the @"
+    except hub_errors.LocalEntryNotFoundError:
+        fault = "found neither network nor a copy in the cache; download it where there is a network and give the file"
+    except hub_errors.EntryNotFoundError:
+        fault = f"found no file {file} in {repository}; correct the name"
+    except Exception as error:  # of the network, the proxy, the disk of the cache
+        fault = f"found {_line(error)}; try again, or download the file and give its path"
+    raise UserError(f"weights {place}: expected a file to download, {fault}")
+
+
+def _check_digest(place: str, path: Path) -> None:
+    named = _DIGEST.search(place)
+    if not named:
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(named[1]):
+        raise UserError(
+            f"weights {place}: expected the SHA-256 that its name begins to tell, {named[1]}, found "
+            f"{digest[: len(named[1])]}; download it again (or rename it, if the digits mean something else)"
+        )
+
+
+def _read_npz(path: Path) -> tuple[dict, dict]:
+    with zipfile.ZipFile(path) as archive:
+        _check_size(sum(member.file_size for member in archive.infolist()))
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}, {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict, dict]:
+    _check_size(path.stat().st_size)
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _read_torch(path: Path) -> tuple[dict, dict]:
+    _check_size(path.stat().st_size)
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            "expected torch, which reads this format, found it not installed; "
+            "pip install 'lga_jax[torch]', or convert the file to .safetensors where torch is"
+        ) from None
+    try:
+        with torch.serialization.safe_globals([Namespace]):  # torchvision's training scripts save their flags
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
+            raise _forbidden(forbidden[1]) from None
+        raise
+    return _tensors_to_numpy(_mapping(content), torch), {}
+
+
+def _tensors_to_numpy(content: Mapping, torch: Any, depth: int = 3) -> dict:
+    converted = {}
+    for name, value in content.items():
+        if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
+            value = value.detach()
+            value = (value.float() if value.is_floating_point() else value).numpy()
+        elif isinstance(value, Mapping) and depth:
+            value = _tensors_to_numpy(value, torch, depth - 1)
+        converted[name] = value
+    return converted
+
+
+def _read_pickle(path: Path) -> tuple[dict, dict]:
+    if zipfile.is_zipfile(path):  # saved with torch, whatever its name says
+        return _read_torch(path)
+    _check_size(path.stat().st_size)
+    with path.open("rb") as file:
+        return _mapping(_ArrayUnpickler(file, encoding="latin1").load()), {}
+
+
+_READERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".bin": _read_torch,
+    ".pkl": _read_pickle,
+}
+
+
+class _PickledType:
+    """Stands for numpy.dtype in a pickle: plain numbers only."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not re.fullmatch(r"[<>=|]?[biufc]\d{1,2}", code):
+            raise ValueError(f"expected arrays of numbers, found the type {code[:20]!r}")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _PickledArray:
+    """Stands for numpy.ndarray in a pickle: numpy's own would trust the types and sizes that the file claims."""
+
+    array: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        shape, kind, column_major, data = state[-4:]
+        self.array = _from_buffer(data, kind, shape, "F" if column_major else "C")
+
+
+def _from_buffer(data: bytes | str, kind: _PickledType, shape: tuple, order: str) -> np.ndarray:
+    # Python 2 wrote bytes as its strings, which arrive decoded as latin-1.
+    data = data.encode("latin1") if isinstance(data, str) else data
+    return np.frombuffer(data, kind.dtype).reshape(shape, order=order)
+
+
+def _scalar(kind: _PickledType, data: bytes | str) -> np.ndarray:
+    return _from_buffer(data, kind, (), "C")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"expected bytes written as latin-1, found {encoding!r}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+_ALLOWED = {
+    "numpy.core.multiarray._reconstruct": lambda *_: _PickledArray(),
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy.core.numeric._frombuffer": _from_buffer,
+    "numpy.ndarray": _PickledArray,
+    "numpy.dtype": _PickledType,
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": _encode,
+    "builtins.bytes": _no_bytes,  # how protocol 2 writes empty ones
+    "__builtin__.bytes": _no_bytes,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds containers, numbers, text and numpy arrays. A pickle that names anything else is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        full_name = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
+        if full_name not in _ALLOWED:
+            raise _forbidden(f"{module}.{name}")
+        return _ALLOWED[full_name]
+
+
+def _forbidden(name: str) -> UserError:
+    return UserError(
+        f"expected arrays only, found {name}, which could run code; if you trust the file, save the state dict "
+        f"alone as .npz or .safetensors with the program that wrote it"
+    )
+
+
+def _check_size(num_bytes: int) -> None:
+    if num_bytes > _LIMIT:
+        raise UserError(
+            f"expected at most {_LIMIT / 2**30:.0f} GiB of arrays, found {num_bytes / 2**30:.0f}; save the model alone"
+        )
+
+
+def _mapping(content: Any) -> Mapping:
+    if not isinstance(content, Mapping):
+        raise UserError(f"expected arrays by name, found a {type(content).__name__}; save the model's state dict")
+    return content
+
+
+def _unwrap(content: Mapping) -> Mapping:
+    for _ in range(4):
+        inner = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    return content
+
+
+def _arrays(content: Mapping) -> dict[str, np.ndarray]:
+    """The arrays of numbers in `content`. Momenta that Caffe2 saves beside its parameters are no weights."""
+    arrays = {}
+    for name, value in content.items():
+        value = value.array if isinstance(value, _PickledArray) else value
+        if isinstance(name, str) and isinstance(value, np.ndarray) and not name.endswith("_momentum"):
+            if value.dtype.name.startswith(("float", "bfloat")):
+                arrays[name] = value.astype(np.float32, copy=False)
+            elif value.dtype.kind in "biu":
+                arrays[name] = value
+    if arrays and all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): value for name, value in arrays.items()}
+    return arrays
+
+
+def _from_json(place: str, metadata: Mapping[str, str], key: str, holds: Callable[[Any], bool]) -> Any:
+    """A value out of the metadata that our exports write; None where there is none. Lists become tuples."""
+    if key not in metadata:
+        return None
+    try:
+        value = json.loads(metadata[key])
+    except ValueError:
+        value = None
+    if not holds(value):
+        raise UserError(
+            f"weights {place}: expected JSON of the kind that export_weights writes in its metadata's {key}, found "
+            f"{metadata[key][:60]!r}; correct or remove it"
+        )
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and bool(value) and all(type(entry) is kind for entry in value)
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
