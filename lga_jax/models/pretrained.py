@@ -80,8 +80,9 @@ class _Source(NamedTuple):
         arrays = self.weights.arrays
         constants = {"scale": 1.0, "mean": 0.0, "var": 1.0 - _epsilon(slot, self.model)}
         norm = slot.key.rsplit("/", 1)[0]
-        if scale := self.layout.name_of(f"{norm}/scale", arrays):
-            if slot.leaf not in ("mean", "var"):
+        scale, *statistics = (self.layout.name_of(f"{norm}/{leaf}", arrays) for leaf in ("scale", "mean", "var"))
+        if scale:
+            if any(statistics) or not self.layout.affine_norms or slot.leaf not in constants:
                 return None
             return np.full(initial.shape, constants[slot.leaf], np.float32), [scale]
         conv = norm.removesuffix("/bn").replace("shortcut_norm", "shortcut_conv").removesuffix("_norm")

@@ -197,7 +197,7 @@ class _PickledArray:
         self.array = _from_buffer(data, kind, shape, "F" if column_major else "C")
 
 
-def _from_buffer(data: bytes | str, kind: _PickledType, shape: tuple, order: str) -> np.ndarray:
+def _from_buffer(data: bytes | bytearray | str, kind: _PickledType, shape: tuple, order: str) -> np.ndarray:
     # Python 2 wrote bytes as its strings, which arrive decoded as latin-1.
     data = data.encode("latin1") if isinstance(data, str) else data
     return np.frombuffer(data, kind.dtype).reshape(shape, order=order)

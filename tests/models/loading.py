@@ -1,0 +1,92 @@
+"""Loading state dicts into variables of tiny detectors whose values tell where they stand."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from lga_jax.errors import UserError
+from lga_jax.models.detector import build_detector
+from lga_jax.models.pretrained import load_pretrained
+from lga_jax.models.weight_files import Weights
+from lga_jax.train.step import init_variables
+from tests.models import tiny
+
+CLASSES = ("cat", "dog", "bus")
+ABC = ("a", "b", "c")
+
+# Changes of the tiny detector's config.
+FROZEN = {"backbone.norm": "frozen_bn"}
+CAFFE = FROZEN | {"pixel_std": (1.0, 1.0, 1.0), "backbone.stride_in_1x1": True}
+V1 = FROZEN | {"attention": "none"}
+V2 = {
+    "attention": "none",
+    "backbone.norm": "bn",
+    "fpn.norm": "bn",
+    "rpn.num_convs": 2,
+    "box_head.num_convs": 4,
+    "box_head.num_fcs": 1,
+    "box_head.norm": "bn",
+}
+_WITHOUT_SHAPE = ("pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm_eps")
+STAYS = 1000.0  # initial values are at least this, loaded ones are small
+
+
+def model(changes):
+    config = tiny.model_config()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def shapes(changes, num_classes):
+    return _shapes(tuple(item for item in changes.items() if item[0] not in _WITHOUT_SHAPE), num_classes)
+
+
+@functools.cache
+def _shapes(changes, num_classes):
+    variables = jax.eval_shape(lambda: init_variables(build_detector(model(dict(changes)), num_classes), 0))
+    return flatten_dict(variables, sep="/")
+
+
+def initial(changes, num_classes):
+    values = {
+        key: STAYS + i + np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape) / leaf.size
+        for i, (key, leaf) in enumerate(shapes(changes, num_classes).items())
+    }
+    return unflatten_dict(values, sep="/")
+
+
+def load(arrays, changes, names=CLASSES, strict=True, **about):
+    """Variables and report; `about` is what the file says of itself."""
+    config = model(changes).to_dict() | {"init_strict": strict}
+    return load_pretrained(Weights("w", arrays, **about), initial(changes, len(names)), names, config)
+
+
+def refused(arrays, changes, message, names=CLASSES, strict=False, **about):
+    with pytest.raises(UserError, match=message) as caught:
+        load(arrays, changes, names, strict, **about)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def at(variables, key):
+    return np.asarray(functools.reduce(lambda tree, name: tree[name], key.split("/"), variables))
+
+
+def as_torch(variables, key):
+    """A convolution's kernel with the axes of other projects."""
+    return at(variables, key).transpose(3, 2, 0, 1)
+
+
+def without(arrays, *endings):
+    return {name: value for name, value in arrays.items() if not name.endswith(endings)}
+
+
+def own(changes):
+    """A checkpoint of ours with classes ABC: random variables of a model, and what its manifest says."""
+    random = np.random.default_rng(0)
+    leaves = shapes(changes, len(ABC)).items()
+    arrays = {key: random.uniform(0.5, 1.5, leaf.shape).astype(np.float32) for key, leaf in leaves}
+    return arrays, {"model": model(changes).to_dict(), "class_names": ABC}

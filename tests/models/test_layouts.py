@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from tests.models import foreign
+from tests.models.loading import FROZEN, V1, load, refused
+
+
+@pytest.mark.parametrize(
+    ("names", "nearest"),
+    [
+        (("backbone.layer1.0.conv1.weight", "neck.lateral_convs.0.conv.weight"), r"like MMDetection, .* 'backbone\.'"),
+        (
+            ("cls_token", "blocks.0.attn.qkv.weight"),
+            "a vision transformer, nearest known layout by names: none",
+        ),
+        (("model.0.conv.weight", "model.22.cv2.0.0.conv.weight"), "this looks like a YOLO"),
+        (("encoder_q.layer1.0.conv1.weight",), r"torchvision's ResNet under the prefix 'encoder_q\.'; take that off"),
+        (("backbone.res2.0.conv1.weight",), "Detectron2's ResNet under the prefix"),
+        (("transformer.encoder.layers.0.linear1.weight",), "this looks like a DETR"),
+        (("stem", "w"), "found stem, w; nearest known layout by names: none; convert"),
+    ],
+)
+def test_files_of_other_networks(names, nearest):
+    arrays = {name: np.ones((8, 8, 1, 1), np.float32) for name in names}
+    refused(arrays, FROZEN, rf"^weights w: expected the names of torchvision, .* .*{nearest}")
+
+
+def test_other_detectors_are_refused():
+    arrays = {name: value for name, value in foreign.torchvision_detector().items() if "roi_heads" not in name}
+    refused(arrays, V1, r"nearest known layout by names, found another detector, without roi_heads.box_predictor")
+    cascade = {
+        name.replace("box_predictor.", "box_predictor.0."): value
+        for name, value in foreign.detectron2_detector().items()
+    }
+    refused(cascade, V1, "expected Detectron2's Faster R-CNN with FPN, .* found another detector")
+
+
+@pytest.mark.slow
+def test_timms_names_are_torchvisions():
+    timm = pytest.importorskip("timm", reason="has the models whose names are read")
+
+    def state(name):
+        return {key: value.numpy() for key, value in timm.create_model(name).state_dict().items()}
+
+    deep = FROZEN | {"backbone.width": 64, "backbone.depth": 50}
+    _, report = load(state("resnet50"), deep)
+    assert "left at initial values: nothing" in report
+    for name in ("resnet50d", "resnet50c", "seresnet50", "resnext50_32x4d"):
+        refused(state(name), deep, "expected a plain ResNet")
+    refused(state("resnet50_gn"), deep, "expected batch norm")
+    for name in ("resnetv2_50", "vit_tiny_patch16_224"):
+        refused(state(name), FROZEN, "expected the names of torchvision")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_every_name_of_torchvisions_resnets(depth):
+    torchvision = pytest.importorskip("torchvision", reason="has the models whose names are read")
+    network = torchvision.models.get_model(f"resnet{depth}", weights=None)
+    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    _, report = load(state, FROZEN | {"backbone.width": 64, "backbone.depth": depth})
+    assert f"ResNet-{depth}" in report and "left at initial values: nothing" in report and "used: nothing" in report
