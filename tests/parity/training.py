@@ -1,0 +1,118 @@
+"""One training step on both sides, on the same anchors and RoIs: those that lga_jax draws."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lga_jax.models.losses import detection_losses
+from lga_jax.structs import DEVICE_AXIS, Targets
+from tests.parity.detectors import COCO_IDS, padded, photos, pixels
+from tests.parity.reference import array, tensor, torch
+
+LOSSES = {
+    "loss_objectness": "rpn_objectness",
+    "loss_rpn_box_reg": "rpn_box",
+    "loss_classifier": "roi_class",
+    "loss_box_reg": "roi_box",
+}
+SLOTS = 6
+
+
+class Examples(NamedTuple):
+    """Images with objects, as both sides take them."""
+
+    images: Any
+    image_hw: Any
+    targets: Targets
+    theirs: tuple  # images, targets
+
+
+def examples(sizes, seed=0):
+    """Photos with random boxes of random classes, three to five to an image."""
+    rng = np.random.default_rng(seed)
+    images = photos(sizes)
+    targets = Targets(
+        np.zeros((len(sizes), SLOTS, 4), np.float32),
+        np.zeros((len(sizes), SLOTS), np.int32),
+        np.zeros((len(sizes), SLOTS), bool),
+    )
+    their_targets = []
+    for i, (height, width) in enumerate(sizes):
+        count = rng.integers(3, SLOTS)
+        sides = rng.uniform(16, 0.6 * min(height, width), (count, 2))
+        corners = rng.uniform(0, 1, (count, 2)) * ((width, height) - sides)
+        targets.boxes[i, :count] = np.concatenate([corners, corners + sides], axis=1)
+        targets.labels[i, :count] = rng.integers(0, len(COCO_IDS), count)
+        targets.valid[i, :count] = True
+        labels = COCO_IDS[targets.labels[i, :count]]
+        their_targets.append(dict(boxes=tensor(targets.boxes[i, :count]), labels=tensor(labels)))
+    return Examples(
+        *padded(images), jax.tree.map(jnp.asarray, targets), ([pixels(image) for image in images], their_targets)
+    )
+
+
+class Answer(NamedTuple):
+    """What we make of examples."""
+
+    losses: dict
+    outputs: Any
+    gradients: Any
+    batch_stats: Any
+
+
+def our_step(network):
+    """(params, batch_stats, examples, keys) -> Answer."""
+
+    def step(params, batch_stats, images, image_hw, targets, keys):
+        def loss(params):
+            variables = {"params": params, "batch_stats": batch_stats}
+            outputs, updated = network.ours.apply(variables, images, image_hw, targets, keys, mutable=["batch_stats"])
+            losses = detection_losses(outputs, targets, **network.config.losses)
+            return losses["total"], (losses, outputs, updated["batch_stats"])
+
+        gradients, (losses, outputs, updated) = jax.grad(loss, has_aux=True)(params)
+        return Answer(losses, outputs, gradients, updated)
+
+    # Batch norm wants to know the axis of the devices; here it has one.
+    mapped = jax.jit(jax.vmap(step, in_axes=(None, None, 0, 0, 0, 0), axis_name=DEVICE_AXIS, spmd_axis_name=None))
+
+    def run(variables, given, keys):
+        batch = jax.tree.map(lambda leaf: leaf[None], (*given[:3], keys))
+        answer = jax.device_get(mapped(variables["params"], variables["batch_stats"], *batch))
+        return jax.tree.map(lambda leaf: leaf[0], answer)
+
+    return run
+
+
+def their_losses(theirs, given, outputs):
+    """Losses of torchvision on the anchors and RoIs in our `outputs`; and, for every sampled RoI, how far the nearest
+    proposal of torchvision's own lies from it, in pixels."""
+    samples, rois = outputs.anchor_samples, outputs.rois
+    distances = []
+
+    def sampled_anchors(labels):
+        masks = []
+        for i, label in enumerate(labels):
+            chosen = tensor(samples.index[i][samples.valid[i]])
+            mask = torch.zeros(len(label), dtype=torch.bool)
+            mask[chosen] = True
+            masks.append((mask & (label >= 1), mask & (label == 0)))
+            assert torch.equal(masks[-1][0][chosen], tensor(samples.positive[i][samples.valid[i]])), "labels differ"
+        return zip(*masks, strict=True)
+
+    def sampled_rois(proposals, targets):
+        heads = theirs.roi_heads
+        boxes, labels = ([target[key] for target in targets] for key in ("boxes", "labels"))
+        chosen = [tensor(rois.boxes[i][rois.valid[i]]) for i in range(len(targets))]
+        for own, ours in zip(heads.add_gt_proposals(proposals, boxes), chosen, strict=True):
+            distances.append((own[None] - ours[:, None]).abs().amax(-1).amin(1))
+        matched, labels = heads.assign_targets_to_proposals(chosen, boxes, labels)
+        wanted = [box[index] for box, index in zip(boxes, matched, strict=True)]
+        return chosen, matched, labels, heads.box_coder.encode(wanted, chosen)
+
+    theirs.rpn.fg_bg_sampler = sampled_anchors
+    theirs.roi_heads.select_training_samples = sampled_rois
+    losses = theirs(*given.theirs)
+    return losses, array(torch.cat(distances))
