@@ -127,8 +127,7 @@ def test_a_run_is_imported_into_another_config(tmp_path):
     config = recipe()
     arrays = foreign.torchvision_detector(num_classes=2)
     import_weights(config, write(tmp_path, arrays, class_names=["a", "b"], category_ids=[5, 9]), str(tmp_path / "run"))
-    trained = recipe(**{"backbone.norm": "bn"}) if "backbone" in config else recipe(**{"model.backbone.norm": "bn"})
-    import_weights(trained, str(tmp_path / "run"), str(tmp_path / "other"))
+    import_weights(recipe(**{"model.backbone.norm": "bn"}), str(tmp_path / "run"), str(tmp_path / "other"))
     saved = restore_params(str(tmp_path / "other"))
     assert (saved.manifest["class_names"], saved.manifest["category_ids"]) == (["a", "b"], [5, 9])
     norm = saved.variables["params"]["backbone"]["norm1"]["bn"]
@@ -140,16 +139,10 @@ def test_only_all_of_a_detector_is_imported(tmp_path):
     whole = foreign.torchvision_detector(num_classes=count)
     run = tmp_path / "run"
     refused(recipe(), write(tmp_path, foreign.resnet()), run, r"all of the config's detector, found .* without .*fpn")
-    refused(
-        recipe(**{"model.attention": "lga"}),
-        write(tmp_path, whole),
-        run,
-        "without attention; set model.attention='none'",
-    )
+    guided = recipe(**{"model.attention": "lga"})
+    refused(guided, write(tmp_path, whole), run, "without attention; set model.attention='none'")
     other = foreign.torchvision_detector(num_classes=count + 1)
-    refused(
-        recipe(), write(tmp_path, other), run, rf"expected the {count} classes of data.eval, found .* of {count + 1}"
-    )
+    refused(recipe(), write(tmp_path, other), run, rf"expected the {count} classes of data.eval, .* of {count + 1};")
     part = {name: value for name, value in whole.items() if name != "rpn.head.bbox_pred.bias"}
     refused(recipe(), write(tmp_path, part), run, r"1 without a value \(rpn/deltas/bias \(12,\)\)")
     more = whole | {"roi_heads.mask_head.0.0.weight": np.ones(3, np.float32)}
@@ -173,9 +166,7 @@ def test_scripts_work_on_an_imported_checkpoint(tmp_path):
     assert "objects in 1 images" in said
     again = ("-m", "lga_jax.import_weights", "--config", "tiny.py", "--weights", "w.safetensors", *run)
     said = _call(tmp_path, *again, status=2)
-    assert said.splitlines() == [
-        "error: --workdir runs/tiny: expected one without checkpoints, found some; choose another"
-    ]
+    assert len(said.splitlines()) == 1 and said.startswith("error: --workdir runs/tiny: expected one without")
 
 
 def _call(folder, *arguments, status=0):

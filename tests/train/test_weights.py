@@ -5,6 +5,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lga_jax.errors import UserError
+from lga_jax.models.detector import build_detector
 from lga_jax.train import loop
 from lga_jax.train.checkpoint import Checkpoints
 from lga_jax.train.step import TrainState
@@ -66,19 +67,17 @@ def _new_state(monkeypatch, changes, init_from, names=ABC):
     """The state a run of the tiny detector begins with; initial values are 0."""
     zeros = {key: np.zeros(leaf.shape, np.float32) for key, leaf in shapes(changes, len(names)).items()}
     monkeypatch.setattr(loop, "init_variables", lambda detector, seed: unflatten_dict(zeros, sep="/"))
-    return loop._new_state(None, names, optax.sgd(0.1), _config(changes, init_from))
+    detector = build_detector(model(changes), len(names))
+    return loop._new_state(detector, names, optax.sgd(0.1), _config(changes, init_from))
 
 
 def test_a_run_starts_from_a_file(tmp_path, monkeypatch, capsys):
     arrays = foreign.resnet()
     np.savez(tmp_path / "w.npz", **arrays)
     state = _new_state(monkeypatch, FROZEN, tmp_path / "w.npz")
-    np.testing.assert_array_equal(
-        state.params["backbone"]["conv1"]["kernel"].transpose(3, 2, 0, 1), arrays["conv1.weight"]
-    )
-    np.testing.assert_array_equal(
-        state.ema_params["backbone"]["conv1"]["kernel"], state.params["backbone"]["conv1"]["kernel"]
-    )
+    for params in (state.params, state.ema_params):
+        kernel = np.asarray(params["backbone"]["conv1"]["kernel"])
+        np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), arrays["conv1.weight"])
     assert not flatten_dict(state.params, sep="/")["fpn/lateral2/kernel"].any()
     assert "torchvision's ResNet, ResNet-18" in capsys.readouterr().out
 
@@ -87,8 +86,7 @@ def test_a_run_starts_from_another_with_its_classes_by_name(tmp_path, monkeypatc
     arrays = save_run(tmp_path, V1)
     state = _new_state(monkeypatch, FROZEN, tmp_path, names=("c", "d"))
     bias = np.asarray(state.params["box_head"]["classes"]["bias"])
-    np.testing.assert_array_equal(
-        bias, [arrays["params/box_head/classes/bias"][2], 0.0, arrays["params/box_head/classes/bias"][3]]
-    )
+    theirs = arrays["params/box_head/classes/bias"]  # of a, b, c and the background
+    np.testing.assert_array_equal(bias, [theirs[2], 0.0, theirs[3]])
     said = capsys.readouterr().out
     assert "1 of 2 class rows by name; new: d" in said and "left at initial values: attention (10 arrays)" in said
