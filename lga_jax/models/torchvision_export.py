@@ -33,6 +33,7 @@ _COMMON = {
 }
 _V1 = {"fpn.norm": "none", "rpn.num_convs": 1, "box_head.num_convs": 0, "box_head.num_fcs": 2}
 _V2 = {
+    "backbone.depth": 50,
     "fpn.norm": _BATCH_NORM,
     "rpn.num_convs": 2,
     "box_head.num_convs": 4,

@@ -57,12 +57,12 @@ def resnet(depth=18, width=8, prefix=""):
     return writer.arrays
 
 
-def torchvision_detector(version=1, depth=18, num_classes=3, channels=16, hidden=32, crop_size=7):
-    """fasterrcnn_resnet50_fpn (1) or _v2 (2) in small; `num_classes` without the background."""
+def torchvision_detector(version=1, depth=18, num_classes=3, width=8, channels=16, hidden=32):
+    """fasterrcnn_resnet50_fpn (1) or _v2 (2), in small; `num_classes` without the background."""
     writer = _Writer()
     expansion = 4 if depth >= 50 else 1
     for i in range(4):
-        shapes = {"inner": (channels, 8 * 2**i * expansion, 1, 1), "layer": (channels, channels, 3, 3)}
+        shapes = {"inner": (channels, width * 2**i * expansion, 1, 1), "layer": (channels, channels, 3, 3)}
         for block, shape in shapes.items():
             name = f"backbone.fpn.{block}_blocks.{i}"
             if version == 2:
@@ -73,7 +73,7 @@ def torchvision_detector(version=1, depth=18, num_classes=3, channels=16, hidden
         writer.biased(f"rpn.head.conv.{i}.0", channels, channels, 3, 3)
     writer.biased("rpn.head.cls_logits", 3, channels, 1, 1)
     writer.biased("rpn.head.bbox_pred", 12, channels, 1, 1)
-    size = channels * crop_size**2
+    size = channels * 7 * 7
     if version == 2:
         for i in range(4):
             name = f"roi_heads.box_head.{i}"
@@ -84,7 +84,7 @@ def torchvision_detector(version=1, depth=18, num_classes=3, channels=16, hidden
         writer.biased("roi_heads.box_head.fc7", hidden, hidden)
     writer.biased("roi_heads.box_predictor.cls_score", num_classes + 1, hidden)
     writer.biased("roi_heads.box_predictor.bbox_pred", 4 * (num_classes + 1), hidden)
-    return resnet(depth, prefix="backbone.body.") | writer.arrays
+    return resnet(depth, width, "backbone.body.") | writer.arrays
 
 
 def with_old_names(arrays):

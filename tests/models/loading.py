@@ -12,7 +12,7 @@ from lga_jax.models.detector import build_detector
 from lga_jax.models.pretrained import load_pretrained
 from lga_jax.models.weight_files import Weights
 from lga_jax.train.step import init_variables
-from tests.models import tiny
+from tests.models import foreign, tiny
 
 CLASSES = ("cat", "dog", "bus")
 ABC = ("a", "b", "c")
@@ -90,3 +90,29 @@ def own(changes):
     leaves = shapes(changes, len(ABC)).items()
     arrays = {key: random.uniform(0.5, 1.5, leaf.shape).astype(np.float32) for key, leaf in leaves}
     return arrays, {"model": model(changes).to_dict(), "class_names": ABC}
+
+
+# What torchvision computes, of either version.
+_SIZES = {
+    "backbone.width": 64,
+    "fpn.channels": 256,
+    "box_head.hidden": 1024,
+    "anchors.sizes": (32, 64, 128, 256, 512),
+    "anchors.rounded": True,
+    "anchors.fixed_stride": False,
+    "roi_align.aligned": False,
+}
+EXPORTABLE = {1: V1 | _SIZES, 2: V2 | _SIZES | {"backbone.depth": 50}}
+
+
+@functools.cache
+def export_source(version):
+    """A state dict of torchvision in its own sizes."""
+    depth = EXPORTABLE[version].get("backbone.depth", 18)
+    return foreign.torchvision_detector(version, depth, width=64, channels=256, hidden=1024)
+
+
+@functools.cache
+def export_variables(version):
+    """The same as ours."""
+    return load(export_source(version), EXPORTABLE[version])[0]
