@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from lga_jax.data.records import Record
 from lga_jax.data.transforms import crop_boxes, flip_boxes, flip_in_place, have_area, resize_into, scale_boxes
@@ -51,19 +51,23 @@ def assign_buckets(records: Sequence[Record], buckets: Buckets, resized_hw: Call
 class BatchPlan:
     """The order of training: a pure function of (seed, step), the same for any number of processes and workers.
 
-    Every epoch visits every image at least once. A bucket whose images do not divide into batches fills its last one
-    with images that this epoch has seen already: `num_repeated` of them, over all buckets.
+    Every epoch has the same number of batches: as many as the images fill of each bucket if each is seen as often as
+    its weight says, the last one filled up by showing all of the bucket a little more often. `shares` are how often an
+    epoch sees each image: never a whole time less or more, and exactly so in the mean over epochs.
     """
 
-    def __init__(self, bucket_of: Int[np.ndarray, "n"], batch_size: int, seed: int) -> None:
-        """`bucket_of`: the bucket of every image; `batch_size`: over all devices and processes."""
+    def __init__(
+        self, bucket_of: Int[np.ndarray, "n"], weights: Float[np.ndarray, "n"], batch_size: int, seed: int
+    ) -> None:
+        """`bucket_of` and `weights`: of every image; `batch_size`: over all devices and processes."""
         self._members = [np.flatnonzero(bucket_of == bucket) for bucket in range(int(bucket_of.max()) + 1)]
-        num_batches = [-(-len(members) // batch_size) for members in self._members]
+        wanted = np.bincount(bucket_of, weights)
+        num_batches = np.ceil(wanted / batch_size).astype(np.int64)
         self._bucket_of_batch = np.repeat(np.arange(len(num_batches)), num_batches)
         self._batch_size, self._seed = batch_size, seed
         self._epoch = -1  # the one that _images and _buckets hold
-        self.steps_per_epoch = sum(num_batches)
-        self.num_repeated = self.steps_per_epoch * batch_size - len(bucket_of)  # images in an epoch
+        self.steps_per_epoch = len(self._bucket_of_batch)
+        self.shares = weights * (num_batches * batch_size)[bucket_of] / wanted[bucket_of]
 
     def batch(self, step: int) -> PlannedBatch:
         """The images of step 0, 1, ... of the run."""
@@ -78,13 +82,23 @@ class BatchPlan:
 
     def _draw_epoch(self, epoch: int) -> tuple[Int[np.ndarray, "n b"], Int[np.ndarray, "n"]]:
         rng = self._rng(_ORDER, epoch)
-        batches = [self._batches(rng.permutation(members)) for members in self._members]
+        batches = [rng.permutation(self._draw_images(rng, members)) for members in self._members if len(members)]
         order = rng.permutation(self.steps_per_epoch)
-        return np.concatenate(batches)[order], self._bucket_of_batch[order]
+        return np.concatenate(batches).reshape(-1, self._batch_size)[order], self._bucket_of_batch[order]
 
-    def _batches(self, images: Int[np.ndarray, "n"]) -> Int[np.ndarray, "q b"]:
-        # np.resize begins anew with the first image when it runs out of them.
-        return np.resize(images, (-(-len(images) // self._batch_size), self._batch_size))
+    def _draw_images(self, rng: np.random.Generator, members: Int[np.ndarray, "n"]) -> Int[np.ndarray, "q"]:
+        """Each image as many whole times as its share has; what is missing then by systematic sampling of the rest.
+
+        That draws one number: equally spaced points on the line of all fractions, laid end to end. The number of points
+        is fixed, and an image's chance of being hit is its fraction.
+        """
+        counts = np.floor(self.shares[members]).astype(np.int64)
+        ends = np.cumsum(self.shares[members] - counts)
+        num_points = round(ends[-1])
+        if num_points:
+            points = (np.arange(num_points) + rng.random()) / num_points
+            counts += np.bincount(np.searchsorted(ends / ends[-1], points), minlength=len(members))
+        return np.repeat(members, counts)
 
     def _rng(self, stream: int, *place: int) -> np.random.Generator:
         # Philox is a function of (key, counter); a place leaves 2**128 numbers to each of its neighbours.

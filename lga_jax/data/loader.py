@@ -6,7 +6,7 @@ from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from lga_jax.data.batching import (
@@ -18,6 +18,7 @@ from lga_jax.data.batching import (
 )
 from lga_jax.data.pipeline import Job, Pipeline
 from lga_jax.data.records import Source
+from lga_jax.data.repeats import repeat_factors, report_repeats
 from lga_jax.data.transforms import KERNELS, ROUNDINGS
 from lga_jax.data.views import HW, draw_view, evaluation_hw, evaluation_view, training_hw
 from lga_jax.errors import UserError
@@ -48,14 +49,16 @@ class TrainLoader:
         share = _share(batch_size, local_devices, process_index, process_count)
         slots = num_slots(source.records, data_config.max_boxes)
         bucket_of = assign_buckets(source.records, data_config.buckets, partial(training_hw, data_config=data_config))
-        self._plan = BatchPlan(bucket_of, batch_size, seed)
+        factors = repeat_factors(source.records, data_config.repeat_threshold)
+        self._plan = BatchPlan(bucket_of, factors, batch_size, seed)
         self._step, self._seed, self._batch_size = start_step, seed, batch_size
         self._num_images, self._fingerprint = len(source.records), source.fingerprint
         self.steps_per_epoch = self._plan.steps_per_epoch
         self.report = [
             f"an epoch is {self.steps_per_epoch} steps; {slots} ground-truth slots per image",
-            *self._report_repeated(),
-            *_report_small_buckets(bucket_of, data_config.buckets, batch_size),
+            *report_repeats(factors, data_config.repeat_threshold),
+            *_report_filled(self.steps_per_epoch * batch_size, factors.sum()),
+            *_report_small_buckets(bucket_of, self._plan.shares, data_config.buckets, batch_size),
             *report_overflow(source.records, slots),
         ]
         jobs = (self._job(step, share, source, data_config) for step in itertools.count(start_step))
@@ -91,12 +94,6 @@ class TrainLoader:
     def close(self) -> None:
         """Ends the threads."""
         self._pipeline.close()
-
-    def _report_repeated(self) -> list[str]:
-        repeated, places = self._plan.num_repeated, self.steps_per_epoch * self._batch_size
-        if not repeated:
-            return []
-        return [f"{repeated} of {places} places in an epoch repeat an image, to fill the last batch of each bucket"]
 
     def _job(self, step: int, share: slice, source: Source, data_config: ConfigDict) -> Job:
         bucket, members = self._plan.batch(step)
@@ -163,14 +160,23 @@ def check_position(saved: Mapping, current: Mapping) -> None:
             )
 
 
+def _report_filled(num_places: int, wanted: float) -> list[str]:
+    if (filled := round(num_places - wanted)) == 0:
+        return []
+    return [f"{filled} of {num_places} places in an epoch repeat an image, to fill the last batch of each bucket"]
+
+
 def _report_small_buckets(
-    bucket_of: Int[np.ndarray, "n"], buckets: Sequence[tuple[int, int]], batch_size: int
+    bucket_of: Int[np.ndarray, "n"],
+    shares: Float[np.ndarray, "n"],
+    buckets: Sequence[tuple[int, int]],
+    batch_size: int,
 ) -> list[str]:
     """One line if buckets have fewer images than a batch: every epoch fills a batch with repetitions of these few."""
     counts = np.bincount(bucket_of, minlength=len(buckets)).tolist()
     small = [
-        f"{height}x{width} has {count}, each up to {-(-batch_size // count)} times in an epoch"
-        for (height, width), count in zip(buckets, counts, strict=True)
+        f"{height}x{width} has {count}, each up to {int(np.ceil(shares[bucket_of == bucket].max()))} times in an epoch"
+        for bucket, ((height, width), count) in enumerate(zip(buckets, counts, strict=True))
         if 0 < count < batch_size
     ]
     what = f"buckets with fewer images than a batch ({batch_size}) repeat them"
@@ -220,6 +226,7 @@ def _check_settings(data_config: ConfigDict) -> None:
             not jitter or (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]),
         ),
         ("flip_probability", "a number from 0 to 1", 0 <= data_config.flip_probability <= 1),
+        ("repeat_threshold", "a share of the images, from 0 to 1", 0 <= data_config.repeat_threshold <= 1),
         ("num_workers", "at least 1", data_config.num_workers >= 1),
         ("prefetch", "at least 0", data_config.prefetch >= 0),
     ):

@@ -57,23 +57,59 @@ def test_an_image_fits_its_bucket_at_every_short_edge(sizes):
 BUCKET_OF = np.array([0, 1, 0, 0, 2, 1, 0, 0, 1, 0, 1, 1, 0])  # 7, 5 and 1 images
 
 
+def _plan(batch_size: int, seed: int, bucket_of: object = BUCKET_OF, weights: object = None) -> BatchPlan:
+    weights = np.ones(len(bucket_of)) if weights is None else np.array(weights, float)
+    return BatchPlan(np.array(bucket_of), weights, batch_size, seed)
+
+
+def _seen(plan: BatchPlan, epoch: int, num_images: int) -> np.ndarray:
+    steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+    return np.bincount(np.concatenate([plan.batch(step).index for step in steps]), minlength=num_images)
+
+
 def test_an_epoch_visits_every_image_in_batches_of_one_bucket():
-    plan = BatchPlan(BUCKET_OF, batch_size=3, seed=0)
+    plan = _plan(3, seed=0)
     assert plan.steps_per_epoch == 3 + 2 + 1
-    assert plan.num_repeated == 2 + 1 + 2
     for epoch in range(3):
         batches = [plan.batch(epoch * 6 + number) for number in range(6)]
         assert all((BUCKET_OF[index] == bucket).all() for bucket, index in batches)
-        seen = np.bincount(np.concatenate([index for _, index in batches]), minlength=13)
+        seen = _seen(plan, epoch, 13)
         assert seen.min() == 1
         assert seen[4] == 3  # the only one in its bucket fills a batch
         assert np.delete(seen, 4).max() <= 2
 
 
+IMAGES = st.lists(st.tuples(st.sampled_from([0, 1, 3]), st.floats(0.01, 9)), min_size=1, max_size=40)
+
+
+@given(IMAGES, st.integers(1, 9), st.integers(0, 99))
+def test_an_epoch_sees_every_image_as_often_as_its_weight_says(images, batch_size, seed):
+    """Never a whole time more or less than its share, which is its weight unless a last batch needs filling."""
+    bucket_of, weights = map(np.array, zip(*images, strict=True))
+    plan = _plan(batch_size, seed, bucket_of, weights)
+    for bucket in set(bucket_of):
+        here, wanted = plan.shares[bucket_of == bucket], weights[bucket_of == bucket]
+        np.testing.assert_allclose(here / wanted, (here / wanted)[0])
+        assert wanted.sum() - 1e-6 <= here.sum() < wanted.sum() + batch_size
+    for epoch in (0, 7):
+        seen = _seen(plan, epoch, len(images))
+        assert seen.sum() == plan.steps_per_epoch * batch_size
+        assert (np.abs(seen - plan.shares) < 1 + 1e-6).all()
+        assert (seen >= np.floor(weights + 1e-6)).all()
+
+
+def test_over_epochs_the_mean_is_the_share():
+    weights = np.linspace(0.3, 2.4, 40)
+    plan = _plan(4, 0, np.arange(40) % 2, weights)
+    mean = np.mean([_seen(plan, epoch, 40) for epoch in range(400)], axis=0)
+    np.testing.assert_allclose(mean, plan.shares, atol=0.1)  # 4 sigma of a coin thrown 400 times
+
+
 def test_the_plan_is_a_function_of_seed_and_step():
-    plan = BatchPlan(BUCKET_OF, 3, seed=5)
+    weights = np.linspace(0.5, 3, 13)
+    plan = _plan(3, 5, weights=weights)
     forwards = [plan.batch(step) for step in range(20)]
-    fresh = BatchPlan(BUCKET_OF, 3, seed=5)
+    fresh = _plan(3, 5, weights=weights)
     for step in reversed(range(20)):
         assert fresh.batch(step).bucket == forwards[step].bucket
         np.testing.assert_array_equal(fresh.batch(step).index, forwards[step].index)
@@ -83,7 +119,7 @@ def test_epochs_and_seeds_differ_and_buckets_are_mixed():
     bucket_of = np.arange(600) % 2
 
     def epoch(seed: int, number: int) -> np.ndarray:
-        plan = BatchPlan(bucket_of, 3, seed)
+        plan = _plan(3, seed, bucket_of)
         return np.array([plan.batch(number * 200 + step).index for step in range(200)])
 
     assert (epoch(0, 0) != epoch(0, 1)).mean() > 0.9
@@ -93,7 +129,7 @@ def test_epochs_and_seeds_differ_and_buckets_are_mixed():
 
 @pytest.mark.parametrize("seed", [0, -1, 2**70])
 def test_every_image_of_every_step_has_its_own_randomness(seed):
-    plan = BatchPlan(BUCKET_OF, 3, seed)
+    plan = _plan(3, seed)
     drawn = [plan.view_rng(step, position).random(5) for step in range(20) for position in range(20)]
     assert len(np.unique(drawn)) == 20 * 20 * 5
     np.testing.assert_array_equal(plan.view_rng(3, 4).random(5), drawn[3 * 20 + 4])

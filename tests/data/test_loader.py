@@ -215,6 +215,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, ex
         ({"short_edges": ()}, r"^data.short_edges: expected one length or more"),
         ({"short_edges": (0, 24)}, r"^data.short_edges: .* found \(0, 24\)"),
         ({"flip_probability": 1.5}, r"^data.flip_probability: expected a number from 0 to 1, found 1.5"),
+        ({"repeat_threshold": 2.0}, r"^data.repeat_threshold: expected a share of the images, from 0 to 1, found 2.0"),
         ({"num_workers": 0}, r"^data.num_workers: expected at least 1, found 0"),
         ({"prefetch": -1}, r"^data.prefetch: expected at least 0, found -1"),
         ({"max_boxes": 0}, r"^data.max_boxes: expected at least 1, found 0"),
@@ -243,6 +244,19 @@ def test_the_report_names_buckets_that_an_epoch_fills_with_the_same_few_images()
         assert "32x48" not in small  # its 8 images are one batch
         drawn = np.concatenate([jax.device_get(next(loader)).index.ravel() for _ in range(loader.steps_per_epoch)])
     assert np.bincount(drawn).max() == 2
+
+
+def test_images_of_rare_classes_are_repeated():
+    source = Memory()
+    source.class_names = ("thing", "rarity")
+    record = source.records[3]  # of the class that one image of 13 shows: sqrt(0.9 * 13) = 3.4 times
+    boxes = np.array([[1, 2, 9, 9]], np.float32)
+    source.records[3] = record._replace(boxes_original=boxes, labels=np.array([1], np.int32), crowd=np.array([False]))
+    with closing(TrainLoader(source, _config(repeat_threshold=0.9), 0, 4, 0, jax.local_devices()[:1])) as loader:
+        assert loader.report[1].startswith("9 of 13 images show a class that a share below 0.9 of them does")
+        assert loader.report[1].endswith("an epoch sees them up to 3.4 times, and is 1.32 times as long")
+        drawn = np.concatenate([jax.device_get(next(loader)).index.ravel() for _ in range(loader.steps_per_epoch)])
+    assert np.bincount(drawn).argmax() == 3
 
 
 def test_an_unreadable_image_is_counted_and_logged_once(caplog):
