@@ -45,7 +45,7 @@ def load_pretrained(
             f"model.init_strict: {weights.where} ({fit.title}): expected a value for every parameter of "
             f"{', '.join(layout.parts)} and nothing left over, found {len(account.missing)} without a value "
             f"({_listed(account.missing)}) and {len(account.unused)} left over ({_listed(account.unused)}); "
-            f"set it to False, or give weights of the whole model"
+            f"give weights of the whole model and of nothing else (train.py takes others without init_strict)"
         )
     return unflatten_dict(wanted, sep="/"), _report(source, loaded, used, account)
 
