@@ -50,14 +50,15 @@ class TrainLoader:
         slots = num_slots(source.records, data_config.max_boxes)
         bucket_of = assign_buckets(source.records, data_config.buckets, partial(training_hw, data_config=data_config))
         factors = repeat_factors(source.records, data_config.repeat_threshold)
-        self._plan = BatchPlan(bucket_of, factors, batch_size, seed)
+        weights = factors * [record.weight for record in source.records]
+        self._plan = BatchPlan(bucket_of, weights, batch_size, seed)
         self._step, self._seed, self._batch_size = start_step, seed, batch_size
         self._num_images, self._fingerprint = len(source.records), source.fingerprint
         self.steps_per_epoch = self._plan.steps_per_epoch
         self.report = [
             f"an epoch is {self.steps_per_epoch} steps; {slots} ground-truth slots per image",
             *report_repeats(factors, data_config.repeat_threshold),
-            *_report_filled(self.steps_per_epoch * batch_size, factors.sum()),
+            *_report_filled(self.steps_per_epoch * batch_size, weights.sum()),
             *_report_small_buckets(bucket_of, self._plan.shares, data_config.buckets, batch_size),
             *report_overflow(source.records, slots),
         ]

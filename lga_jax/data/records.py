@@ -25,6 +25,7 @@ class Record(NamedTuple):
     boxes_original: Float[np.ndarray, "n 4"]  # (x1, y1, x2, y2) in pixels of the image as stored
     labels: Int[np.ndarray, "n"]  # 0..k-1
     crowd: Bool[np.ndarray, "n"]  # a box around many objects: not trained on, ignored by the evaluation
+    weight: float = 1.0  # how often an epoch of training sees the image
 
 
 class UnreadableImageError(UserError):
@@ -50,7 +51,11 @@ class Source(Protocol):
 
 
 # Named, not imported: a source may need what another one does without.
-_SOURCES = {"coco_json": ("lga_jax.data.coco_json", "CocoJson"), "challenge": ("lga_jax.data.challenge", "Challenge")}
+_SOURCES = {
+    "coco_json": ("lga_jax.data.coco_json", "CocoJson"),
+    "challenge": ("lga_jax.data.challenge", "Challenge"),
+    "mixed": ("lga_jax.data.mixed", "MixedSource"),
+}
 
 
 def open_source(source: str, **arguments: object) -> Source:

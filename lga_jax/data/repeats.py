@@ -12,10 +12,10 @@ from lga_jax.data.records import Record
 
 
 def repeat_factors(records: Sequence[Record], threshold: float) -> Float[np.ndarray, "n"]:
-    """How many times an epoch should see each image, at least once; whole numbers only by chance.
+    """What to multiply the weight of each image by, at least 1.
 
-    A class that a share f of all images shows asks for sqrt(threshold / f), and an image follows the rarest of its
-    classes. Crowds are not trained on and show nothing. A `threshold` of 0 repeats nothing.
+    A class that a share f of what an epoch sees shows asks for sqrt(threshold / f), and an image follows the rarest of
+    its classes. Crowds are not trained on and show nothing. A `threshold` of 0 repeats nothing.
     """
     num_boxes = [len(record.labels) for record in records]
     trained = ~np.concatenate([record.crowd for record in records])
@@ -23,8 +23,9 @@ def repeat_factors(records: Sequence[Record], threshold: float) -> Float[np.ndar
     label = np.concatenate([record.labels for record in records])[trained]
     factors = np.ones(len(records))
     if threshold and len(label):
-        shown = np.unique(np.stack([image, label]), axis=1)[1]  # a class once for each image that shows it
-        share = np.bincount(shown) / len(records)
+        weights = np.array([record.weight for record in records])
+        shown_in, shown = np.unique(np.stack([image, label]), axis=1)  # a class once for each image that shows it
+        share = np.bincount(shown, weights[shown_in]) / weights.sum()
         np.maximum.at(factors, image, np.sqrt(threshold / share[label]))
     return factors
 
@@ -35,5 +36,5 @@ def report_repeats(factors: Float[np.ndarray, "n"], threshold: float) -> list[st
     if not len(repeated):
         return []
     who = f"{len(repeated)} of {len(factors)} images show a class that a share below {threshold:g} of them does"
-    how = f"an epoch sees them up to {factors.max():.1f} times, and is {factors.mean():.2f} times as long"
+    how = f"an epoch sees these {repeated.mean():.2f} times as often in the mean, and up to {factors.max():.1f} times"
     return [f"{who} (data.repeat_threshold): {how}"]

@@ -18,7 +18,7 @@ Manifest = dict
 # Keys that may change between two parts of one run: they move no parameter. Data is known by fingerprint, not by place.
 _FREE = {
     *("log_every", "checkpoint_every", "eval_every", "model.init_from", "model.init_strict"),
-    *("data.num_workers", "data.prefetch", "data.train.root", "data.eval.root"),
+    *("data.num_workers", "data.prefetch"),
 }
 
 
@@ -84,7 +84,7 @@ def check_config(manifest: Manifest, config: dict, step: int, where: str) -> Non
     by its end, so there it may not.
     """
     theirs, ours = _flatten(manifest["config"]), _flatten(config)
-    differing = [key for key in sorted(theirs | ours) if key not in _FREE and theirs.get(key) != ours.get(key)]
+    differing = [key for key in sorted(theirs | ours) if not _is_free(key) and theirs.get(key) != ours.get(key)]
     if ours["optim.schedule"] == "step" and ours["num_steps"] >= step and "num_steps" in differing:
         differing.remove("num_steps")
     if differing:
@@ -94,6 +94,10 @@ def check_config(manifest: Manifest, config: dict, step: int, where: str) -> Non
             f"{where}: expected a run of this config, found one of another: {keys}{more}; give another --workdir, "
             f"or the values it was started with"
         )
+
+
+def _is_free(key: str) -> bool:
+    return key in _FREE or (key.startswith(("data.train.", "data.eval.")) and key.endswith(".root"))
 
 
 def _version() -> str:

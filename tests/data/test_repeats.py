@@ -21,6 +21,11 @@ def test_factors_by_hand():
     np.testing.assert_array_equal(repeat_factors([_record([]), _record([])], 0.5), 1)
 
 
+def test_a_share_is_one_of_what_an_epoch_sees():
+    records = [_record([0])._replace(weight=6.0), _record([1]), _record([0])]
+    np.testing.assert_allclose(repeat_factors(records, 0.5), [1, 2, 1])
+
+
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), min_size=1, max_size=30), st.floats(0, 1))
 def test_factors_equal_the_definition(images, threshold):
     share = {c: sum(c in labels for labels in images) / len(images) for labels in images for c in labels}
@@ -32,6 +37,6 @@ def test_the_report_has_the_numbers():
     assert report_repeats(np.ones(4), 0.0) == []
     (line,) = report_repeats(np.array([1, 1, 1.5, 3]), 0.001)
     assert line == (
-        "2 of 4 images show a class that a share below 0.001 of them does (data.repeat_threshold): an epoch sees them"
-        " up to 3.0 times, and is 1.62 times as long"
+        "2 of 4 images show a class that a share below 0.001 of them does (data.repeat_threshold): an epoch sees these"
+        " 2.25 times as often in the mean, and up to 3.0 times"
     )

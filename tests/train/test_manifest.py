@@ -39,6 +39,12 @@ def test_manifest_of_a_run():
 
 def test_keys_that_move_no_parameter_may_change():
     _check(_config(log_every=7, data__num_workers=1))
+    parts = {"mine": {"root": "there", "weight": 2.0}}
+    moved = {"mine": {"root": "elsewhere", "weight": 2.0}}
+    _check(_config(data__train={"parts": moved}), _config(data__train={"parts": parts}))
+    heavier = {"mine": {"root": "there", "weight": 3.0}}
+    with pytest.raises(UserError, match=r"data.train.parts.mine.weight 2.0 there, 3.0 here"):
+        _check(_config(data__train={"parts": heavier}), _config(data__train={"parts": parts}))
 
 
 def test_differing_keys_are_listed():
