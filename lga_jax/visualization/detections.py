@@ -4,13 +4,12 @@ import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from lga_jax.visualization.canvas import (
     Canvas,
     Colour,
-    corners,
     draw_box,
     draw_dashed_box,
     draw_dot,
@@ -18,6 +17,7 @@ from lga_jax.visualization.canvas import (
     make_canvas,
     tint_ellipse,
 )
+from lga_jax.visualization.labels import Label, draw_labels
 
 _MASK_COLOURS: tuple[Colour, ...] = (  # told apart on photographs and by colour-blind people (after Okabe and Ito)
     (255, 200, 10),
@@ -59,7 +59,13 @@ def draw_detections(
         draw_box(canvas, detection["bbox"], colours[detection["category_id"]])
     for detection in ordered:
         _draw_masks(canvas, detection)
-    labelled = _draw_labels(canvas, reversed(ordered), names, colours)
+    labelled = draw_labels(
+        canvas,
+        (
+            Label(d["bbox"], f"{names[d['category_id']]} {d['score']:.2f}", colours[d["category_id"]])
+            for d in reversed(ordered)
+        ),
+    )
     num_masks = max((len(detection.get("mask_centres", ())) for detection in ordered), default=0)
     return np.concatenate([labelled, *_strip(canvas, num_masks, truth)])
 
@@ -91,49 +97,6 @@ def _draw_masks(canvas: Canvas, detection: Mapping) -> None:
         draw_ellipse(canvas, centre, sigma, colour)
     for centre, _, colour in masks:
         draw_dot(canvas, centre, colour, room=min(detection["bbox"][2:]))
-
-
-def _draw_labels(
-    canvas: Canvas, detections: Iterable[Mapping], names: Mapping[int, str], colours: Mapping[int, Colour]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Names and scores on plates. The best choose their place first and are drawn last, over the others."""
-    plates, labels = [], []
-    for detection in detections:
-        text = f"{names[detection['category_id']]} {detection['score']:.2f}"
-        plates.append(_place_plate(canvas, detection["bbox"], text, plates))
-        labels.append((text, colours[detection["category_id"]]))
-    picture = Image.fromarray(canvas.pixels)
-    pen = ImageDraw.Draw(picture)
-    for plate, (text, colour) in zip(reversed(plates), reversed(labels), strict=True):
-        pen.rounded_rectangle(plate.tolist(), radius=canvas.line + 1, fill=colour)
-        pen.text(tuple((plate[:2] + plate[2:]) / 2), text, fill=_ink(colour), font=canvas.font, anchor="mm")
-    return np.asarray(picture)
-
-
-def _place_plate(
-    canvas: Canvas, bbox: Sequence[float | int], text: str, plates: Sequence[Float[np.ndarray, "4"]]
-) -> Float[np.ndarray, "4"]:
-    """Above the box, below it, or inside at its top or bottom: the first that covers least of the plates there are."""
-    size = np.array([canvas.font.getlength(text) + canvas.font.size * 0.7, canvas.font.size * 1.45])
-    (x1, y1), (x2, y2) = corners(bbox) * canvas.scale
-    rows = (y1 - size[1] - canvas.line, y2 + canvas.line, y1 + canvas.line, y2 - size[1] - canvas.line)
-    corner = [np.array([x, y]) for y in rows for x in (x1 - canvas.line, x2 + canvas.line - size[0])]
-    limit = np.array(canvas.pixels.shape[1::-1]) - size
-    places = [np.clip(place, 0, np.maximum(limit, 0)) for place in corner if 0 <= place[1] <= limit[1]] or [
-        np.clip(corner[0], 0, np.maximum(limit, 0))
-    ]
-    return min((np.concatenate([place, place + size]) for place in places), key=lambda plate: _covered(plate, plates))
-
-
-def _covered(plate: Float[np.ndarray, "4"], plates: Sequence[Float[np.ndarray, "4"]]) -> float:
-    """Area of `plate` over other plates."""
-    overlaps = [np.minimum(plate[2:], other[2:]) - np.maximum(plate[:2], other[:2]) for other in plates]
-    return float(sum(np.maximum(overlap, 0).prod() for overlap in overlaps))
-
-
-def _ink(plate: Colour) -> Colour:
-    """Black or white, whichever is easier to read on the plate (by its luminance)."""
-    return (0, 0, 0) if np.dot(plate, (0.299, 0.587, 0.114)) > 110 else (255, 255, 255)
 
 
 def _strip(canvas: Canvas, num_masks: int, truth: Sequence[Mapping]) -> list[UInt8[np.ndarray, "h w 3"]]:

@@ -1,15 +1,13 @@
 """One self-contained HTML page about an evaluation: scores, curves and a sheet of pictures."""
 
-import base64
 import html
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -18,23 +16,7 @@ from lga_jax.evaluation.run import EvalResult
 from lga_jax.evaluation.tables import challenge_matrix, describe_attention, write_atomically
 from lga_jax.visualization.curves import draw_curves, read_metrics
 from lga_jax.visualization.detections import draw_detections
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-.soft { opacity: .7; margin-top: .2rem; }
-.tables { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
-td, th { padding: .15rem .7rem .15rem 0; border-bottom: 1px solid var(--line); text-align: right; font-weight: 400; }
-td:first-child, th:first-child { text-align: left; }
-.curves { width: 100%; background: white; border-radius: 8px; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 1rem; }
-figure { margin: 0; background: var(--soft); border-radius: 8px; overflow: hidden; }
-figure img { width: 100%; display: block; } figcaption { padding: .4rem .7rem; font-size: .85rem; }
-"""
-
+from lga_jax.visualization.page import data_url, figure, page, table
 
 _NUM_PICTURES = 24
 _PICTURE_SCORE = 0.5  # detections below stay out of the pictures
@@ -65,11 +47,9 @@ def report_html(title: str, result: EvalResult, curves: bytes | None, pictures: 
     if result.attention:
         sections.append(f"<p>{html.escape(describe_attention(result.attention))}</p>")
     if curves:
-        sections.append(f'<h2>Training</h2><img class="curves" alt="losses and AP" src="{_data_url(curves, "png")}">')
-    sections.append(f'<h2>Detections</h2><div class="sheet">{"".join(map(_figure, pictures))}</div>')
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
-    body = "\n".join(sections)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+        sections.append(f'<h2>Training</h2><img class="curves" alt="losses and AP" src="{data_url(curves, "png")}">')
+    sections.append(f'<h2>Detections</h2><div class="sheet">{"".join(figure(*picture) for picture in pictures)}</div>')
+    return page(title, sections)
 
 
 def choose_images(images: Sequence[dict], count: int) -> list[int]:
@@ -108,8 +88,8 @@ def _caption(entry: Mapping[str, Any]) -> str:
 
 def _tables(result: EvalResult) -> str:
     tables = [
-        _table("COCO metrics", [], [(name, [value]) for name, value in result.summary.items()]),
-        _table("AP per class", [], [(name, [value]) for name, value in result.per_class.items()]),
+        table("COCO metrics", [], _rows((name, [value]) for name, value in result.summary.items())),
+        table("AP per class", [], _rows((name, [value]) for name, value in result.per_class.items())),
     ]
     if result.challenges:
         severities = sorted({entry.severity for entry in result.challenges})
@@ -118,33 +98,15 @@ def _tables(result: EvalResult) -> str:
             for name, row in challenge_matrix(result.challenges)
         ]
         head = ["severity", *("none" if severity == 0 else str(severity) for severity in severities)]
-        tables.append(_table("AP per challenge", head, rows))
+        tables.append(table("AP per challenge", head, _rows(rows)))
     return f'<div class="tables">{"".join(tables)}</div>'
 
 
-def _table(caption: str, head: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> str:
-    lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"] if head else []
-    lines += [
-        f"<tr><td>{html.escape(name)}</td>{''.join(f'<td>{_number(value)}</td>' for value in values)}</tr>"
-        for name, values in rows
-    ]
-    return f"<table><caption>{html.escape(caption)}</caption>{''.join(lines)}</table>"
+def _rows(rows: Iterable[tuple[str, Sequence[float | None]]]) -> list[tuple[str, list[str]]]:
+    return [(name, [_number(value) for value in values]) for name, values in rows]
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return ""
     return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _figure(picture: Picture) -> str:
-    encoded = cv2.imencode(".jpg", picture.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-    caption = html.escape(picture.caption)
-    return (
-        f'<figure><img loading="lazy" alt="{caption}" src="{_data_url(encoded, "jpeg")}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def _data_url(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,54 @@
+"""What the project's HTML pages are made of: they stand alone, and load nothing."""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+.soft { opacity: .7; margin-top: .2rem; }
+.tables { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
+td, th { padding: .15rem .7rem .15rem 0; border-bottom: 1px solid var(--line); text-align: right; font-weight: 400; }
+td:first-child, th:first-child { text-align: left; }
+.curves { width: 100%; background: white; border-radius: 8px; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 1rem; }
+figure { margin: 0; background: var(--soft); border-radius: 8px; overflow: hidden; }
+figure img { width: 100%; display: block; } figcaption { padding: .4rem .7rem; font-size: .85rem; }
+"""
+
+
+def page(title: str, sections: Iterable[str]) -> str:
+    """A page of sections, which are HTML; `title` is text."""
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+    body = "\n".join(sections)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Rows of a name and cells, all of them text; `head` may be empty."""
+    lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"] if head else []
+    lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in (name, *cells))}</tr>" for name, cells in rows]
+    return f"<table><caption>{html.escape(caption)}</caption>{''.join(lines)}</table>"
+
+
+def figure(caption: str, image: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A picture and the text below it."""
+    encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    text = html.escape(caption)
+    return (
+        f'<figure><img loading="lazy" alt="{text}" src="{data_url(encoded, "jpeg")}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """An image file as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
