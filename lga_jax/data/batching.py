@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from lga_jax.data.colour import distort
 from lga_jax.data.records import Record
 from lga_jax.data.transforms import crop_boxes, flip_boxes, flip_in_place, have_area, resize_into, scale_boxes
 from lga_jax.data.views import HW, View
@@ -176,7 +177,7 @@ def write_image(
     if image is None:
         content[:] = _GREY
         return
-    resize_into(content, image, view.resized_hw, view.crop_yx, kernel)
+    resize_into(content, distort(image, view.colour), view.resized_hw, view.crop_yx, kernel)
     if view.flip:
         flip_in_place(content)
     _write_boxes(batch.targets, row, record, view, content_hw)

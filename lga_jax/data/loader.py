@@ -227,6 +227,7 @@ def _check_settings(data_config: ConfigDict) -> None:
             not jitter or (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]),
         ),
         ("flip_probability", "a number from 0 to 1", 0 <= data_config.flip_probability <= 1),
+        ("photometric", "a probability from 0 to 1", 0 <= data_config.photometric <= 1),
         ("repeat_threshold", "a share of the images, from 0 to 1", 0 <= data_config.repeat_threshold <= 1),
         ("num_workers", "at least 1", data_config.num_workers >= 1),
         ("prefetch", "at least 0", data_config.prefetch >= 0),

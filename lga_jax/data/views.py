@@ -1,4 +1,4 @@
-"""How an image is seen: what of its size, of the part that is kept and of a flip is fixed, and what is drawn.
+"""How an image is seen: what of its size, the part that is kept, a flip and its colours is fixed, and what is drawn.
 
 Large-scale jitter follows torchvision's detection recipes (`ScaleJitter`, then `FixedSizeCrop`).
 """
@@ -8,21 +8,23 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from lga_jax.data.colour import Colour, draw_colour
 from lga_jax.data.transforms import fit_hw, resize_hw, scaled_hw
 
 HW = tuple[int, int]
 
 
 class View(NamedTuple):
-    """An image is resized, cropped where that makes it larger than its bucket, and flipped, in this order."""
+    """An image is given its colours, resized, cropped where that makes it larger than its bucket, and flipped."""
 
     resized_hw: HW  # pixels
     crop_yx: tuple[int, int]  # top left corner of what is kept, pixels of the resized image
     flip: bool  # left to right
+    colour: Colour = Colour()
 
 
 def draw_view(rng: np.random.Generator, hw: HW, bucket_hw: HW, data_config: ConfigDict) -> View:
-    """How a step of training sees an image of height and width `hw` in its bucket: size, crop and flip are drawn."""
+    """How a step of training sees an image of height and width `hw` in its bucket: all of it is drawn."""
     if data_config.scale_jitter:
         factor, place = rng.uniform(*data_config.scale_jitter), rng.random()
         resized_hw = scaled_hw(hw, factor * _fitting_scale(hw, bucket_hw), data_config.size_rounding)
@@ -32,7 +34,8 @@ def draw_view(rng: np.random.Generator, hw: HW, bucket_hw: HW, data_config: Conf
         short_edge = data_config.short_edges[rng.integers(len(data_config.short_edges))]
         resized_hw = fit_hw(_edges_hw(hw, short_edge, data_config), bucket_hw)
         crop_yx = (0, 0)
-    return View(resized_hw, crop_yx, bool(rng.random() < data_config.flip_probability))
+    flip = bool(rng.random() < data_config.flip_probability)
+    return View(resized_hw, crop_yx, flip, draw_colour(rng, data_config.photometric))
 
 
 def evaluation_view(hw: HW, bucket_hw: HW, data_config: ConfigDict) -> View:

@@ -99,7 +99,9 @@ def test_a_batch_holds_the_images_it_says():
 
 
 VIEWS = pytest.mark.parametrize(
-    "values", [{}, {"scale_jitter": (0.1, 2.0), "resize": "antialias"}], ids=["edges", "jitter"]
+    "values",
+    [{}, {"scale_jitter": (0.1, 2.0), "resize": "antialias"}, {"photometric": 0.5}],
+    ids=["edges", "jitter", "colours"],
 )
 
 
@@ -133,6 +135,13 @@ def test_jitter_shows_images_in_all_sizes_and_parts():
 def test_the_kernel_reaches_the_pixels():
     plain, wide = (_train(1, short_edges=(10,), resize=kernel)[0].images for kernel in ("bilinear", "antialias"))
     assert (plain != wide).any()
+
+
+def test_colours_change_pixels_and_nothing_else():
+    plain, coloured = _train(3), _train(3, photometric=1.0)
+    _assert_equal([b._replace(images=b.image_hw) for b in plain], [b._replace(images=b.image_hw) for b in coloured])
+    assert all((one.images != other.images).mean() > 0.4 for one, other in zip(plain, coloured, strict=True))
+    _assert_equal(_evaluate(Memory(), 4), _evaluate(Memory(), 4, photometric=1.0))
 
 
 def test_steps_and_seeds_differ():
@@ -215,6 +224,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, ex
         ({"short_edges": ()}, r"^data.short_edges: expected one length or more"),
         ({"short_edges": (0, 24)}, r"^data.short_edges: .* found \(0, 24\)"),
         ({"flip_probability": 1.5}, r"^data.flip_probability: expected a number from 0 to 1, found 1.5"),
+        ({"photometric": -0.1}, r"^data.photometric: expected a probability from 0 to 1, found -0.1"),
         ({"repeat_threshold": 2.0}, r"^data.repeat_threshold: expected a share of the images, from 0 to 1, found 2.0"),
         ({"num_workers": 0}, r"^data.num_workers: expected at least 1, found 0"),
         ({"prefetch": -1}, r"^data.prefetch: expected at least 0, found -1"),
