@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
             scale_jitter=(),  # or (0.1, 2.0): training draws a factor of what fits the bucket, not an edge, and crops
             flip_probability=0.5,
             photometric=0.0,  # probability of another brightness, of another contrast, saturation and hue (SSD: 0.5)
+            copy_paste=0.0,  # probability that boxes of another image are pasted in, pixels and all
             repeat_threshold=0.0,  # images of a class that a smaller share shows are repeated (LVIS: 1e-3)
             buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the tightest that fits
             eval_buckets=(),  # those of evaluation; (): the same

@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lga_jax.data.colour import distort
 from lga_jax.data.records import Record
-from lga_jax.data.transforms import crop_boxes, flip_boxes, flip_in_place, have_area, resize_into, scale_boxes
-from lga_jax.data.views import HW, View
+from lga_jax.data.transforms import have_area
+from lga_jax.data.views import HW, View, content_hw, see_boxes, see_image
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch, Targets
 
@@ -118,11 +117,14 @@ def plan_evaluation(bucket_of: Int[np.ndarray, "n"], batch_size: int) -> list[Pl
     return plan
 
 
-def num_slots(records: Sequence[Record], max_boxes: int | None) -> int:
-    """Ground-truth slots per image: `max_boxes`, or (None) as many as the fullest image needs; at least 1."""
+def num_slots(records: Sequence[Record], max_boxes: int | None, pasting: bool) -> int:
+    """Ground-truth slots per image: `max_boxes`, or (None) as many as can be needed; at least 1.
+
+    An image needs as many as it has boxes to train on, and with `pasting` as many again for those of another image.
+    """
     if max_boxes is not None and max_boxes < 1:
         raise UserError(f"data.max_boxes: expected at least 1, found {max_boxes}; raise it or leave it unset")
-    return max_boxes or max(1, max(_num_trained(record) for record in records))
+    return max_boxes or max(1, max(_num_trained(record) for record in records) * (2 if pasting else 1))
 
 
 def report_overflow(records: Sequence[Record], slots: int) -> list[str]:
@@ -169,31 +171,28 @@ def write_image(
 
     Without an image (None), grey of the same size without boxes.
     """
-    bucket_hw = batch.images.shape[1:3]
-    height, width = content_hw = min(view.resized_hw[0], bucket_hw[0]), min(view.resized_hw[1], bucket_hw[1])
-    batch.image_hw[row], batch.index[row] = content_hw, index
-    batch.scale_hw[row] = np.divide(view.resized_hw, (record.height, record.width))
+    height, width = seen_hw = content_hw(view, batch.images.shape[1:3])
+    hw = record.height, record.width
+    batch.image_hw[row], batch.index[row] = seen_hw, index
+    batch.scale_hw[row] = np.divide(view.resized_hw, hw)
     content = batch.images[row, :height, :width]
     if image is None:
         content[:] = _GREY
         return
-    resize_into(content, distort(image, view.colour), view.resized_hw, view.crop_yx, kernel)
-    if view.flip:
-        flip_in_place(content)
-    _write_boxes(batch.targets, row, record, view, content_hw)
+    see_image(content, image, view, kernel)
+    boxes = see_boxes(record.boxes_original[~record.crowd], hw, view, seen_hw)
+    write_targets(batch.targets, row, boxes, record.labels[~record.crowd])
 
 
-def _write_boxes(targets: Targets, row: int, record: Record, view: View, content_hw: HW) -> None:
+def write_targets(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, "n"]) -> None:
+    """Lays the boxes that have an area into a row in the place of what is there, the largest if not all find a slot."""
     slots = targets.valid.shape[1]
-    boxes = scale_boxes(record.boxes_original[~record.crowd], np.divide(view.resized_hw, (record.height, record.width)))
-    boxes = crop_boxes(boxes, view.crop_yx, content_hw)
-    if view.flip:
-        boxes = flip_boxes(boxes, content_hw[1])
-    boxes = boxes.astype(np.float32)
     kept = np.flatnonzero(have_area(boxes))
     if len(kept) > slots:
         sides = boxes[kept, 2:] - boxes[kept, :2]
         kept = np.sort(kept[np.argsort(-sides.prod(axis=1), kind="stable")[:slots]])
+    for leaf in targets:
+        leaf[row] = 0
     targets.boxes[row, : len(kept)] = boxes[kept]
-    targets.labels[row, : len(kept)] = record.labels[~record.crowd][kept]
+    targets.labels[row, : len(kept)] = labels[kept]
     targets.valid[row, : len(kept)] = True

@@ -16,6 +16,7 @@ from lga_jax.data.batching import (
     plan_evaluation,
     report_overflow,
 )
+from lga_jax.data.copy_paste import draw_donor
 from lga_jax.data.pipeline import Job, Pipeline
 from lga_jax.data.records import Source
 from lga_jax.data.repeats import repeat_factors, report_repeats
@@ -47,7 +48,7 @@ class TrainLoader:
         """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX."""
         _check_settings(data_config)
         share = _share(batch_size, local_devices, process_index, process_count)
-        slots = num_slots(source.records, data_config.max_boxes)
+        slots = num_slots(source.records, data_config.max_boxes, data_config.copy_paste > 0)
         bucket_of = assign_buckets(source.records, data_config.buckets, partial(training_hw, data_config=data_config))
         factors = repeat_factors(source.records, data_config.repeat_threshold)
         weights = factors * [record.weight for record in source.records]
@@ -99,11 +100,12 @@ class TrainLoader:
     def _job(self, step: int, share: slice, source: Source, data_config: ConfigDict) -> Job:
         bucket, members = self._plan.batch(step)
         bucket_hw, index = data_config.buckets[bucket], members[share].tolist()
-        views = [
-            draw_view(self._plan.view_rng(step, position), _stored_hw(source, image), bucket_hw, data_config)
-            for position, image in enumerate(index, start=share.start)
-        ]
-        return Job(bucket_hw, index, views)
+        views, donors = [], []
+        for position, image in enumerate(index, start=share.start):
+            rng = self._plan.view_rng(step, position)
+            views.append(draw_view(rng, _stored_hw(source, image), bucket_hw, data_config))
+            donors.append(draw_donor(rng, source.records, bucket_hw, data_config))
+        return Job(bucket_hw, index, views, donors)
 
 
 class EvalLoader:
@@ -186,7 +188,7 @@ def _report_small_buckets(
 
 def _evaluation_job(source: Source, index: list[int], bucket_hw: HW, data_config: ConfigDict) -> Job:
     views = [evaluation_view(_stored_hw(source, image), bucket_hw, data_config) for image in index]
-    return Job(bucket_hw, index, views)
+    return Job(bucket_hw, index, views, [None] * len(index))
 
 
 def _stored_hw(source: Source, index: int) -> HW:
@@ -228,6 +230,7 @@ def _check_settings(data_config: ConfigDict) -> None:
         ),
         ("flip_probability", "a number from 0 to 1", 0 <= data_config.flip_probability <= 1),
         ("photometric", "a probability from 0 to 1", 0 <= data_config.photometric <= 1),
+        ("copy_paste", "a probability from 0 to 1", 0 <= data_config.copy_paste <= 1),
         ("repeat_threshold", "a share of the images, from 0 to 1", 0 <= data_config.repeat_threshold <= 1),
         ("num_workers", "at least 1", data_config.num_workers >= 1),
         ("prefetch", "at least 0", data_config.prefetch >= 0),

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from lga_jax.data.batching import empty_batch, write_image
+from lga_jax.data.copy_paste import Donor, paste
 from lga_jax.data.records import Source, UnreadableImageError
 from lga_jax.data.views import HW, View
 from lga_jax.structs import DEVICE_AXIS, Batch
@@ -25,6 +27,7 @@ class Job(NamedTuple):
     bucket_hw: HW
     index: list[int]  # -1: leave the row empty
     views: list[View]  # any in rows that stay empty
+    donors: list[Donor | None]  # whose objects are pasted into the image
 
 
 class _Loading(NamedTuple):
@@ -89,8 +92,8 @@ class Pipeline:
                 return
             batch = empty_batch(len(job.index), job.bucket_hw, self._slots)
             rows = [
-                self._workers.submit(self._load, batch, row, index, view)
-                for row, (index, view) in enumerate(zip(job.index, job.views, strict=True))
+                self._workers.submit(self._load, batch, row, index, view, donor)
+                for row, (index, view, donor) in enumerate(zip(job.index, job.views, job.donors, strict=True))
                 if index >= 0
             ]
             self._loading.append(_Loading(batch, rows))
@@ -98,15 +101,20 @@ class Pipeline:
     def _num_rows_loading(self) -> int:
         return sum(len(loading.batch.index) for loading in self._loading)
 
-    def _load(self, batch: Batch, row: int, index: int, view: View) -> None:
+    def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> None:
+        records = self._source.records
+        write_image(batch, row, index, records[index], self._image(index), view, self._kernel)
+        if donor and (image := self._image(donor.index)) is not None:
+            paste(batch, row, records[donor.index], image, donor, self._kernel)
+
+    def _image(self, index: int) -> UInt8[np.ndarray, "h w 3"] | None:
         try:
-            image = self._source.image(index)
+            return self._source.image(index)
         except UnreadableImageError as error:
-            image = None
             if index not in self._unreadable:
                 self._unreadable.add(index)
                 _LOG.warning("%s (used as grey without boxes; %d such images so far)", error, len(self._unreadable))
-        write_image(batch, row, index, self._source.records[index], image, view, self._kernel)
+            return None
 
     def _put(self, loading: _Loading) -> Batch:
         for row in loading.rows:

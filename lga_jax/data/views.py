@@ -1,4 +1,4 @@
-"""How an image is seen: what of its size, the part that is kept, a flip and its colours is fixed, and what is drawn.
+"""How an image is seen: its size, the part that is kept, a flip and colours, which are fixed or drawn, then applied.
 
 Large-scale jitter follows torchvision's detection recipes (`ScaleJitter`, then `FixedSizeCrop`).
 """
@@ -6,10 +6,20 @@ Large-scale jitter follows torchvision's detection recipes (`ScaleJitter`, then 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
-from lga_jax.data.colour import Colour, draw_colour
-from lga_jax.data.transforms import fit_hw, resize_hw, scaled_hw
+from lga_jax.data.colour import Colour, distort, draw_colour
+from lga_jax.data.transforms import (
+    crop_boxes,
+    fit_hw,
+    flip_boxes,
+    flip_in_place,
+    resize_hw,
+    resize_into,
+    scale_boxes,
+    scaled_hw,
+)
 
 HW = tuple[int, int]
 
@@ -41,6 +51,24 @@ def draw_view(rng: np.random.Generator, hw: HW, bucket_hw: HW, data_config: Conf
 def evaluation_view(hw: HW, bucket_hw: HW, data_config: ConfigDict) -> View:
     """How evaluation sees an image: whole, as it is."""
     return View(fit_hw(evaluation_hw(hw, data_config), bucket_hw), (0, 0), flip=False)
+
+
+def content_hw(view: View, bucket_hw: HW) -> HW:
+    """Height and width of what is seen of an image, pixels."""
+    return min(view.resized_hw[0], bucket_hw[0]), min(view.resized_hw[1], bucket_hw[1])
+
+
+def see_image(out: UInt8[np.ndarray, "h w 3"], image: UInt8[np.ndarray, "h1 w1 3"], view: View, kernel: str) -> None:
+    """Writes what is seen of `image` into `out`, which has the height and width of `content_hw`."""
+    resize_into(out, distort(image, view.colour), view.resized_hw, view.crop_yx, kernel)
+    if view.flip:
+        flip_in_place(out)
+
+
+def see_boxes(boxes: Float[np.ndarray, "n 4"], hw: HW, view: View, seen_hw: HW) -> Float[np.ndarray, "n 4"]:
+    """Where boxes of an image of size `hw` lie in what is seen of it, `seen_hw`; those out of sight have no area."""
+    boxes = crop_boxes(scale_boxes(boxes, np.divide(view.resized_hw, hw)), view.crop_yx, seen_hw)
+    return (flip_boxes(boxes, seen_hw[1]) if view.flip else boxes).astype(np.float32)
 
 
 def training_hw(hw: HW, data_config: ConfigDict) -> HW:

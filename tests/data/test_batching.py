@@ -146,11 +146,12 @@ def test_evaluation_sees_every_image_once_in_order():
 
 def test_slots_follow_the_fullest_image_without_its_crowds():
     records = [_record((9, 9), [[0, 0, 1, 1]] * 3, [True, False, False]), _record((9, 9), [[0, 0, 1, 1]])]
-    assert num_slots(records, None) == 2
-    assert num_slots([_record((9, 9))], None) == 1
-    assert num_slots(records, 7) == 7
+    assert num_slots(records, None, pasting=False) == 2
+    assert num_slots(records, None, pasting=True) == 4
+    assert num_slots([_record((9, 9))], None, pasting=True) == 1
+    assert num_slots(records, 7, pasting=True) == 7
     with pytest.raises(UserError, match=r"^data.max_boxes: expected at least 1, found 0; raise it or leave it unset"):
-        num_slots(records, 0)
+        num_slots(records, 0, pasting=False)
 
 
 def test_overflow_is_reported():

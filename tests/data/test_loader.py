@@ -100,8 +100,8 @@ def test_a_batch_holds_the_images_it_says():
 
 VIEWS = pytest.mark.parametrize(
     "values",
-    [{}, {"scale_jitter": (0.1, 2.0), "resize": "antialias"}, {"photometric": 0.5}],
-    ids=["edges", "jitter", "colours"],
+    [{}, {"scale_jitter": (0.1, 2.0), "resize": "antialias"}, {"photometric": 0.5}, {"copy_paste": 0.5}],
+    ids=["edges", "jitter", "colours", "pasting"],
 )
 
 
@@ -225,6 +225,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, ex
         ({"short_edges": (0, 24)}, r"^data.short_edges: .* found \(0, 24\)"),
         ({"flip_probability": 1.5}, r"^data.flip_probability: expected a number from 0 to 1, found 1.5"),
         ({"photometric": -0.1}, r"^data.photometric: expected a probability from 0 to 1, found -0.1"),
+        ({"copy_paste": 1.1}, r"^data.copy_paste: expected a probability from 0 to 1, found 1.1"),
         ({"repeat_threshold": 2.0}, r"^data.repeat_threshold: expected a share of the images, from 0 to 1, found 2.0"),
         ({"num_workers": 0}, r"^data.num_workers: expected at least 1, found 0"),
         ({"prefetch": -1}, r"^data.prefetch: expected at least 0, found -1"),
