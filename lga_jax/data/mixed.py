@@ -79,7 +79,7 @@ class MixedSource:
         }
 
 
-def _open(name: str, *, weight: object = None, source: str = "", **settings: object) -> _Part:
+def _open(name: str, /, *, weight: object = None, source: str = "", **settings: object) -> _Part:
     if not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise UserError(
             f"data part {name!r}: expected a weight above 0, how often an epoch sees each of its images, found"

@@ -55,6 +55,7 @@ _SOURCES = {
     "coco_json": ("lga_jax.data.coco_json", "CocoJson"),
     "challenge": ("lga_jax.data.challenge", "Challenge"),
     "mixed": ("lga_jax.data.mixed", "MixedSource"),
+    "tfds": ("lga_jax.data.tfds_source", "TfdsSource"),
 }
 
 
