@@ -49,7 +49,7 @@ def refused(output, message):
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_written_and_read_again(tmp_path, saved, capsys, suffix):
     if suffix == "pth":
-        pytest.importorskip("torch", reason="writes .pth")
+        pytest.importorskip("torch", reason="needs torch, which writes .pth files")
     path = tmp_path / f"w.{suffix}"
     export_weights("runs/x", None, str(path))
     said = capsys.readouterr().out
@@ -75,7 +75,7 @@ def test_written_and_read_again(tmp_path, saved, capsys, suffix):
 
 
 def test_torch_reads_it_without_pickle(tmp_path, saved):
-    safetensors_torch = pytest.importorskip("safetensors.torch", reason="torch is not installed", exc_type=ImportError)
+    safetensors_torch = pytest.importorskip("safetensors.torch", reason="needs torch", exc_type=ImportError)
     export_weights("runs/x", None, str(tmp_path / "w.safetensors"))
     state = safetensors_torch.load_file(tmp_path / "w.safetensors")
     assert state["backbone.body.bn1.num_batches_tracked"].shape == ()

@@ -1,8 +1,10 @@
 """Files of weights: from the place a user names to arrays by name, whoever wrote them. No code in them is ever run."""
 
 import hashlib
+import io
 import json
 import pickle
+import pickletools
 import re
 import zipfile
 from argparse import Namespace
@@ -160,8 +162,16 @@ def _read_pickle(path: Path) -> tuple[dict, dict]:
     if zipfile.is_zipfile(path):  # saved with torch, whatever its name says
         return _read_torch(path)
     _check_size(path.stat().st_size)
-    with path.open("rb") as file:
-        return _mapping(_ArrayUnpickler(file, encoding="latin1").load()), {}
+    data = path.read_bytes()
+    _check_claims(data)
+    return _mapping(_ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()), {}
+
+
+def _check_claims(data: bytes) -> None:
+    """Raises ValueError where a pickle claims more than it has: the unpickler would allocate that first."""
+    for opcode, argument, position in pickletools.genops(data):  # which raises for arguments longer than the file
+        if "PUT" in opcode.name and argument > position:
+            raise ValueError(f"expected to remember a value as one of {position} at most, found {argument}")
 
 
 _READERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {
@@ -236,7 +246,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         full_name = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
         if full_name not in _ALLOWED:
-            raise _forbidden(f"{module}.{name}")
+            raise _forbidden(ascii(f"{module}.{name}")[1:-1])
         return _ALLOWED[full_name]
 
 
@@ -274,9 +284,11 @@ def _arrays(content: Mapping) -> dict[str, np.ndarray]:
     arrays = {}
     for name, value in content.items():
         value = value.array if isinstance(value, _PickledArray) else value
-        if isinstance(name, str) and isinstance(value, np.ndarray) and not name.endswith("_momentum"):
+        is_named = isinstance(name, str) and name.isprintable() and not name.endswith("_momentum")
+        if is_named and isinstance(value, np.ndarray):
             if value.dtype.name.startswith(("float", "bfloat")):
-                arrays[name] = value.astype(np.float32, copy=False)
+                with np.errstate(over="ignore"):  # infinities are found where it is known what they are for
+                    arrays[name] = value.astype(np.float32, copy=False)
             elif value.dtype.kind in "biu":
                 arrays[name] = value
     if arrays and all(name.startswith("module.") for name in arrays):

@@ -99,6 +99,6 @@ def test_rows_of_the_guide_go_by_name_too(classifier):
 
 @pytest.mark.slow
 def test_coco_classes_are_torchvisions():
-    meta = pytest.importorskip("torchvision.models._meta", reason="torchvision has the same list")
+    meta = pytest.importorskip("torchvision.models._meta", reason="needs torchvision, which has the same list")
     listed = {i: name for i, name in enumerate(meta._COCO_CATEGORIES) if i and name != "N/A"}
     assert listed == COCO_CLASSES

@@ -37,7 +37,7 @@ def test_other_detectors_are_refused():
 
 @pytest.mark.slow
 def test_timms_names_are_torchvisions():
-    timm = pytest.importorskip("timm", reason="has the models whose names are read")
+    timm = pytest.importorskip("timm", reason="needs the library whose names are read")
 
     def state(name):
         return {key: value.numpy() for key, value in timm.create_model(name).state_dict().items()}
@@ -55,7 +55,7 @@ def test_timms_names_are_torchvisions():
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_every_name_of_torchvisions_resnets(depth):
-    torchvision = pytest.importorskip("torchvision", reason="has the models whose names are read")
+    torchvision = pytest.importorskip("torchvision", reason="needs the library whose names are read")
     network = torchvision.models.get_model(f"resnet{depth}", weights=None)
     state = {name: value.numpy() for name, value in network.state_dict().items()}
     _, report = load(state, FROZEN | {"backbone.width": 64, "backbone.depth": depth})

@@ -118,6 +118,11 @@ def test_caffe2_norms_of_scale_and_bias_alone_compute_just_that():
     np.testing.assert_allclose(norm["var"] + np.float32(1e-5), 1.0, rtol=1e-7)
 
 
+def test_half_of_a_norms_statistics_is_no_reason_to_make_up_the_other():
+    arrays = without(foreign.caffe2_backbone(foreign.resnet()), "res4_0_branch2a_bn_riv")
+    refused(arrays, CAFFE, r"1 without a value \(backbone/layer3_0/norm1/bn/var \(32,\)\)", strict=True)
+
+
 def test_detectron2s_names_of_a_converted_backbone():
     arrays = foreign.detectron2_backbone(foreign.resnet() | {"fc.weight": np.ones((10, 64), np.float32)})
     variables, report = load(arrays, FROZEN, author="torchvision")

@@ -88,8 +88,8 @@ def test_all_that_is_in_the_way_is_named_at_once():
 @pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_torchvision_loads_it_strictly_with_and_without_frozen_norms(version):
-    torchvision = pytest.importorskip("torchvision", reason="loads what was written")
-    torch = pytest.importorskip("torch")
+    torchvision = pytest.importorskip("torchvision", reason="needs torchvision, which loads what was written")
+    torch = pytest.importorskip("torch", reason="needs torch")
     arrays = to_torchvision(export_variables(version), model(EXPORTABLE[version]).to_dict())
     state = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     detection = torchvision.models.detection

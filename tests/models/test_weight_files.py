@@ -37,7 +37,7 @@ def write(path, arrays=ARRAYS, **nested):
         case ".pkl":
             path.write_bytes(pickle.dumps(content))
         case ".pth" | ".pt" | ".bin":
-            torch = pytest.importorskip("torch", reason="writes .pth files")
+            torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
             torch.save({name: torch.from_numpy(np.array(value)) for name, value in content.items()}, path)
     return str(path)
 
@@ -102,7 +102,7 @@ def test_half_precision_becomes_float32(tmp_path):
 
 
 def test_half_precision_of_torch(tmp_path):
-    torch = pytest.importorskip("torch", reason="writes .pth files")
+    torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
     torch.save({"w": torch.tensor([1.0, 2.5]).bfloat16().requires_grad_()}, tmp_path / "w.pth")
     array = read_weights(str(tmp_path / "w.pth")).arrays["w"]
     assert array.dtype == np.float32 and array.tolist() == [1.0, 2.5]
@@ -118,7 +118,7 @@ def test_nested_state_dicts_are_unwrapped(tmp_path, key):
 
 
 def test_training_checkpoint_of_torchvisions_scripts(tmp_path):
-    torch = pytest.importorskip("torch", reason="writes .pth files")
+    torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
     content = {
         "model": {"module.conv1.weight": torch.ones(3)},
         "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
@@ -171,7 +171,7 @@ def test_pickles_never_run_code(tmp_path, function, arguments, name):
 
 
 def test_torch_files_never_run_code(tmp_path):
-    torch = pytest.importorskip("torch", reason="writes .pth files")
+    torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
     marker = tmp_path / "marker"
     torch.save({"w": torch.ones(2), "hook": Runs(os.system, f"touch {marker}")}, tmp_path / "w.pth")
     refused(tmp_path / "w.pth", r"w.pth: expected arrays only, found (posix|nt)\.system, which could run code")
@@ -189,6 +189,21 @@ def test_pickled_arrays_are_not_trusted(tmp_path):
     sound = pickle.dumps({"w": np.ones((2, 3), np.float32)}, 2)
     path.write_bytes(sound.replace(b"K\x02K\x03\x86", b"K\x02K\x7f\x86"))  # its shape
     refused(path, "expected a sound .pkl file of arrays, could not read it")
+
+
+def test_pickles_that_claim_more_than_they_have_are_not_believed(tmp_path):
+    """The unpickler makes room for as many values, and for as long an array of bytes, as it is told."""
+    path = tmp_path / "w.pkl"
+    for claim in (b"r\xff\xff\xff\x7f", b"p4000000000\n", b"\x96" + struct.pack("<Q", 2**33), b"\x8b\xff\xff\xff\x7f1"):
+        path.write_bytes(b"\x80\x05}" + claim + b".")
+        refused(path, r"could not read it \(ValueError: .*(to remember a value as one of|but only \d+ remain)")
+
+
+def test_names_that_would_break_a_line(tmp_path):
+    (tmp_path / "w.pkl").write_bytes(b"\x80\x04\x8c\x02os\x8c\x07sys\ntem\x93.")
+    refused(tmp_path / "w.pkl", r"found os\.sys\\ntem, which could run code")
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"a\nb": np.ones(2), "c": np.ones(2)}))
+    assert read_weights(str(tmp_path / "w.pkl")).arrays.keys() == {"c"}
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors", "pkl", "pth"])
