@@ -1,14 +1,11 @@
 """Files of weights: from the place a user names to arrays by name, whoever wrote them. No code in them is ever run."""
 
 import hashlib
-import io
 import json
 import pickle
-import pickletools
 import re
 import zipfile
 from argparse import Namespace
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +16,7 @@ from huggingface_hub import errors as hub_errors
 from safetensors import safe_open
 
 from lga_jax.errors import UserError
+from lga_jax.models.array_pickle import PickledArray, forbidden, unpickle_arrays
 
 
 class Weights(NamedTuple):
@@ -140,8 +138,8 @@ def _read_torch(path: Path) -> tuple[dict, dict]:
         with torch.serialization.safe_globals([Namespace]):  # torchvision's training scripts save their flags
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
-            raise _forbidden(forbidden[1]) from None
+        if named := re.search(r"GLOBAL (\S+)", str(error)):
+            raise forbidden(named[1]) from None
         raise
     return _tensors_to_numpy(_mapping(content), torch), {}
 
@@ -162,16 +160,7 @@ def _read_pickle(path: Path) -> tuple[dict, dict]:
     if zipfile.is_zipfile(path):  # saved with torch, whatever its name says
         return _read_torch(path)
     _check_size(path.stat().st_size)
-    data = path.read_bytes()
-    _check_claims(data)
-    return _mapping(_ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()), {}
-
-
-def _check_claims(data: bytes) -> None:
-    """Raises ValueError where a pickle claims more than it has: the unpickler would allocate that first."""
-    for opcode, argument, position in pickletools.genops(data):  # which raises for arguments longer than the file
-        if "PUT" in opcode.name and argument > position:
-            raise ValueError(f"expected to remember a value as one of {position} at most, found {argument}")
+    return _mapping(unpickle_arrays(path.read_bytes())), {}
 
 
 _READERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {
@@ -182,79 +171,6 @@ _READERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {
     ".bin": _read_torch,
     ".pkl": _read_pickle,
 }
-
-
-class _PickledType:
-    """Stands for numpy.dtype in a pickle: plain numbers only."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        if not re.fullmatch(r"[<>=|]?[biufc]\d{1,2}", code):
-            raise ValueError(f"expected arrays of numbers, found the type {code[:20]!r}")
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: tuple) -> None:
-        if state[1] in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class _PickledArray:
-    """Stands for numpy.ndarray in a pickle: numpy's own would trust the types and sizes that the file claims."""
-
-    array: np.ndarray | None = None
-
-    def __setstate__(self, state: tuple) -> None:
-        shape, kind, column_major, data = state[-4:]
-        self.array = _from_buffer(data, kind, shape, "F" if column_major else "C")
-
-
-def _from_buffer(data: bytes | bytearray | str, kind: _PickledType, shape: tuple, order: str) -> np.ndarray:
-    # Python 2 wrote bytes as its strings, which arrive decoded as latin-1.
-    data = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(data, kind.dtype).reshape(shape, order=order)
-
-
-def _scalar(kind: _PickledType, data: bytes | str) -> np.ndarray:
-    return _from_buffer(data, kind, (), "C")
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"expected bytes written as latin-1, found {encoding!r}")
-    return text.encode("latin1")
-
-
-def _no_bytes() -> bytes:
-    return b""
-
-
-_ALLOWED = {
-    "numpy.core.multiarray._reconstruct": lambda *_: _PickledArray(),
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy.core.numeric._frombuffer": _from_buffer,
-    "numpy.ndarray": _PickledArray,
-    "numpy.dtype": _PickledType,
-    "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": _encode,
-    "builtins.bytes": _no_bytes,  # how protocol 2 writes empty ones
-    "__builtin__.bytes": _no_bytes,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, text and numpy arrays. A pickle that names anything else is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        full_name = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
-        if full_name not in _ALLOWED:
-            raise _forbidden(ascii(f"{module}.{name}")[1:-1])
-        return _ALLOWED[full_name]
-
-
-def _forbidden(name: str) -> UserError:
-    return UserError(
-        f"expected arrays only, found {name}, which could run code; if you trust the file, save the state dict "
-        f"alone as .npz or .safetensors with the program that wrote it"
-    )
 
 
 def _check_size(num_bytes: int) -> None:
@@ -283,7 +199,7 @@ def _arrays(content: Mapping) -> dict[str, np.ndarray]:
     """The arrays of numbers in `content`. Momenta that Caffe2 saves beside its parameters are no weights."""
     arrays = {}
     for name, value in content.items():
-        value = value.array if isinstance(value, _PickledArray) else value
+        value = value.array if isinstance(value, PickledArray) else value
         is_named = isinstance(name, str) and name.isprintable() and not name.endswith("_momentum")
         if is_named and isinstance(value, np.ndarray):
             if value.dtype.name.startswith(("float", "bfloat")):
