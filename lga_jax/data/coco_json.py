@@ -3,16 +3,16 @@
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from lga_jax.data.coco_schema import category_names, check_files_exist, parse_coco
+from lga_jax.data.columns import Columns, is_empty, make_columns, report_counts, to_records
 from lga_jax.data.images import decode_image
-from lga_jax.data.records import Record
 from lga_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -41,9 +41,9 @@ class CocoJson:
         file_names = [image["file_name"] for image in truth["images"]]
         check_files_exist(self._images, file_names)
         names = category_names(truth)
-        columns = _columns(truth, list(names))
-        records = _records(truth["images"], columns)
-        used = [number for number, record in enumerate(records) if not (skip_empty and _is_empty(record))]
+        columns = read_columns(truth, names)
+        records = to_records([image["id"] for image in truth["images"]], read_hw(truth), columns)
+        used = [number for number, record in enumerate(records) if not (skip_empty and is_empty(record))]
         if not used:
             raise UserError(
                 f"{self._annotations}: expected an image with a box to train on (skip_empty leaves out the others),"
@@ -54,9 +54,15 @@ class CocoJson:
         self._file_names = [file_names[number] for number in used]
         self.report = [
             f"{self._annotations}: {len(records)} images, {columns.usable.sum()} boxes, {len(names)} classes",
-            *_counted(records, columns, skip_empty),
+            *report_counts(records, columns, skip_empty),
         ]
         self._truncated: set[int] = set()
+
+    @property
+    def paths(self) -> list[str]:
+        """Where the file of each record lies."""
+        folder = os.path.abspath(self._images)
+        return [f"{folder}{os.sep}{name}" for name in self._file_names]
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index]. A truncated JPEG gives what is there; the log says so once for each file."""
@@ -88,7 +94,7 @@ class CocoJson:
             raise UserError(f"{self._annotations}: expected the file that was opened, found it changed; start again")
         truth = parse_coco(data, str(self._annotations))
         names = category_names(truth)
-        usable = _columns(truth, list(names)).usable
+        usable = read_columns(truth, names).usable
         kept = [annotation for annotation, keep in zip(truth["annotations"], usable, strict=True) if keep]
         return {
             **truth,
@@ -98,70 +104,26 @@ class CocoJson:
         }
 
 
-class _Columns(NamedTuple):
-    """All annotations of a file, one row each."""
-
-    image: Int[np.ndarray, "n"]  # position in 'images'
-    boxes: Float[np.ndarray, "n 4"]  # xyxy, clipped to the image
-    labels: Int[np.ndarray, "n"]
-    crowd: Bool[np.ndarray, "n"]
-    degenerate: Bool[np.ndarray, "n"]  # no area, or not finite
-    outside: Bool[np.ndarray, "n"]  # an area, but none of it in the image
-
-    @property
-    def usable(self) -> Bool[np.ndarray, "n"]:
-        return ~(self.degenerate | self.outside)
-
-
-def _columns(truth: Mapping, category_ids: list[int]) -> _Columns:
-    annotations, images = truth["annotations"], truth["images"]
-    position = {image["id"]: i for i, image in enumerate(images)}
+def read_columns(truth: Mapping, category_ids: Iterable[int]) -> Columns:
+    """The boxes of a file whose entries are checked; labels are positions in `category_ids`."""
+    annotations = truth["annotations"]
+    position = {image["id"]: i for i, image in enumerate(truth["images"])}
     label = {category: i for i, category in enumerate(category_ids)}
-    image = np.array([position[a["image_id"]] for a in annotations], np.int64)
-    limit = np.array([[i["width"], i["height"]] for i in images], np.float64)[image]
-    xywh = np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)
+    xywh = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
     with np.errstate(over="ignore", invalid="ignore"):
-        x1y1, x2y2 = xywh[:, :2], xywh[:, :2] + xywh[:, 2:]
-        degenerate = ~(np.isfinite(xywh).all(1) & (xywh[:, 2:] > 0).all(1))
-        outside = ~degenerate & ~((x1y1 < limit) & (x2y2 > 0)).all(1)
-        boxes = np.concatenate([np.maximum(x1y1, 0), np.minimum(x2y2, limit)], 1).astype(np.float32)
-        # An area that float32 cannot tell from none would divide by zero in the coder of boxes.
-        degenerate |= ~outside & ~(boxes[:, 2:] > boxes[:, :2]).all(1)
-    return _Columns(
-        image=image,
-        boxes=boxes,
-        labels=np.array([label[a["category_id"]] for a in annotations], np.int32),
-        crowd=np.array([bool(a.get("iscrowd")) for a in annotations], bool),
-        degenerate=degenerate,
-        outside=outside,
+        xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    return make_columns(
+        image=np.array([position[annotation["image_id"]] for annotation in annotations], np.int64),
+        xyxy=xyxy,
+        labels=np.array([label[annotation["category_id"]] for annotation in annotations], np.int64),
+        crowd=np.array([bool(annotation.get("iscrowd")) for annotation in annotations], bool),
+        hw=read_hw(truth),
     )
 
 
-def _records(images: list[dict], columns: _Columns) -> list[Record]:
-    rows = np.flatnonzero(columns.usable)
-    rows = rows[np.argsort(columns.image[rows], kind="stable")]
-    ends = np.cumsum(np.bincount(columns.image[rows], minlength=len(images)))[:-1]
-    parts = (np.split(column[rows], ends) for column in (columns.boxes, columns.labels, columns.crowd))
-    return [
-        Record(image["id"], int(image["height"]), int(image["width"]), boxes, labels, crowd)
-        for image, boxes, labels, crowd in zip(images, *parts, strict=True)
-    ]
-
-
-def _is_empty(record: Record) -> bool:
-    """No box to train on: none at all, or crowds only."""
-    return bool(record.crowd.all())
-
-
-def _counted(records: list[Record], columns: _Columns, skip_empty: bool) -> list[str]:
-    fate = "left out" if skip_empty else "trained as background"
-    counts = {
-        f"images without boxes to train on: {fate}": sum(map(_is_empty, records)),
-        "crowd boxes: ignored in training, kept for evaluation": int((columns.crowd & columns.usable).sum()),
-        "degenerate boxes (no area, or not finite): left out": int(columns.degenerate.sum()),
-        "boxes outside their image: left out": int(columns.outside.sum()),
-    }
-    return [f"{count} {what}" for what, count in counts.items() if count]
+def read_hw(truth: Mapping) -> Int[np.ndarray, "m 2"]:
+    """Height and width of the images of a file whose entries are checked."""
+    return np.array([[image["height"], image["width"]] for image in truth["images"]], np.int64).reshape(-1, 2)
 
 
 def _completed(annotation: Mapping, number: int) -> dict:

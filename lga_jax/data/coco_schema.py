@@ -1,11 +1,15 @@
-"""What a COCO annotation file must hold; each fault is refused in one line that says where it is."""
+"""What a COCO annotation file must hold. Faults are found kind by kind, each told in one line that says where it is.
+
+`parse_coco`, for training, refuses the first; the doctor reads on and counts them all.
+"""
 
 import gc
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -17,6 +21,7 @@ _NEEDED = {
     "categories": ("id", "name"),
     "annotations": ("image_id", "category_id", "bbox"),
 }
+_EXPECTED = {dict: "an object", list: "a list", int: "a whole number", str: "text"}
 
 
 class _Annotation(TypedDict, total=False):
@@ -38,20 +43,83 @@ class _Content(TypedDict, total=False):
     categories: Any
 
 
+class Fault(NamedTuple):
+    """Entries of an annotation file that have one kind of fault."""
+
+    kind: str  # a word for programs
+    section: str  # 'images', 'categories' or 'annotations'
+    positions: list[int]  # of the entries in their section, at least one
+    text: str  # what was expected and what was found, of the first or of all
+    remedy: str
+
+
+Entries = dict[int, Any]  # of a section, by position
+
+
 def parse_coco(data: bytes, name: str) -> dict:
     """The content of a COCO annotation file, every part that the project relies on checked. `name` is for errors.
 
     Of annotations only the keys of `_Annotation` are kept. `bbox` may still be of no use (no area, not finite, outside
     the image). Raises UserError.
     """
-    truth = _read(data, name)
-    _check_keys(truth, name)
-    _check_categories(truth["categories"], name)
-    _check_images(truth["images"], name)
-    _check_references(truth, name)
-    for position, annotation in enumerate(truth["annotations"]):
-        _check_annotation(annotation, f"{name}: annotations[{position}]")
-    return truth
+    content = read_coco(data, name)
+    refuse(find_faults(content), name)
+    return content
+
+
+def refuse(faults: Iterable[Fault], name: str) -> None:
+    """Raises a UserError about the first fault, if there is any."""
+    for fault in faults:
+        raise UserError(f"{name}: {fault.text}; {fault.remedy}")
+
+
+def read_coco(data: bytes, name: str) -> dict:
+    """An object with the three lists of a COCO annotation file, not both of images and categories empty.
+
+    What is in the lists is not checked: see `find_faults`. Raises UserError for what is no such file at all.
+    """
+    content = _read(data, name)
+    _check_type(content, dict, name)
+    for section in _NEEDED:
+        if section not in content:
+            raise UserError(f"{name}: expected the keys {', '.join(_NEEDED)}, {section!r} is missing; name a COCO file")
+        _check_type(content[section], list, f"{name}: {section}")
+    for section in ("images", "categories"):
+        if not content[section]:
+            raise UserError(f"{name}: expected at least one entry in {section!r}, found none; is it the right file?")
+    _check_type(content.get("info") or {}, dict, f"{name}: info")  # pycocotools prints it
+    return content
+
+
+def find_faults(content: Mapping) -> Iterator[Fault]:
+    """What is wrong with the entries of a `read_coco`; of each only the first fault. Without any, all can be relied on.
+
+    An annotation is not at fault for belonging to an image or a category that is.
+    """
+    images, categories, annotations = (_Section(content, name) for name in _NEEDED)
+    for section in (categories, images, annotations):
+        yield from section.check_keys()
+    image_ids, category_ids = images.ids(), categories.ids()
+    yield from _category_faults(categories)
+    yield from _image_faults(images)
+    yield from annotations.check_references("category_id", "categories", category_ids)
+    yield from annotations.check_references("image_id", "images", image_ids)
+    yield from _annotation_faults(annotations)
+
+
+def sound_entries(content: Mapping, faults: Iterable[Fault]) -> dict[str, Entries]:
+    """The entries of each section that have no fault themselves, nor belong to one that has."""
+    sound = {section: dict(enumerate(content[section])) for section in _NEEDED}
+    for fault in faults:
+        for position in fault.positions:
+            sound[fault.section].pop(position, None)
+    images, categories = ({entry["id"] for entry in sound[section].values()} for section in ("images", "categories"))
+    sound["annotations"] = {
+        position: annotation
+        for position, annotation in sound["annotations"].items()
+        if annotation["image_id"] in images and annotation["category_id"] in categories
+    }
+    return sound
 
 
 def _read(data: bytes, name: str) -> Any:
@@ -68,7 +136,7 @@ def _read(data: bytes, name: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{name}: expected COCO JSON, found no JSON ({_shown(str(error))}); export it again") from error
+        raise UserError(f"{name}: expected COCO JSON, found no JSON ({shown(str(error))}); export it again") from error
 
 
 def category_names(truth: Mapping) -> dict[int, str]:
@@ -78,114 +146,155 @@ def category_names(truth: Mapping) -> dict[int, str]:
     return {c["id"]: c["name"] if count[c["name"]] == 1 else f"{c['name']} ({c['id']})" for c in categories}
 
 
-def check_files_exist(folder: Path, file_names: Sequence[str]) -> None:
+def check_files_exist(folder: Path, file_names: Iterable[str]) -> None:
     """Raises UserError with a count and one name when images are not in their folder."""
-    missing = [name for name, found in zip(file_names, _exist(folder, file_names), strict=True) if not found]
+    refuse(find_missing_files(folder, dict(enumerate(file_names))), f"image folder {folder}")
+
+
+def find_missing_files(folder: Path, file_names: Mapping[int, str]) -> Iterator[Fault]:
+    """A fault if images, their names by position in 'images', are not in their folder."""
+    missing = list(_missing(folder, file_names))
     if missing:
-        raise UserError(
-            f"image folder {folder}: expected every image of the annotation file, {len(missing)} of"
-            f" {len(file_names)} are missing, first {_shown(missing[0])}; add them or name another folder"
-        )
+        found = f"{len(missing)} of {len(file_names)} are missing, first {shown(file_names[missing[0]])}"
+        text = f"expected every image of the annotation file, {found}"
+        yield Fault("images.file_missing", "images", missing, text, "add them or name another folder")
 
 
-def _exist(folder: Path, file_names: Iterable[str]) -> Iterable[bool]:
+def _missing(folder: Path, file_names: Mapping[int, str]) -> Iterator[int]:
     # One listing for each folder instead of one question for each of 118,000 files.
-    listings: dict[Path, set[str]] = {}
-    for name in file_names:
-        parent = (folder / name).parent
+    listings: dict[str, set[str]] = {}
+    for position, name in file_names.items():
+        parent, base = os.path.split(os.path.join(folder, name))
         if parent not in listings:
             listings[parent] = _listing(parent)
-        yield (folder / name).name in listings[parent]
+        if base not in listings[parent]:
+            yield position
 
 
-def _listing(folder: Path) -> set[str]:
+def _listing(folder: str) -> set[str]:
     try:
-        return {entry.name for entry in folder.iterdir()}
+        return set(os.listdir(folder))
     except (OSError, ValueError):  # no such folder, or a name that no folder can have
         return set()
 
 
-def _check_keys(truth: object, name: str) -> None:
-    _check_type(truth, dict, name)
-    for section, keys in _NEEDED.items():
-        if section not in truth:
-            raise UserError(f"{name}: expected the keys {', '.join(_NEEDED)}, {section!r} is missing; name a COCO file")
-        _check_type(truth[section], list, f"{name}: {section}")
-        for position, entry in enumerate(truth[section]):
-            where = f"{name}: {section}[{position}]"
-            _check_type(entry, dict, where)
-            for key in keys:
-                if key not in entry:
-                    raise UserError(f"{where}: expected the keys {', '.join(keys)}, {key!r} is missing; add it")
-    for section in ("images", "categories"):
-        if not truth[section]:
-            raise UserError(f"{name}: expected at least one entry in {section!r}, found none; is it the right file?")
-    _check_type(truth.get("info") or {}, dict, f"{name}: info")  # pycocotools prints it
+class _Section:
+    """The entries of a section; a check takes out those that it finds at fault."""
 
+    def __init__(self, content: Mapping, name: str) -> None:
+        self.name, self.entries = name, dict(enumerate(content[name]))
 
-def _check_categories(categories: list[dict], name: str) -> None:
-    for position, category in enumerate(categories):
-        _check_type(category["id"], int, f"{name}: categories[{position}]: id")
-        _check_type(category["name"], str, f"{name}: categories[{position}]: name")
-    _check_unique([category["id"] for category in categories], f"{name}: category ids")
+    def ids(self) -> set[int | str]:
+        """Of all entries that have one, whatever else is wrong with them."""
+        return {entry["id"] for entry in self.entries.values() if type(entry["id"]) in (int, str)}
 
-
-def _check_images(images: list[dict], name: str) -> None:
-    kind = type(images[0]["id"])
-    if kind not in (int, str):
-        raise UserError(
-            f"{name}: images[0]: id: expected a number or a name, found {_shown(images[0]['id'])}; correct it"
+    def check_keys(self) -> Iterator[Fault]:
+        needed = _NEEDED[self.name]
+        yield from self.check("no_object", lambda e: type(e) is dict, lambda e: f"expected an object, found {shown(e)}")
+        yield from self.check(
+            "key_missing",
+            lambda e: all(key in e for key in needed),
+            lambda e: f"expected the keys {', '.join(needed)}, {next(k for k in needed if k not in e)!r} is missing",
+            "add it",
         )
-    for position, image in enumerate(images):
-        where = f"{name}: images[{position}]"
-        _check_type(image["id"], kind, f"{where}: id")  # all numbers or all names: pycocotools sorts them
-        _check_type(image["file_name"], str, f"{where}: file_name")
-        sides = [image["height"], image["width"]]
-        if not all(_is_number(side) and side > 0 and float(side).is_integer() for side in sides):
-            raise UserError(
-                f"{where}: expected a height and width of whole pixels, found {_shown(sides)}; correct them"
-            )
-        if sides[0] * sides[1] > MAX_PIXELS:
-            raise UserError(f"{where}: expected at most {MAX_PIXELS} pixels, found {_shown(sides)}; shrink the image")
-    _check_unique([image["id"] for image in images], f"{name}: image ids")
 
+    def check_type(self, key: str, kind: type) -> Iterator[Fault]:
+        yield from self.check(
+            f"{key}_type",
+            lambda e: type(e[key]) is kind,  # not isinstance: true and false are no numbers here
+            lambda e: f"{key}: expected {_EXPECTED[kind]}, found {shown(e[key])}",
+        )
 
-def _check_references(truth: Mapping, name: str) -> None:
-    for key, section in (("category_id", "categories"), ("image_id", "images")):
-        ids = {entry["id"] for entry in truth[section]}
-        kind = type(truth[section][0]["id"])
-        found = [annotation[key] for annotation in truth["annotations"]]
-        unknown = [value for value in found if type(value) is not kind or value not in ids]
+    def check_unique(self, what: str) -> Iterator[Fault]:
+        first = {}
+        for position, entry in self.entries.items():
+            first.setdefault(entry["id"], position)
+        again = [position for position, entry in self.entries.items() if first[entry["id"]] != position]
+        if again:
+            ids = list(dict.fromkeys(self.entries[position]["id"] for position in again))
+            text = f"{what}: expected each once, found {shown(ids)} more than once"
+            yield self._take_out("id_repeated", again, text, "make them unique")
+
+    def check_references(self, key: str, section: str, ids: set[int | str]) -> Iterator[Fault]:
+        num_entries = len(self.entries)
+        unknown = [p for p, e in self.entries.items() if type(e[key]) not in (int, str) or e[key] not in ids]
         if unknown:
-            values = list(dict.fromkeys(map(_shown, unknown)))
-            raise UserError(
-                f"{name}: expected every {key} to be listed in {section!r}, {len(unknown)} of {len(found)} annotations"
-                f" have one of {len(values)} unknown ids ({', '.join(values[:5])}{', ...' if len(values) > 5 else ''});"
-                f" add them to {section!r} or remove those annotations"
+            values = list(dict.fromkeys(shown(self.entries[position][key]) for position in unknown))
+            text = (
+                f"expected every {key} to be listed in {section!r}, {len(unknown)} of {num_entries} annotations have"
+                f" one of {len(values)} unknown ids ({', '.join(values[:5])}{', ...' if len(values) > 5 else ''})"
+            )
+            yield self._take_out(
+                f"{key}_unknown", unknown, text, f"add them to {section!r} or remove those annotations"
             )
 
+    def check(
+        self, kind: str, holds: Callable[[Any], bool], explain: Callable[[Any], str], remedy: str = "correct it"
+    ) -> Iterator[Fault]:
+        faulty = [position for position, entry in self.entries.items() if not holds(entry)]
+        if faulty:
+            text = f"{self.name}[{faulty[0]}]: {explain(self.entries[faulty[0]])}"
+            yield self._take_out(kind, faulty, text, remedy)
 
-def _check_annotation(annotation: Mapping, where: str) -> None:
-    bbox = annotation["bbox"]
-    if not (isinstance(bbox, list) and len(bbox) == 4 and all(map(_is_number, bbox))):
-        raise UserError(f"{where}: bbox: expected four numbers [x, y, width, height], found {_shown(bbox)}; correct it")
-    if annotation.get("iscrowd") not in (0, 1, None):
-        raise UserError(f"{where}: iscrowd: expected 0 or 1, found {_shown(annotation['iscrowd'])}; correct it")
-    area = annotation.get("area")
-    if area is not None and not _is_number(area):
-        raise UserError(f"{where}: area: expected a number of pixels, found {_shown(area)}; correct or remove it")
+    def _take_out(self, kind: str, positions: list[int], text: str, remedy: str) -> Fault:
+        for position in positions:
+            del self.entries[position]
+        return Fault(f"{self.name}.{kind}", self.name, positions, text, remedy)
+
+
+def _category_faults(categories: _Section) -> Iterator[Fault]:
+    yield from categories.check_type("id", int)
+    yield from categories.check_type("name", str)
+    yield from categories.check_unique("category ids")
+
+
+def _image_faults(images: _Section) -> Iterator[Fault]:
+    # All numbers or all names: pycocotools sorts them.
+    kinds = (type(entry["id"]) for entry in images.entries.values())
+    yield from images.check_type("id", next((kind for kind in kinds if kind in (int, str)), int))
+    yield from images.check_type("file_name", str)
+    yield from images.check(
+        "size",
+        lambda e: _is_length(e["height"]) and _is_length(e["width"]),
+        lambda e: f"expected a height and width of whole pixels, found {shown([e['height'], e['width']])}",
+        "correct them",
+    )
+    yield from images.check(
+        "too_large",
+        lambda e: e["height"] * e["width"] <= MAX_PIXELS,
+        lambda e: f"expected at most {MAX_PIXELS} pixels, found {shown([e['height'], e['width']])}",
+        "shrink the image",
+    )
+    yield from images.check_unique("image ids")
+
+
+def _annotation_faults(annotations: _Section) -> Iterator[Fault]:
+    yield from annotations.check(
+        "bbox",
+        lambda e: is_bbox(e["bbox"]),
+        lambda e: f"bbox: expected four numbers [x, y, width, height], found {shown(e['bbox'])}",
+    )
+    yield from annotations.check(
+        "iscrowd",
+        lambda e: e.get("iscrowd") in (0, 1, None),
+        lambda e: f"iscrowd: expected 0 or 1, found {shown(e['iscrowd'])}",
+    )
+    yield from annotations.check(
+        "area",
+        lambda e: e.get("area") is None or _is_number(e["area"]),
+        lambda e: f"area: expected a number of pixels, found {shown(e['area'])}",
+        "correct or remove it",
+    )
 
 
 def _check_type(value: object, kind: type, where: str) -> None:
-    if type(value) is not kind:  # not isinstance: true and false are no numbers here
-        expected = {dict: "an object", list: "a list", int: "a whole number", str: "text"}[kind]
-        raise UserError(f"{where}: expected {expected}, found {_shown(value)}; correct it")
+    if type(value) is not kind:
+        raise UserError(f"{where}: expected {_EXPECTED[kind]}, found {shown(value)}; correct it")
 
 
-def _check_unique(ids: list[int] | list[str], what: str) -> None:
-    repeated = [value for value, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise UserError(f"{what}: expected each once, found {_shown(repeated)} more than once; make them unique")
+def is_bbox(value: object) -> bool:
+    """A list of four numbers, of use or not."""
+    return type(value) is list and len(value) == 4 and all(map(_is_number, value))
 
 
 def _is_number(value: object) -> bool:
@@ -193,7 +302,11 @@ def _is_number(value: object) -> bool:
     return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
-def _shown(value: object) -> str:
-    # repr keeps it on one line, whatever the file holds.
+def _is_length(value: object) -> bool:
+    return _is_number(value) and value > 0 and float(value).is_integer()
+
+
+def shown(value: object) -> str:
+    """What a file holds, for people: one short line that no content breaks."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -26,8 +26,23 @@ _UPRIGHT = {  # its values, and what shows such an image as it was seen; 1 is up
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
+_PNG_BITS = 24  # the byte of a PNG that tells the bits of a channel
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
+
+
+class Header(NamedTuple):
+    """What a file says about its pixels."""
+
+    stored_hw: tuple[int, int]
+    orientation: int  # EXIF's; 1 is upright
+    mode: str  # Pillow's: "RGB", "L", "CMYK", ...
+    deep: bool  # more than 8 bits for a channel
+
+    @property
+    def upright_hw(self) -> tuple[int, int]:
+        """Height and width after the turn that EXIF asks for."""
+        return self.stored_hw[::-1] if self.orientation in _SWAPS_SIDES else self.stored_hw
 
 
 class Decoded(NamedTuple):
@@ -46,7 +61,7 @@ def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> D
     Of a JPEG that breaks off, the part that is there. Raises UnreadableImageError where nothing can be decoded and
     UserError, before decoding, where the header claims more than MAX_PIXELS.
     """
-    orientation = _read_header(data, name)[1]
+    orientation = read_header(data, name).orientation
     image, truncated = _decode(data), False
     if image is None and data.startswith(_JPEG_START):
         # OpenCV gives up at the end of the data; with an end marker there, the decoder finishes with what it has.
@@ -62,8 +77,12 @@ def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> D
 
 def upright_hw(data: bytes, name: str) -> tuple[int, int]:
     """Height and width that decode_image will find, from the header. Raises as it does."""
-    (height, width), orientation = _read_header(data, name)
-    return (width, height) if orientation in _SWAPS_SIDES else (height, width)
+    return read_header(data, name).upright_hw
+
+
+def stored_hw(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width of the pixels as stored, whatever EXIF says of them. Raises as decode_image does."""
+    return read_header(data, name).stored_hw
 
 
 def _decode(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
@@ -73,13 +92,14 @@ def _decode(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
         return None
 
 
-def _read_header(data: bytes, name: str) -> tuple[tuple[int, int], int]:
-    """Height and width as stored, and EXIF's orientation."""
+def read_header(data: bytes, name: str) -> Header:
+    """What stands before the pixels. Raises as decode_image does."""
     try:
         with Image.open(io.BytesIO(data)) as header:
             # Asked for EXIF that is not in front of a PNG, Pillow would decode the whole image to look behind it.
             exif = header.getexif() if header.format != "PNG" or "exif" in header.info else {}
-            return (header.height, header.width), exif.get(_ORIENTATION, 1)
+            deep = header.mode.startswith(("I", "F")) or (header.format == "PNG" and data[_PNG_BITS] == 16)
+            return Header((header.height, header.width), exif.get(_ORIENTATION, 1), header.mode, deep)
     except Image.DecompressionBombError as error:
         raise UserError(
             f"{name}: expected at most {MAX_PIXELS} pixels, found more: {error}; shrink the image"

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -61,6 +61,11 @@ _SOURCES = {
 
 def open_source(source: str, **arguments: object) -> Source:
     """Opens the source of a config's data.train or data.eval: `source` names the kind, the rest is its own."""
+    return find_source(source, **arguments)(**arguments)
+
+
+def find_source(source: str, **arguments: object) -> Callable[..., Source]:
+    """What opens that kind of source. Raises UserError unless it takes these arguments."""
     if source not in _SOURCES:
         raise UserError(f"data source: expected one of {sorted(_SOURCES)}, found {source!r}; correct `source`")
     module, name = _SOURCES[source]
@@ -72,4 +77,4 @@ def open_source(source: str, **arguments: object) -> Source:
         raise UserError(
             f"data source {source!r}: expected the settings ({wanted}), found ({', '.join(arguments)}); {error}"
         ) from None
-    return constructor(**arguments)
+    return constructor

@@ -36,7 +36,7 @@ def draw_labels(canvas: Canvas, labels: Iterable[Label]) -> UInt8[np.ndarray, "h
 
 
 def draw_tile(image: UInt8[np.ndarray, "h w 3"], labels: Sequence[Label], edge: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image with boxes and their names, brought to a long edge of `edge` pixels for a sheet of many."""
+    """The image with boxes and those names that there are, brought to a long edge of `edge` pixels."""
     scale = edge / max(image.shape[:2])
     width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -44,7 +44,7 @@ def draw_tile(image: UInt8[np.ndarray, "h w 3"], labels: Sequence[Label], edge: 
     scaled = [label._replace(bbox=[length * scale for length in label.bbox]) for label in labels]
     for label in scaled:
         draw_box(canvas, label.bbox, label.colour)
-    return draw_labels(canvas, scaled)
+    return draw_labels(canvas, [label for label in scaled if label.text])
 
 
 def _place_plate(

@@ -22,6 +22,8 @@ td:first-child, th:first-child { text-align: left; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 1rem; }
 figure { margin: 0; background: var(--soft); border-radius: 8px; overflow: hidden; }
 figure img { width: 100%; display: block; } figcaption { padding: .4rem .7rem; font-size: .85rem; }
+details { border-left: 4px solid #8888; padding-left: .7rem; margin: .4rem 0; }
+details.error { border-color: #dc2626; } details.warning { border-color: #f59e0b; }
 """
 
 

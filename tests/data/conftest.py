@@ -1,4 +1,4 @@
-"""A COCO-JSON folder small enough to know by heart, and a way to spoil it."""
+"""A COCO-JSON folder small enough to know by heart, and ways to spoil it."""
 
 import json
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 SIZES = {"a.png": (40, 60), "b.png": (50, 30)}  # height, width
 
@@ -45,3 +46,36 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return make
+
+
+_LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 100)
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.just(10**400)
+)
+_VALUES = st.recursive(
+    _LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+)
+
+
+def mutate(data: st.DataObject, content: dict) -> None:
+    """One to three values anywhere in the annotations become any other, or go."""
+    for _ in range(data.draw(st.integers(1, 3))):
+        _mutate(data, content)
+
+
+def _mutate(data: st.DataObject, node: dict | list) -> None:
+    keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+    if not keys:
+        return
+    key = data.draw(st.sampled_from(keys))
+    if isinstance(node[key], dict | list) and data.draw(st.integers(0, 3)):
+        _mutate(data, node[key])
+    elif data.draw(st.booleans()):
+        node[key] = data.draw(_VALUES)
+    else:
+        del node[key]

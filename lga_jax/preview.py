@@ -1,0 +1,128 @@
+"""Draws what training sees: samples of the first steps as the loader makes them, each beside its original.
+
+    python -m lga_jax.preview --config configs/coco.py --output runs/coco/preview --num_images 32
+
+Writes sheets of 16 into DIR/preview_000.jpg, ...: left an image with its boxes as stored, right the same image as the
+step of a new run sees it, with the padding of its bucket. Another --config.seed shows other draws.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import Float, Int, UInt8
+from ml_collections import ConfigDict, config_flags
+from PIL import Image, ImageDraw
+
+from lga_jax import errors
+from lga_jax.data.findings import printable
+from lga_jax.data.loader import TrainLoader
+from lga_jax.data.records import Source, UnreadableImageError, open_source
+from lga_jax.evaluation.tables import make_folder, write_atomically
+from lga_jax.structs import Batch
+from lga_jax.visualization.canvas import Colour, font
+from lga_jax.visualization.detections import class_colours
+from lga_jax.visualization.labels import Label, draw_tile
+
+_TILE = 384  # pixels
+_CAPTION = 22  # pixels, height
+_COLUMNS, _PER_SHEET = 4, 16  # samples
+_GAP, _GROUND = 6, (40, 40, 40)
+
+
+class Sample(NamedTuple):
+    """Both tiles have a long edge of _TILE pixels."""
+
+    caption: str
+    original: UInt8[np.ndarray, "h w 3"]
+    seen: UInt8[np.ndarray, "h2 w2 3"]
+
+
+def preview(config: ConfigDict, output: str, num_images: int) -> list[Path]:
+    """Writes sheets of the first `num_images` samples of a new run and returns their paths."""
+    make_folder(output)
+    samples, paths = draw_samples(config, num_images), []
+    while some := list(islice(samples, _PER_SHEET)):
+        paths.append(Path(output, f"preview_{len(paths):03d}.jpg"))
+        encoded = cv2.imencode(".jpg", sheet(some)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+        write_atomically(paths[-1], encoded.tobytes())
+    return paths
+
+
+def draw_samples(config: ConfigDict, num_images: int) -> Iterator[Sample]:
+    """The images of steps 0, 1, ... in their order."""
+    source = open_source(**config.data.train)
+    data_config = config.data.copy_and_resolve_references()
+    data_config.prefetch = 0  # the same batches, fewer of them in memory
+    colours = list(class_colours(dict(enumerate(source.class_names))).values())
+    devices = jax.local_devices()[:1]
+    with closing(TrainLoader(source, data_config, config.seed, config.batch_size, 0, devices, 0, 1)) as loader:
+        rows = (
+            jax.tree.map(lambda leaf, n=n: leaf[0, n], batch)
+            for batch in map(jax.device_get, loader)
+            for n in range(config.batch_size)
+        )
+        for row in islice(rows, num_images):
+            yield _draw(source, row, colours)
+
+
+def sheet(samples: Sequence[Sample]) -> UInt8[np.ndarray, "h w 3"]:
+    """The samples in rows of four pairs."""
+    rows = [samples[start : start + _COLUMNS] for start in range(0, len(samples), _COLUMNS)]
+    tops = np.cumsum(
+        [0, *(_CAPTION + _GAP + max(len(tile) for s in row for tile in (s.original, s.seen)) for row in rows)]
+    )
+    picture = Image.new("RGB", (len(rows[0]) * (2 * _TILE + 3 * _GAP), int(tops[-1])), _GROUND)
+    pen = ImageDraw.Draw(picture)
+    for row, top in zip(rows, tops.tolist(), strict=False):
+        for column, sample in enumerate(row):
+            left = column * (2 * _TILE + 3 * _GAP) + _GAP
+            pen.text((left, top + _CAPTION / 2), sample.caption, fill="white", font=font(12), anchor="lm")
+            picture.paste(Image.fromarray(sample.original), (left, top + _CAPTION))
+            picture.paste(Image.fromarray(sample.seen), (left + _TILE + _GAP, top + _CAPTION))
+    return np.asarray(picture)
+
+
+def _draw(source: Source, row: Batch, colours: Sequence[Colour]) -> Sample:
+    record = source.records[int(row.index)]
+    try:
+        image = source.image(int(row.index))
+    except UnreadableImageError:
+        image = np.zeros((record.height, record.width, 3), np.uint8)  # as loaders do, go on without it
+    own, targets = ~record.crowd, row.targets
+    labels = _labels(source, colours, record.boxes_original[own], record.labels[own])
+    seen = _labels(source, colours, targets.boxes[targets.valid], targets.labels[targets.valid])
+    resized = np.round(row.scale_hw * (record.height, record.width)).astype(int)
+    bucket = row.images.shape[:2]
+    caption = (
+        f"{printable(str(record.image_id))}: {record.width} x {record.height}, seen as {resized[1]} x {resized[0]}"
+        f" in {bucket[1]} x {bucket[0]}"
+    )
+    return Sample(caption, draw_tile(image, labels, _TILE), draw_tile(row.images, seen, _TILE))
+
+
+def _labels(
+    source: Source, colours: Sequence[Colour], boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, "n"]
+) -> list[Label]:
+    return [
+        Label((x1, y1, x2 - x1, y2 - y1), printable(source.class_names[label]), colours[label])
+        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True)
+    ]
+
+
+def _main() -> None:
+    config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
+    output = flags.DEFINE_string("output", None, "Folder for the sheets.")
+    num_images = flags.DEFINE_integer("num_images", 16, "Samples to draw.", lower_bound=1)
+    flags.mark_flags_as_required(["config", "output"])
+    errors.run(lambda: print("written:", *preview(config.value, output.value, num_images.value)))
+
+
+if __name__ == "__main__":
+    _main()
