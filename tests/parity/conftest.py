@@ -83,6 +83,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: MODULES.index(item.path.stem) if item.path.stem in MODULES else -1)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if RECORDER in config.stash:
+        terminalreporter.section("worst differences from torchvision")
+        terminalreporter.write_line(config.stash[RECORDER].table())
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     page = session.config.getoption("--parity-table")
     if page is None or exitstatus != pytest.ExitCode.OK or RECORDER not in session.config.stash:

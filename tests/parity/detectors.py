@@ -19,7 +19,7 @@ from lga_jax.models.weight_files import Weights
 from lga_jax.train.step import init_variables
 from tests.parity.reference import array, tensor, torch, torchvision
 
-_PHOTOS = Path(os.environ.get("LGA_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "coco_tiny80"
+PHOTOS = Path(os.environ.get("LGA_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "coco_tiny80"
 _models = torchvision.models.detection
 _FrozenBatchNorm = torchvision.ops.FrozenBatchNorm2d
 
@@ -152,7 +152,7 @@ def _randomise(model, images):
 
 def photos(sizes):
     """One image [h, w, 3] of each size (height, width): COCO's where they are, generated ones elsewhere."""
-    files = sorted(_PHOTOS.glob("val2017/*.jpg"))[: len(sizes)]
+    files = sorted(PHOTOS.glob("val2017/*.jpg"))[: len(sizes)]
     if len(files) == len(sizes):
         images = [cv2.imread(str(file), cv2.IMREAD_COLOR_RGB) for file in files]
     else:

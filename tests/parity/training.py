@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lga_jax.models.losses import detection_losses
-from lga_jax.structs import DEVICE_AXIS, Targets
+from lga_jax.structs import DEVICE_AXIS, Outputs, Targets
 from tests.parity.detectors import COCO_IDS, padded, photos, pixels
 from tests.parity.reference import array, tensor, torch
 
@@ -57,17 +57,25 @@ class Answer(NamedTuple):
     """What we make of examples."""
 
     losses: dict
-    outputs: Any
+    outputs: Outputs
     gradients: Any
     batch_stats: Any
 
 
-def our_step(network):
-    """(params, batch_stats, examples, keys) -> Answer."""
+def small(network):
+    """The network with fewer RoIs in the loss of an image than the recipe has: a CPU is slow."""
+    roi_sampling = network.ours.roi_sampling | {"num_samples": 64}
+    return network._replace(ours=network.ours.clone(roi_sampling=roi_sampling))
 
-    def step(params, batch_stats, images, image_hw, targets, keys):
+
+def our_answer(network, given, keys):
+    """Losses, samples, gradients and new statistics on examples."""
+
+    def step(params, batch):
+        images, image_hw, targets, keys = batch
+
         def loss(params):
-            variables = {"params": params, "batch_stats": batch_stats}
+            variables = {"params": params, "batch_stats": network.variables["batch_stats"]}
             outputs, updated = network.ours.apply(variables, images, image_hw, targets, keys, mutable=["batch_stats"])
             losses = detection_losses(outputs, targets, **network.config.losses)
             return losses["total"], (losses, outputs, updated["batch_stats"])
@@ -76,14 +84,10 @@ def our_step(network):
         return Answer(losses, outputs, gradients, updated)
 
     # Batch norm wants to know the axis of the devices; here it has one.
-    mapped = jax.jit(jax.vmap(step, in_axes=(None, None, 0, 0, 0, 0), axis_name=DEVICE_AXIS, spmd_axis_name=None))
-
-    def run(variables, given, keys):
-        batch = jax.tree.map(lambda leaf: leaf[None], (*given[:3], keys))
-        answer = jax.device_get(mapped(variables["params"], variables["batch_stats"], *batch))
-        return jax.tree.map(lambda leaf: leaf[0], answer)
-
-    return run
+    mapped = jax.vmap(step, in_axes=(None, 0), axis_name=DEVICE_AXIS)
+    batch = jax.tree.map(lambda leaf: leaf[None], (given.images, given.image_hw, given.targets, keys))
+    answer = jax.device_get(jax.jit(mapped)(network.variables["params"], batch))
+    return jax.tree.map(lambda leaf: leaf[0], answer)
 
 
 def their_losses(theirs, given, outputs):
