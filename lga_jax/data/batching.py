@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from lga_jax.data.records import Record
-from lga_jax.data.transforms import have_area
+from lga_jax.data.transforms import fit_hw, have_area
 from lga_jax.data.views import HW, View, content_hw, see_boxes, see_image
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch, Targets
@@ -46,6 +46,25 @@ def assign_buckets(records: Sequence[Record], buckets: Buckets, resized_hw: Call
     different, which = np.unique(sizes, axis=0, return_inverse=True)
     chosen = [choose_bucket(resized_hw((height, width)), buckets) for height, width in different.tolist()]
     return np.array(chosen, np.int64)[which.reshape(-1)]
+
+
+def padded_share(
+    records: Sequence[Record],
+    buckets: Buckets,
+    resized_hw: Callable[[HW], HW],
+    bucket_of: Int[np.ndarray, "n"],
+    shares: Float[np.ndarray, "n"],
+) -> float:
+    """How much of the pixels of an epoch is padding, if every image has its largest size, `resized_hw`, in its bucket.
+
+    `bucket_of` and `shares`, how often the epoch sees it, are those of every image.
+    """
+    seen = np.array([(record.height, record.width, bucket) for record, bucket in zip(records, bucket_of, strict=True)])
+    different, which = np.unique(seen, axis=0, return_inverse=True)
+    times = np.bincount(which.reshape(-1), shares)
+    bounds = [buckets[bucket] for bucket in different[:, 2]]
+    sizes = [fit_hw(resized_hw((h, w)), bound) for (h, w, _), bound in zip(different.tolist(), bounds, strict=True)]
+    return 1 - times @ np.prod(sizes, axis=1) / (times @ np.prod(bounds, axis=1))
 
 
 class BatchPlan:

@@ -13,6 +13,7 @@ from lga_jax.data.batching import (
     BatchPlan,
     assign_buckets,
     num_slots,
+    padded_share,
     plan_evaluation,
     report_overflow,
 )
@@ -31,7 +32,8 @@ class TrainLoader:
 
     Step t holds the same bytes for any number of workers, and for a run that starts at t as for one that came there.
     The members of its global batch do not depend on the number of processes either: each loads its own part.
-    `report` are lines for people, to be shown at the start; `num_unreadable` is for the end.
+    `report` are lines for people, to be shown at the start; `num_unreadable` is for the end. `abstract_batches` are the
+    shapes, dtypes and shardings of all batches to come, one for each bucket that images are in.
     """
 
     def __init__(
@@ -49,15 +51,18 @@ class TrainLoader:
         _check_settings(data_config)
         share = _share(batch_size, local_devices, process_index, process_count)
         slots = num_slots(source.records, data_config.max_boxes, data_config.copy_paste > 0)
-        bucket_of = assign_buckets(source.records, data_config.buckets, partial(training_hw, data_config=data_config))
+        largest_hw = partial(training_hw, data_config=data_config)
+        bucket_of = assign_buckets(source.records, data_config.buckets, largest_hw)
         factors = repeat_factors(source.records, data_config.repeat_threshold)
         weights = factors * [record.weight for record in source.records]
         self._plan = BatchPlan(bucket_of, weights, batch_size, seed)
+        padding = padded_share(source.records, data_config.buckets, largest_hw, bucket_of, self._plan.shares)
         self._step, self._seed, self._batch_size = start_step, seed, batch_size
         self._num_images, self._fingerprint = len(source.records), source.fingerprint
         self.steps_per_epoch = self._plan.steps_per_epoch
         self.report = [
             f"an epoch is {self.steps_per_epoch} steps; {slots} ground-truth slots per image",
+            f"{padding:.1%} of the pixels of an epoch are padding where every image is seen as large as it can be",
             *report_repeats(factors, data_config.repeat_threshold),
             *_report_filled(self.steps_per_epoch * batch_size, weights.sum()),
             *_report_small_buckets(bucket_of, self._plan.shares, data_config.buckets, batch_size),
@@ -65,6 +70,7 @@ class TrainLoader:
         ]
         jobs = (self._job(step, share, source, data_config) for step in itertools.count(start_step))
         self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices)
+        self.abstract_batches = _abstract_batches(self._pipeline, data_config.buckets, bucket_of, share)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -112,7 +118,7 @@ class EvalLoader:
     """Every image once over all processes, in batches with leaves [local_devices, images per device, ...].
 
     All processes run the same number of batches of the same shapes. Rows that only fill a batch have index -1. Targets
-    have no slots: evaluation compares with the source's coco_json().
+    have no slots: evaluation compares with the source's coco_json(). `abstract_batches` as those of TrainLoader.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class EvalLoader:
             for planned in plan_evaluation(bucket_of, batch_size)
         )
         self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
+        self.abstract_batches = _abstract_batches(self._pipeline, buckets, bucket_of, share)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -189,6 +196,12 @@ def _report_small_buckets(
 def _evaluation_job(source: Source, index: list[int], bucket_hw: HW, data_config: ConfigDict) -> Job:
     views = [evaluation_view(_stored_hw(source, image), bucket_hw, data_config) for image in index]
     return Job(bucket_hw, index, views, [None] * len(index))
+
+
+def _abstract_batches(
+    pipeline: Pipeline, buckets: Sequence[HW], bucket_of: Int[np.ndarray, "n"], share: slice
+) -> list[Batch]:
+    return [pipeline.abstract_batch(buckets[bucket], share.stop - share.start) for bucket in np.unique(bucket_of)]
 
 
 def _stored_hw(source: Source, index: int) -> HW:

@@ -70,6 +70,11 @@ class Pipeline:
             raise StopIteration
         return self._on_device.popleft()
 
+    def abstract_batch(self, bucket_hw: HW, num_rows: int) -> Batch:
+        """Shapes, dtypes and shardings of the batches of a bucket of which this process loads `num_rows` images."""
+        batch = self._per_device(empty_batch(num_rows, bucket_hw, self._slots))
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._sharding), batch)
+
     @property
     def num_unreadable(self) -> int:
         return len(self._unreadable)
@@ -119,6 +124,8 @@ class Pipeline:
     def _put(self, loading: _Loading) -> Batch:
         for row in loading.rows:
             row.result()
-        split = (self._num_devices, len(loading.batch.index) // self._num_devices)
-        batch = jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), loading.batch)
-        return jax.device_put(batch, self._sharding)
+        return jax.device_put(self._per_device(loading.batch), self._sharding)
+
+    def _per_device(self, batch: Batch) -> Batch:
+        split = (self._num_devices, len(batch.index) // self._num_devices)
+        return jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), batch)

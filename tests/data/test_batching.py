@@ -10,6 +10,7 @@ from lga_jax.data.batching import (
     choose_bucket,
     empty_batch,
     num_slots,
+    padded_share,
     plan_evaluation,
     report_overflow,
     write_image,
@@ -52,6 +53,17 @@ def test_an_image_fits_its_bucket_at_every_short_edge(sizes):
             resized = resize_hw(hw, short_edge, 1333, "nearest")
             assert resized[0] <= COCO[bucket][0]
             assert resized[1] <= COCO[bucket][1]
+
+
+def test_the_padded_share_by_hand():
+    records, buckets = [_record((40, 60)), _record((50, 50)), _record((40, 60))], ((40, 80), (60, 60))
+
+    def share(weights: list[float]) -> float:
+        return padded_share(records, buckets, lambda hw: hw, np.array([0, 1, 0]), np.array(weights, float))
+
+    assert share([1, 1, 1]) == pytest.approx(1 - (2400 + 2500 + 2400) / (3200 + 3600 + 3200))
+    assert share([3, 1, 0.5]) == pytest.approx(1 - (3.5 * 2400 + 2500) / (3.5 * 3200 + 3600))
+    assert padded_share(records, buckets, lambda hw: (90, 90), np.zeros(3, int), np.ones(3)) == pytest.approx(0.5)
 
 
 BUCKET_OF = np.array([0, 1, 0, 0, 2, 1, 0, 0, 1, 0, 1, 1, 0])  # 7, 5 and 1 images

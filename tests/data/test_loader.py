@@ -88,6 +88,19 @@ def test_batches_lie_on_the_devices():
         assert [shard.data.shape[0] for shard in leaf.addressable_shards] == [1, 1]
 
 
+def test_abstract_batches_are_all_that_come():
+    def kinds(batches: list[Batch]) -> set:
+        return {tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in jax.tree.leaves(batch)) for batch in batches}
+
+    config, devices = _config(buckets=((32, 48), (9, 99), (48, 32))), jax.local_devices()[:2]
+    for loader in (TrainLoader(Memory(), config, 0, 4, 0, devices), EvalLoader(Memory(), config, 4, devices)):
+        with closing(loader):
+            assert len(loader.abstract_batches) == 2  # no image is in the third bucket
+            assert kinds(loader.abstract_batches) == kinds(list(itertools.islice(loader, 4)))
+    with closing(TrainLoader(Memory(), config, 0, 16, 0, devices, 1, 2)) as loader:
+        assert loader.abstract_batches[0].images.shape == next(loader).images.shape[:2] + (32, 48, 3)
+
+
 def test_a_batch_holds_the_images_it_says():
     source = Memory()
     for batch in _train(10, devices=1, flip_probability=0.0, short_edges=(20,)):
@@ -239,8 +252,9 @@ def test_settings_that_cannot_work_are_refused(values, expected):
 
 def test_the_report_tells_what_repeats_and_what_finds_no_slot():
     with closing(TrainLoader(Memory(), _config(max_boxes=2), 0, 4, 0, jax.local_devices()[:1])) as loader:
-        size, repeated, overflow = loader.report
+        size, padding, repeated, overflow = loader.report
         assert size == "an epoch is 4 steps; 2 ground-truth slots per image"
+        assert padding == "0.0% of the pixels of an epoch are padding where every image is seen as large as it can be"
         assert repeated == "3 of 16 places in an epoch repeat an image, to fill the last batch of each bucket"
         assert overflow.startswith("3 boxes of 3 images find no slot among 2")
         assert next(loader).targets.valid.shape == (1, 4, 2)
@@ -248,7 +262,7 @@ def test_the_report_tells_what_repeats_and_what_finds_no_slot():
 
 def test_the_report_names_buckets_that_an_epoch_fills_with_the_same_few_images():
     with closing(TrainLoader(Memory(), _config(), 0, 8, 0, jax.local_devices()[:1])) as loader:
-        small = loader.report[2]
+        small = loader.report[3]
         assert small.startswith(
             "buckets with fewer images than a batch (8) repeat them: 48x32 has 5, each up to 2 times"
         )
@@ -264,8 +278,8 @@ def test_images_of_rare_classes_are_repeated():
     boxes = np.array([[1, 2, 9, 9]], np.float32)
     source.records[3] = record._replace(boxes_original=boxes, labels=np.array([1], np.int32), crowd=np.array([False]))
     with closing(TrainLoader(source, _config(repeat_threshold=0.9), 0, 4, 0, jax.local_devices()[:1])) as loader:
-        assert loader.report[1].startswith("9 of 13 images show a class that a share below 0.9 of them does")
-        assert loader.report[1].endswith("an epoch sees these 1.46 times as often in the mean, and up to 3.4 times")
+        assert loader.report[2].startswith("9 of 13 images show a class that a share below 0.9 of them does")
+        assert loader.report[2].endswith("an epoch sees these 1.46 times as often in the mean, and up to 3.4 times")
         drawn = np.concatenate([jax.device_get(next(loader)).index.ravel() for _ in range(loader.steps_per_epoch)])
     assert np.bincount(drawn).argmax() == 3
 
