@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from lga_jax.data.findings import Finding, Findings
+from lga_jax.data.findings import Finding, Findings, printable
 from lga_jax.data.patients import Patient, as_patient, open_patient
 from lga_jax.data.records import Record, Source
 
@@ -108,8 +108,8 @@ def _parts(place: str, arguments: dict[str, Any]) -> list[tuple[str, dict[str, A
     return [(f"{place}.parts.{name}", {k: v for k, v in part.items() if k != "weight"}) for name, part in parts]
 
 
-def glance(source: Source, eval_source: Source) -> list[tuple[str, Finding]]:
-    """What stands out in the opened sources of a run, without reading images; each with what it is about.
+def glance(source: Source, eval_source: Source) -> list[str]:
+    """What stands out in the opened sources of a run, without reading images; lines for people.
 
     Only what neither `Source.report` nor the loaders say.
     """
@@ -119,7 +119,12 @@ def glance(source: Source, eval_source: Source) -> list[tuple[str, Finding]]:
     _check_repeated(train, findings["data.train"])
     _check_repeated(evaluation, findings["data.eval"])
     _check_overlap([train], [evaluation], findings["data"])
-    return [(name, finding) for name, found in findings.items() for finding in found.listed()]
+    lines = [
+        f"{name}: {len(finding.names)} {finding.text} (first {printable(finding.names[0])}); {finding.remedy}"
+        for name, found in findings.items()
+        for finding in found.listed()
+    ]
+    return [*lines, "python -m lga_jax.doctor --config CONFIG names them all"] if lines else []
 
 
 def _check_classes(patient: Patient, findings: Findings) -> dict[str, int]:

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from lga_jax.data.doctor import glance
 from lga_jax.data.loader import TrainLoader, check_position
 from lga_jax.data.records import Source, open_source
 from lga_jax.errors import UserError
@@ -106,6 +107,8 @@ def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
             f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'}); "
             f"give both the same categories"
         )
+    for line in glance(source, eval_source):
+        _say(line)
     return source, eval_source
 
 

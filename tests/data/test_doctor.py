@@ -18,6 +18,7 @@ from PIL import Image
 from lga_jax.data.coco_json import CocoJson
 from lga_jax.data.doctor import Report, examine, glance
 from lga_jax.data.findings import KINDS
+from lga_jax.data.records import open_source
 from lga_jax.errors import UserError
 from lga_jax.visualization.doctor_report import doctor_html, format_report, report_json
 from tests.data.conftest import mutate, truth
@@ -301,14 +302,23 @@ def test_a_glance_says_what_the_sources_do_not(make_folder):
     content["annotations"] += [copy.deepcopy(content["annotations"][0])]
     root = make_folder(content)
     source = CocoJson(str(root), "annotations.json", "images", skip_empty=False)
-    seen = [(name, finding.kind, finding.names) for name, finding in glance(source, source)]
-    path = root / "images" / "a.png"
-    assert seen == [
-        ("data.train", "class_without_boxes", ["train"]),
-        ("data.train", "repeated_box", [f"{path}: toothbrush at 10, 5, 20, 30"]),
-        ("data.eval", "repeated_box", [f"{path}: toothbrush at 10, 5, 20, 30"]),
-        ("data", "overlap", [f"{path} = {path}", f"{root / 'images' / 'b.png'} = {root / 'images' / 'b.png'}"]),
+    image = root / "images" / "a.png"
+    twice = (
+        f"1 boxes that repeat another of the same class (first {image}: toothbrush at 10, 5, 20, 30); remove the copies"
+    )
+    assert glance(source, source) == [
+        "data.train: 1 classes without a box (first train); annotate them, or remove them from the categories",
+        f"data.train: {twice}",
+        f"data.eval: {twice}",
+        "data: 2 images of data.eval that are in data.train too: the score flatters"
+        f" (first {image} = {image}); split anew",
+        "python -m lga_jax.doctor --config CONFIG names them all",
     ]
+
+
+def test_a_glance_at_healthy_sets_is_silent():
+    first, second = (open_source("challenge", num_images=40, seed=seed, image_hw=(64, 64)) for seed in (1, 2))
+    assert glance(first, second) == []
 
 
 def test_equal_boxes_of_other_classes_or_images_repeat_nothing(make_folder):
