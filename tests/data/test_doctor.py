@@ -310,8 +310,7 @@ def test_a_glance_says_what_the_sources_do_not(make_folder):
         "data.train: 1 classes without a box (first train); annotate them, or remove them from the categories",
         f"data.train: {twice}",
         f"data.eval: {twice}",
-        "data: 2 images of data.eval that are in data.train too: the score flatters"
-        f" (first {image} = {image}); split anew",
+        f"data: 2 {KINDS['overlap'][1]} (first {image} = {image}); split anew",
         "python -m lga_jax.doctor --config CONFIG names them all",
     ]
 
