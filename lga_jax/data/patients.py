@@ -167,7 +167,7 @@ def _look_at_file(path: str, record: Record) -> Look:
         header = read_header(data, path)
         image, truncated = decode_image(data, path, annotated)
     except UnreadableImageError:
-        return Look(identity, {"unreadable": ""})
+        return Look("", {"unreadable": ""})  # a thousand empty files are no copies of one image
     except UserError as error:
         return Look(identity, {"refused": f": {error}"})
     if image.shape[:2] != annotated:
