@@ -19,9 +19,9 @@ from safetensors.numpy import save
 from lga_jax import errors
 from lga_jax.errors import UserError
 from lga_jax.evaluation.tables import write_atomically
-from lga_jax.models.torchvision_export import EPSILON, to_torchvision, torchvision_version
 from lga_jax.train.checkpoint import restore_params
 from lga_jax.train.manifest import Manifest
+from lga_jax.weights.torchvision_export import EPSILON, to_torchvision, torchvision_version
 
 # Arguments of torchvision's constructors with their defaults, and the config's key that each stands for.
 _ARGUMENTS = {

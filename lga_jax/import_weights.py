@@ -16,18 +16,18 @@ from ml_collections import ConfigDict, config_flags
 from lga_jax import errors
 from lga_jax.data.records import open_source
 from lga_jax.errors import UserError
-from lga_jax.models.class_rows import coco_rows, num_classes
-from lga_jax.models.coco_classes import COCO_CLASSES
 from lga_jax.models.detector import build_detector
-from lga_jax.models.layouts import Layout, recognise
-from lga_jax.models.pretrained import load_pretrained
 from lga_jax.models.resnet import frozen_labels
-from lga_jax.models.weight_files import Weights
 from lga_jax.train.checkpoint import Checkpoints
 from lga_jax.train.manifest import category_ids, manifest_for_classes
 from lga_jax.train.optimizer import make_optimizer
+from lga_jax.train.start import open_weights
 from lga_jax.train.step import create_state, init_variables
-from lga_jax.train.weights import open_weights
+from lga_jax.weights.class_rows import coco_rows, num_classes
+from lga_jax.weights.coco_classes import COCO_CLASSES
+from lga_jax.weights.files import Weights
+from lga_jax.weights.layouts import Layout, recognise
+from lga_jax.weights.load import load_pretrained
 
 
 def import_weights(config: ConfigDict, place: str, workdir: str) -> None:

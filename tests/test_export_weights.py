@@ -11,10 +11,10 @@ from configs import coco_torchvision_v1, coco_torchvision_v2
 from lga_jax import export_weights as module
 from lga_jax.errors import UserError
 from lga_jax.export_weights import constructor, export_weights
-from lga_jax.models.pretrained import load_pretrained
-from lga_jax.models.weight_files import read_weights
 from lga_jax.train.checkpoint import Saved
-from tests.models.loading import CLASSES, STAYS, export_source, export_variables
+from lga_jax.weights.files import read_weights
+from lga_jax.weights.load import load_pretrained
+from tests.weights.loading import CLASSES, STAYS, export_source, export_variables
 
 
 def config(**changes):

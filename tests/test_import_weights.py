@@ -17,12 +17,12 @@ from lga_jax.data.records import open_source
 from lga_jax.errors import UserError
 from lga_jax.evaluation.score import check_model
 from lga_jax.import_weights import import_weights
-from lga_jax.models.coco_classes import COCO_CLASSES
 from lga_jax.train.checkpoint import Checkpoints, restore_params
 from lga_jax.train.manifest import check_classes, check_config
 from lga_jax.train.optimizer import make_optimizer
 from lga_jax.train.step import create_state
-from tests.models import foreign
+from lga_jax.weights.coco_classes import COCO_CLASSES
+from tests.weights import foreign
 
 ROOT = Path(__file__).parents[1]
 RECIPE = """

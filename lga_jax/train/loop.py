@@ -18,15 +18,15 @@ from lga_jax.data.records import Source, open_source
 from lga_jax.errors import UserError
 from lga_jax.evaluation.run import EvalResult, PredictStep, evaluate, make_predict_step
 from lga_jax.models.detector import Detector, build_detector
-from lga_jax.models.pretrained import load_pretrained
 from lga_jax.models.resnet import frozen_labels
 from lga_jax.train.checkpoint import Checkpoints, Restored, best_step
 from lga_jax.train.interrupt import Interrupt
 from lga_jax.train.manifest import Manifest, make_manifest
 from lga_jax.train.metrics import MetricsLog
 from lga_jax.train.optimizer import describe, make_optimizer
+from lga_jax.train.start import open_weights
 from lga_jax.train.step import TrainState, create_state, init_variables, make_train_step, replicate
-from lga_jax.train.weights import open_weights
+from lga_jax.weights.load import load_pretrained
 
 
 def train(config: ConfigDict, workdir: str) -> None:

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 from configs import coco_torchvision_v1, coco_torchvision_v2
 from lga_jax.data.challenge import Challenge
 from lga_jax.models.detector import Detector, build_detector
-from lga_jax.models.pretrained import load_pretrained
-from lga_jax.models.weight_files import Weights
 from lga_jax.train.step import init_variables
+from lga_jax.weights.files import Weights
+from lga_jax.weights.load import load_pretrained
 from tests.parity.reference import array, tensor, torch, torchvision
 
 PHOTOS = Path(os.environ.get("LGA_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "coco_tiny80"

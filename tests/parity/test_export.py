@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lga_jax.models.torchvision_export import to_torchvision
+from lga_jax.weights.torchvision_export import to_torchvision
 from tests.parity.detectors import COCO_IDS, pair, photos, pixels
 from tests.parity.reference import tensor, torch, torchvision
 from tests.parity.test_detector import pair_up, run

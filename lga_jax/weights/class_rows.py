@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from lga_jax.errors import UserError
-from lga_jax.models.coco_classes import COCO_CLASSES
-from lga_jax.models.layouts import Layout, Slot
-from lga_jax.models.weight_files import Weights
+from lga_jax.weights.coco_classes import COCO_CLASSES
+from lga_jax.weights.files import Weights
+from lga_jax.weights.layouts import Layout, Slot
 
 # Modules whose last axis counts classes -> (numbers for each class, does a background follow them).
 _PREDICTORS = {

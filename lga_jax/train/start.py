@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from lga_jax.models.weight_files import Weights, read_weights
 from lga_jax.train.checkpoint import restore_params
+from lga_jax.weights.files import Weights, read_weights
 
 
 def open_weights(place: str) -> Weights:

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.models.torchvision_export import to_torchvision, torchvision_version
-from tests.models.loading import CLASSES, EXPORTABLE, STAYS, at, export_source, export_variables, load, model
+from lga_jax.weights.torchvision_export import to_torchvision, torchvision_version
+from tests.weights.loading import CLASSES, EXPORTABLE, STAYS, at, export_source, export_variables, load, model
 
 
 @pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.slow)])

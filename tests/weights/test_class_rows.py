@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lga_jax.models.coco_classes import COCO_CLASSES
-from tests.models import foreign
-from tests.models.loading import ABC, CLASSES, FROZEN, STAYS, V1, at, load, own, refused
+from lga_jax.weights.coco_classes import COCO_CLASSES
+from tests.weights import foreign
+from tests.weights.loading import ABC, CLASSES, FROZEN, STAYS, V1, at, load, own, refused
 
 COCO = tuple(COCO_CLASSES.values())
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lga_jax.errors import UserError
-from lga_jax.models.layouts import Layout, count_modules, found_blocks, found_norm
 from lga_jax.models.resnet import ARCHITECTURES, BOTTLENECK
-from lga_jax.models.weight_files import Weights
+from lga_jax.weights.files import Weights
+from lga_jax.weights.layouts import Layout, count_modules, found_blocks, found_norm
 
 # Of ImageNet, RGB, 0..255. Weights from Caffe know the mean alone.
 PIXEL_MEAN = (123.675, 116.28, 103.53)

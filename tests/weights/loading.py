@@ -9,10 +9,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lga_jax.errors import UserError
 from lga_jax.models.detector import build_detector
-from lga_jax.models.pretrained import load_pretrained
-from lga_jax.models.weight_files import Weights
 from lga_jax.train.step import init_variables
-from tests.models import foreign, tiny
+from lga_jax.weights.files import Weights
+from lga_jax.weights.load import load_pretrained
+from tests.models import tiny
+from tests.weights import foreign
 
 CLASSES = ("cat", "dog", "bus")
 ABC = ("a", "b", "c")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from lga_jax.models.pretrained import load_pretrained
 from lga_jax.models.resnet import ResNet
-from lga_jax.models.weight_files import Weights
-from tests.models import foreign
-from tests.models.loading import (
+from lga_jax.weights.files import Weights
+from lga_jax.weights.load import load_pretrained
+from tests.weights import foreign
+from tests.weights.loading import (
     ABC,
     CAFFE,
     CLASSES,

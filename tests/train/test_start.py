@@ -8,11 +8,11 @@ from lga_jax.errors import UserError
 from lga_jax.models.detector import build_detector
 from lga_jax.train import loop
 from lga_jax.train.checkpoint import Checkpoints
+from lga_jax.train.start import open_weights
 from lga_jax.train.step import TrainState
-from lga_jax.train.weights import open_weights
-from tests.models import foreign
-from tests.models.loading import ABC, FROZEN, V1, model, own, shapes
 from tests.train.stubs import stub_config
+from tests.weights import foreign
+from tests.weights.loading import ABC, FROZEN, V1, model, own, shapes
 
 
 def save_run(workdir, changes, step=7, ema=True):

@@ -16,8 +16,8 @@ import safetensors.numpy
 from huggingface_hub import errors as hub_errors
 
 from lga_jax.errors import UserError
-from lga_jax.models import weight_files
-from lga_jax.models.weight_files import read_weights
+from lga_jax.weights import files
+from lga_jax.weights.files import read_weights
 
 ARRAYS = {
     "conv1.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -240,7 +240,7 @@ def test_places_that_are_no_file_of_weights(tmp_path):
 def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
     paths = [write(tmp_path / f"w.{suffix}", {"w": np.zeros(10**5)}) for suffix in ("npz", "safetensors", "pkl")]
     np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(10**5))
-    monkeypatch.setattr(weight_files, "_LIMIT", 2**18)
+    monkeypatch.setattr(files, "_LIMIT", 2**18)
     for path in [*paths, tmp_path / "bomb.npz"]:
         refused(path, "expected at most 0 GiB of arrays, found")
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.models import foreign
-from tests.models.loading import FROZEN, V1, load, refused
+from tests.weights import foreign
+from tests.weights.loading import FROZEN, V1, load, refused
 
 
 @pytest.mark.parametrize(

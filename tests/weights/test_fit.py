@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.models import foreign
-from tests.models.loading import ABC, CAFFE, FROZEN, V1, at, load, own, refused, without
+from tests.weights import foreign
+from tests.weights.loading import ABC, CAFFE, FROZEN, V1, at, load, own, refused, without
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from lga_jax.errors import UserError
-from lga_jax.models.layouts import Slot, torchvision_detector
-from lga_jax.models.weight_fit import PIXEL_MEAN, PIXEL_STD, lookup
+from lga_jax.weights.fit import PIXEL_MEAN, PIXEL_STD, lookup
+from lga_jax.weights.layouts import Slot, torchvision_detector
 
 EPSILON = 1e-5  # of torchvision's batch norm, and of its frozen one unless it loads its own COCO_V1
 _BATCH_NORM = ("bn", "frozen_bn")

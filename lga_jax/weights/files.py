@@ -16,7 +16,7 @@ from huggingface_hub import errors as hub_errors
 from safetensors import safe_open
 
 from lga_jax.errors import UserError
-from lga_jax.models.array_pickle import PickledArray, forbidden, unpickle_arrays
+from lga_jax.weights.array_pickle import PickledArray, forbidden, unpickle_arrays
 
 
 class Weights(NamedTuple):
