@@ -6,7 +6,8 @@ For every seed the two start from the very same weights (torchvision's random on
 see the same images at the same size with the same recipe (configs/coco_torchvision_v1.py with values below), and are
 scored by the same evaluator. What differs is the program: loader order, flips and sampling are drawn by each one's own
 generator. The runs take turns; each ends as a line of WORKDIR/results.jsonl, and a run that is there is not repeated.
-The table at the end is made of that file. A run can be had alone with --seeds=1 --programs=torchvision.
+The table at the end is made of that file. A run can be had alone with --seeds=1 --programs=torchvision. A workdir is for
+one --data and one --weights.
 
 Needs torch and torchvision (the extra `bench`). torchvision trains on a CUDA device where there is one.
 """
@@ -64,7 +65,6 @@ def recipe(seed: int) -> ConfigDict:
     config.eval_every = 0
     config.model.dtype = "float32"
     config.model.backbone.depth = 18
-    config.model.backbone.norm_eps = 1e-5  # torchvision's, but for its published COCO weights
     config.model.roi_sampling.num_samples = ROIS.value
     config.optim.warmup_steps = steps
     config.optim.milestones = (epochs * 4 // 6 * steps, epochs * 5 // 6 * steps)

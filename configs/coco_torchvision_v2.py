@@ -31,7 +31,6 @@ def get_config() -> ConfigDict:
     config.data.eval_buckets = ((800, 1344), (1344, 800))
 
     config.model.backbone.norm = "bn"
-    config.model.backbone.norm_eps = 1e-5
     config.model.backbone.frozen_stages = 0
     config.model.fpn.norm = "bn"
     config.model.rpn.num_convs = 2

@@ -62,6 +62,7 @@ def multilevel_roi_align(
 
     With sampling_ratio 0 the number of points adapts to the box, ceil(feature cells / crop_size) along each axis
     (Detectron2's default): exact, and slower by as many times as the box with the most points has more than four.
+    Under vmap that is the box with the most points of all images.
     `aligned` subtracts half a cell, so that feature (0, 0) stands for the centre of its cell (Detectron2); without it
     boxes are at least one cell wide (torchvision's default). Points more than one cell outside the map count as zero.
     Differentiable in the features; the boxes get no gradient.
@@ -131,7 +132,18 @@ _crop.defvjp(_crop_forward, _crop_backward)
 
 def _num_points(grid: _Grid, sampling_ratio: int) -> int | Int[Array, ""]:
     """Sample points in a cell, of the RoI that has the most."""
-    return sampling_ratio**2 if sampling_ratio else jnp.max(grid.y.points * grid.x.points)
+    return sampling_ratio**2 if sampling_ratio else _most(grid.y.points * grid.x.points)
+
+
+@jax.custom_batching.custom_vmap
+def _most(points: Int[Array, "r"]) -> Int[Array, ""]:
+    return jnp.max(points)
+
+
+@_most.def_vmap
+def _most_of_all_images(axis_size: int, in_batched: list[bool], points: Array) -> tuple[Array, bool]:
+    # One bound for all images: loops of unlike length side by side would copy all they carry at every turn.
+    return _most(points.reshape(-1)), False
 
 
 def _neighbours(
