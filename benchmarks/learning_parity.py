@@ -6,8 +6,8 @@ For every seed the two start from the very same weights (torchvision's random on
 see the same images at the same size with the same recipe (configs/coco_torchvision_v1.py with values below), and are
 scored by the same evaluator. What differs is the program: loader order, flips and sampling are drawn by each one's own
 generator. The runs take turns; each ends as a line of WORKDIR/results.jsonl, and a run that is there is not repeated.
-The table at the end is made of that file. A run can be had alone with --seeds=1 --programs=torchvision. A workdir is for
-one --data and one --weights.
+The table at the end is made of that file. A run can be had alone with --seeds=1 --programs=torchvision. A workdir is
+for one --data and one --weights.
 
 Needs torch and torchvision (the extra `bench`). torchvision trains on a CUDA device where there is one.
 """
