@@ -32,8 +32,7 @@ class TrainLoader:
 
     Step t holds the same bytes for any number of workers, and for a run that starts at t as for one that came there.
     The members of its global batch do not depend on the number of processes either: each loads its own part.
-    `report` are lines for people, to be shown at the start; `num_unreadable` is for the end. `abstract_batches` are the
-    shapes, dtypes and shardings of all batches to come, one for each bucket that images are in.
+    `report` are lines for people, to be shown at the start; `num_unreadable` is for the end.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class TrainLoader:
         ]
         jobs = (self._job(step, share, source, data_config) for step in itertools.count(start_step))
         self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices)
-        self.abstract_batches = _abstract_batches(self._pipeline, data_config.buckets, bucket_of, share)
+        self._shapes = _shapes(data_config.buckets, bucket_of, share)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -99,6 +98,10 @@ class TrainLoader:
         """
         return self._pipeline.num_unreadable
 
+    def empty_batches(self) -> Iterator[Batch]:
+        """One with nothing in it of each shape that batches have."""
+        return itertools.starmap(self._pipeline.empty_batch, self._shapes)
+
     def close(self) -> None:
         """Ends the threads."""
         self._pipeline.close()
@@ -118,7 +121,7 @@ class EvalLoader:
     """Every image once over all processes, in batches with leaves [local_devices, images per device, ...].
 
     All processes run the same number of batches of the same shapes. Rows that only fill a batch have index -1. Targets
-    have no slots: evaluation compares with the source's coco_json(). `abstract_batches` as those of TrainLoader.
+    have no slots: evaluation compares with the source's coco_json().
     """
 
     def __init__(
@@ -140,13 +143,17 @@ class EvalLoader:
             for planned in plan_evaluation(bucket_of, batch_size)
         )
         self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
-        self.abstract_batches = _abstract_batches(self._pipeline, buckets, bucket_of, share)
+        self._shapes = _shapes(buckets, bucket_of, share)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         return next(self._pipeline)
+
+    def empty_batches(self) -> Iterator[Batch]:
+        """One with nothing in it of each shape that batches have."""
+        return itertools.starmap(self._pipeline.empty_batch, self._shapes)
 
     def close(self) -> None:
         """Ends the threads."""
@@ -198,10 +205,9 @@ def _evaluation_job(source: Source, index: list[int], bucket_hw: HW, data_config
     return Job(bucket_hw, index, views, [None] * len(index))
 
 
-def _abstract_batches(
-    pipeline: Pipeline, buckets: Sequence[HW], bucket_of: Int[np.ndarray, "n"], share: slice
-) -> list[Batch]:
-    return [pipeline.abstract_batch(buckets[bucket], share.stop - share.start) for bucket in np.unique(bucket_of)]
+def _shapes(buckets: Sequence[HW], bucket_of: Int[np.ndarray, "n"], share: slice) -> list[tuple[HW, int]]:
+    """Height and width of every bucket that has images, and the number of rows that this process loads."""
+    return [(buckets[bucket], share.stop - share.start) for bucket in np.unique(bucket_of)]
 
 
 def _stored_hw(source: Source, index: int) -> HW:

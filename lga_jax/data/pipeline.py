@@ -70,10 +70,9 @@ class Pipeline:
             raise StopIteration
         return self._on_device.popleft()
 
-    def abstract_batch(self, bucket_hw: HW, num_rows: int) -> Batch:
-        """Shapes, dtypes and shardings of the batches of a bucket of which this process loads `num_rows` images."""
-        batch = self._per_device(empty_batch(num_rows, bucket_hw, self._slots))
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._sharding), batch)
+    def empty_batch(self, bucket_hw: HW, num_rows: int) -> Batch:
+        """A batch of a bucket with nothing in it, of which this process has `num_rows` rows."""
+        return self._to_devices(empty_batch(num_rows, bucket_hw, self._slots))
 
     @property
     def num_unreadable(self) -> int:
@@ -124,8 +123,9 @@ class Pipeline:
     def _put(self, loading: _Loading) -> Batch:
         for row in loading.rows:
             row.result()
-        return jax.device_put(self._per_device(loading.batch), self._sharding)
+        return self._to_devices(loading.batch)
 
-    def _per_device(self, batch: Batch) -> Batch:
+    def _to_devices(self, batch: Batch) -> Batch:
         split = (self._num_devices, len(batch.index) // self._num_devices)
-        return jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), batch)
+        batch = jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), batch)
+        return jax.device_put(batch, self._sharding)

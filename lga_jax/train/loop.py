@@ -13,19 +13,21 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lga_jax.data.doctor import glance
-from lga_jax.data.loader import TrainLoader, check_position
+from lga_jax.data.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.records import Source, open_source
 from lga_jax.errors import UserError
 from lga_jax.evaluation.run import EvalResult, PredictStep, evaluate, make_predict_step
 from lga_jax.models.detector import Detector, build_detector
 from lga_jax.models.resnet import frozen_labels
+from lga_jax.structs import Batch
 from lga_jax.train.checkpoint import Checkpoints, Restored, best_step
+from lga_jax.train.compilation import compile_ahead
 from lga_jax.train.interrupt import Interrupt
 from lga_jax.train.manifest import Manifest, make_manifest
 from lga_jax.train.metrics import MetricsLog
 from lga_jax.train.optimizer import describe, make_optimizer
 from lga_jax.train.start import open_weights
-from lga_jax.train.step import TrainState, create_state, init_variables, make_train_step, replicate
+from lga_jax.train.step import Step, TrainState, create_state, init_variables, make_train_step, replicate
 from lga_jax.weights.load import load_pretrained
 
 
@@ -57,6 +59,9 @@ def train(config: ConfigDict, workdir: str) -> None:
         predict_step = make_predict_step(detector, config.inference.to_dict())
         loader = _open_loader(source, config, start, position)
         _check_processes_agree([manifest, start, loader.position()])
+        if start < config.num_steps:
+            eval_loader = EvalLoader(eval_source, config.data, config.batch_size, jax.local_devices())
+            _compile(train_step, predict_step, state, loader, eval_loader)
         log = MetricsLog(workdir, start, config.log_every, config.batch_size, schedule)
         checkpoints.scores.update(log.evaluations)
         with log, closing(loader), _progress_bar(config, start) as bar:
@@ -171,6 +176,23 @@ def _check_processes_agree(what: list) -> None:
         )
 
 
+def _compile(
+    train_step: Step, predict_step: PredictStep, state: TrainState, loader: TrainLoader, eval_loader: EvalLoader
+) -> None:
+    """So that no later step waits for a compiler, or fails in one: each new bucket and the first evaluation would."""
+    programs = {f"training {_size(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
+    variables = _scored_variables(state)
+    with closing(eval_loader):
+        for batch in eval_loader.empty_batches():
+            programs[f"evaluation {_size(batch)}"] = predict_step.lower(variables, batch)
+    seconds = compile_ahead(programs)
+    _say("compiled for " + ", ".join(f"{name} in {taken:.1f} s" for name, taken in seconds.items()))
+
+
+def _size(batch: Batch) -> str:
+    return "{}x{}".format(*batch.images.shape[2:4])
+
+
 def _evaluation_due(config: ConfigDict, step: int) -> bool:
     regular = config.eval_every > 0 and step > 0 and step % config.eval_every == 0
     return regular or step >= config.num_steps
@@ -179,17 +201,22 @@ def _evaluation_due(config: ConfigDict, step: int) -> bool:
 def _evaluate(
     predict_step: PredictStep, state: TrainState, source: Source, config: ConfigDict, interrupt: Interrupt
 ) -> EvalResult | None:
-    """Scores the parameters, or their moving average where one is kept; None when a signal cut it short."""
-    params = state.params if state.ema_params is None else state.ema_params
+    """None when a signal cut it short."""
     return evaluate(
         predict_step,
-        {"params": params, "batch_stats": state.batch_stats},
+        _scored_variables(state),
         source,
         config.data,
         config.batch_size,
         should_stop=lambda: interrupt.requested,
         progress=jax.process_index() == 0,
     )
+
+
+def _scored_variables(state: TrainState) -> dict:
+    """The parameters, or their moving average where one is kept, and the statistics."""
+    params = state.params if state.ema_params is None else state.ema_params
+    return {"params": params, "batch_stats": state.batch_stats}
 
 
 def _record(step: int, result: EvalResult, log: MetricsLog, checkpoints: Checkpoints) -> None:

@@ -14,7 +14,7 @@ from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
 from lga_jax.structs import DEVICE_AXIS, Batch, Targets
 
-Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]
+Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]  # with `lower`, as jax's stages have it
 
 
 class TrainState(NamedTuple):

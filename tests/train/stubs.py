@@ -52,12 +52,18 @@ class StubEvaluation:
         return EvalResult({"AP": ap, "AP50": ap}, {"tipper": float("nan")}, [], 2, 0, [], None)
 
 
-def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, step_name="kernel"):
-    """Puts the stubs into the loop. `poison_step`: the step (from 0) whose loss is not finite."""
+def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, step_name="kernel", traced=None):
+    """Puts the stubs into the loop.
+
+    poison_step: the step (from 0) whose loss is not finite.
+    traced: takes ("training" or "evaluation", shape of the images) whenever a step is traced.
+    """
     evaluation = evaluation or StubEvaluation()
+    traced = [] if traced is None else traced
 
     def make_train_step(detector, optimizer, losses, *, ema_decay, seed):
         def step(state, batch):
+            traced.append(("training", batch.images.shape[1:3]))
             place = 7.0 * jax.lax.axis_index(AXIS) + seed  # jax.random would take a second to compile
             noise = jnp.sin(place + jnp.arange(3.0) + state.step)
 
@@ -79,7 +85,15 @@ def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, st
             time.sleep(step_seconds)
             return compiled(state, batch)
 
+        slow.lower = compiled.lower
         return slow
+
+    def make_predict_step(detector, inference):
+        def predict(variables, batch):
+            traced.append(("evaluation", batch.images.shape[1:3]))
+            return batch.index
+
+        return jax.pmap(predict, axis_name=AXIS, in_axes=(None, 0))
 
     def init_variables(detector, seed):
         kernel = jax.random.normal(jax.random.key(seed), (3, 2))
@@ -88,7 +102,7 @@ def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, st
     monkeypatch.setattr(loop, "init_variables", init_variables)
     monkeypatch.setattr(loop, "frozen_labels", lambda params, stages: jax.tree.map(lambda _: "trained", params))
     monkeypatch.setattr(loop, "make_train_step", make_train_step)
-    monkeypatch.setattr(loop, "make_predict_step", lambda detector, inference: lambda variables, batch: None)
+    monkeypatch.setattr(loop, "make_predict_step", make_predict_step)
     monkeypatch.setattr(loop, "evaluate", evaluation)
     return evaluation
 

@@ -9,13 +9,16 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from ml_collections import ConfigDict
 
 from lga_jax.data.challenge import Challenge
+from lga_jax.data.loader import EvalLoader
 from lga_jax.errors import UserError
 from lga_jax.train import loop
 from lga_jax.train.checkpoint import Checkpoints, restore_params
@@ -65,6 +68,50 @@ def test_metrics_of_a_run(undisturbed):
     assert lines[-1]["per_class"] == {"tipper": None}  # no objects of it: nan, which JSON has no word for
     assert 4 in _steps(undisturbed)
     assert 6 in _steps(undisturbed)
+
+
+class _RunOfPredictStep(StubEvaluation):
+    """With the predict step's real calls."""
+
+    def __call__(self, predict_step, variables, source, data_config, batch_size, *rest, **options):
+        with closing(EvalLoader(source, data_config, batch_size, jax.local_devices())) as loader:
+            self.shapes = {predict_step(variables, batch).shape and batch.images.shape[2:4] for batch in loader}
+        return super().__call__(predict_step, variables, source, data_config, batch_size, *rest, **options)
+
+
+def test_everything_is_compiled_before_the_first_step(tmp_path, monkeypatch, capsys):
+    """Three buckets of training and two of evaluation: neither jax nor XLA works on a step again after the start."""
+    traced, at_start, later = [], [], []
+    evaluation = install(monkeypatch, _RunOfPredictStep(), traced=traced)
+    heard = at_start
+
+    def compile_ahead(programs, original=loop.compile_ahead):
+        nonlocal heard
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda event, seconds, fun_name="", **_: heard.append(fun_name) if "backend_compile" in event else None
+        )
+        seconds = original(programs)
+        heard = later
+        return seconds
+
+    monkeypatch.setattr(loop, "compile_ahead", compile_ahead)
+    config = stub_config(num_steps=9, eval_every=4)
+    settings = dict(source="challenge", num_images=6, weight=1.0)
+    hw = {"square": (64, 64), "tall": (128, 64), "wide": (64, 128)}
+    mixed = dict(source="mixed", parts={name: dict(image_hw=size, **settings) for name, size in hw.items()})
+    config.data.train, config.data.eval = ConfigDict(mixed), ConfigDict(mixed)
+    buckets = ((32, 32), (24, 48), (48, 24))
+    config.data.update(buckets=buckets, eval_buckets=buckets[1:], eval_short_edge=24, long_edge=48)
+    try:
+        train(config, str(tmp_path))
+    finally:
+        jax.monitoring.clear_event_listeners()
+    wanted = [("evaluation", hw) for hw in buckets[1:]] + [("training", hw) for hw in buckets]
+    assert sorted(traced) == sorted(wanted)
+    assert evaluation.shapes == set(buckets[1:])
+    assert len(at_start) == len(wanted)
+    assert not set(later) & set(at_start)
+    assert "compiled for training 32x32 in " in capsys.readouterr().out
 
 
 def test_resumed_run_equals_an_undisturbed_one(undisturbed, tmp_path, monkeypatch):
@@ -329,6 +376,7 @@ def _signal_at_step(monkeypatch, number_of_step, number):
                 os.kill(os.getpid(), number)
             return step(state, batch)
 
+        counted.lower = step.lower
         return counted
 
     monkeypatch.setattr(loop, "make_train_step", wrapped)
