@@ -5,13 +5,14 @@ SHELL := /bin/sh
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+TORCH := $(VENV)/.torch
 CPU := JAX_PLATFORMS=cpu
 DEMO := runs/demo
 # What the export writes last: where it is missing, an export was interrupted.
 HELD_OUT_LAST := $(DEMO)/held_out/annotations/instances.json
 WORKERS ?= 2  # test processes
 
-.PHONY: help demo test test-fast lint clean
+.PHONY: help demo test test-fast test-parity parity-table lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -50,11 +51,23 @@ export(Challenge(**arguments), sys.argv[1])
 endef
 export HELD_OUT
 
-test: lint  ## lint and the whole test suite with shape checks
-	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile
+# tests/parity needs PyTorch, several gigabytes, and minutes: it has targets of its own.
+test: lint  ## lint and the whole test suite with shape checks, but for the comparison with torchvision
+	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/parity
 
 test-fast: $(STAMP)  ## the tests that take less than ten seconds each
-	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/parity -m "not slow"
+
+test-parity: $(TORCH)  ## install PyTorch and torchvision, and compare with them
+	$(CPU) $(PY) -m pytest tests/parity
+
+parity-table: $(TORCH)  ## the same, and write the table of docs/parity.md
+	$(CPU) $(PY) -m pytest tests/parity --parity-table=docs/parity.md
+
+$(TORCH): $(STAMP)
+	@echo "installing PyTorch and torchvision into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
+	@touch $@
 
 lint: $(STAMP)  ## ruff, and which package may import which
 	$(PY) -m ruff check .
