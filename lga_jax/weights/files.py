@@ -6,7 +6,7 @@ import pickle
 import re
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,8 @@ class Weights(NamedTuple):
     model: Mapping[str, Any] | None = None  # config.model, or the part of it that is known to belong to them
 
 
-_LIMIT = 16 * 2**30  # bytes; forty times the largest detector that fits here
+_LIMIT = 4 * 2**30  # bytes; ten times the largest detector that fits here
+_TORCH = (2, 10)  # older ones can be made to run code by what they read (CVE-2025-32434, CVE-2026-24747)
 _NESTED = ("model", "state_dict", "model_state", "blobs")
 # As torch.hub names files: the first digits of their SHA-256. Eight digits that are a date are no such thing.
 _DIGEST = re.compile(r"-(?!20\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.(?:pth|pt|pkl)$")
@@ -64,14 +65,17 @@ def read_weights(place: str) -> Weights:
             f"get it anew or convert it"
         ) from error
     author = content.get("__author__")
+    class_names = _from_json(place, metadata, "class_names", _is_list_of(str))
+    category_ids = _from_json(place, metadata, "category_ids", _is_list_of(int))
+    _check_classes(place, class_names, category_ids)
     arrays = _arrays(_unwrap(content))
     if not arrays:
         raise UserError(f"weights {place}: expected arrays by name, found none; give a state dict")
     return Weights(
         place,
         arrays,
-        class_names=_from_json(place, metadata, "class_names", _is_list_of(str)),
-        category_ids=_from_json(place, metadata, "category_ids", _is_list_of(int)),
+        class_names=class_names,
+        category_ids=category_ids,
         author=author if isinstance(author, str) else "",
         model=_from_json(place, metadata, "model", lambda value: isinstance(value, dict)),
     )
@@ -126,7 +130,11 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
 
 
 def _read_torch(path: Path) -> tuple[dict, dict]:
-    _check_size(path.stat().st_size)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_size(sum(member.file_size for member in archive.infolist()))
+    else:
+        _check_size(path.stat().st_size)
     try:
         import torch
     except ImportError:
@@ -134,6 +142,11 @@ def _read_torch(path: Path) -> tuple[dict, dict]:
             "expected torch, which reads this format, found it not installed; "
             "pip install 'lga_jax[torch]', or convert the file to .safetensors where torch is"
         ) from None
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _TORCH:
+        raise UserError(
+            f"expected torch {'.'.join(map(str, _TORCH))} or newer, which reads this format safely, found "
+            f"{torch.__version__}; pip install -U 'lga_jax[torch]'"
+        )
     try:
         with torch.serialization.safe_globals([Namespace]):  # torchvision's training scripts save their flags
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -141,7 +154,16 @@ def _read_torch(path: Path) -> tuple[dict, dict]:
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise forbidden(named[1]) from None
         raise
-    return _tensors_to_numpy(_mapping(content), torch), {}
+    content = _mapping(content)
+    _check_size(_num_bytes(content, torch))
+    return _tensors_to_numpy(content, torch), {}
+
+
+def _num_bytes(content: Mapping, torch: Any, depth: int = 3) -> int:
+    """Of all tensors as arrays of floats: views can be larger than what was stored."""
+    values = content.values()
+    inner = sum(_num_bytes(value, torch, depth - 1) for value in values if isinstance(value, Mapping) and depth)
+    return inner + sum(max(value.itemsize, 4) * value.numel() for value in values if isinstance(value, torch.Tensor))
 
 
 def _tensors_to_numpy(content: Mapping, torch: Any, depth: int = 3) -> dict:
@@ -226,6 +248,20 @@ def _from_json(place: str, metadata: Mapping[str, str], key: str, holds: Callabl
             f"{metadata[key][:60]!r}; correct or remove it"
         )
     return tuple(value) if isinstance(value, list) else value
+
+
+def _check_classes(place: str, names: Sequence[str] | None, ids: Sequence[int] | None) -> None:
+    for key, values in (("class_names", names or ()), ("category_ids", ids or ())):
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise UserError(
+                f"weights {place}: expected each of its metadata's {key} once, found {twice[0]!r} several times; "
+                f"correct them"
+            )
+    if ids is not None and len(ids) != len(names or ()):
+        raise UserError(
+            f"weights {place}: expected as many category_ids in its metadata as class_names ({len(names or ())}), "
+            f"found {len(ids)}; correct or remove them"
+        )
 
 
 def _is_list_of(kind: type) -> Callable[[Any], bool]:

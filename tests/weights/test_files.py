@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import sys
+import zipfile
 from collections import OrderedDict
 from types import SimpleNamespace
 
@@ -266,6 +267,22 @@ def test_torch_is_needed_for_its_own_format_only(tmp_path, monkeypatch):
     read_weights(write(tmp_path / "w.pkl"))
 
 
+def test_old_torch_is_not_trusted(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__="2.9.1+cpu"))
+    (tmp_path / "w.pth").write_bytes(b"")
+    refused(tmp_path / "w.pth", r"expected torch 2\.10 or newer, .* found 2\.9\.1\+cpu; pip install -U")
+
+
+def test_views_in_torch_files_count_as_what_they_become(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
+    torch.save({"model": {"w": torch.zeros(1).expand(10**5)}}, tmp_path / "view.pth")
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(10**6))
+    monkeypatch.setattr(files, "_LIMIT", 2**18)
+    for name in ("view.pth", "bomb.pth"):
+        refused(tmp_path / name, "expected at most 0 GiB of arrays, found")
+
+
 def test_names_in_the_metadata(tmp_path):
     path = tmp_path / "w.safetensors"
     about = {"class_names": ["a", "b"], "category_ids": [3, 7], "model": {"backbone": {"norm_eps": 1e-5}}}
@@ -275,6 +292,13 @@ def test_names_in_the_metadata(tmp_path):
     for bad in ("[1]", "a, b", "[]", '{"a": 1}'):
         safetensors.numpy.save_file(ARRAYS, path, {"class_names": bad})
         refused(path, "expected JSON of the kind that export_weights writes in its metadata's class_names, found")
+    for about, message in (
+        ({"class_names": ["a", "b", "a"]}, "expected each of its metadata's class_names once, found 'a' several times"),
+        ({"class_names": ["a", "b"], "category_ids": [3, 3]}, "category_ids once, found 3"),
+        ({"class_names": ["a", "b"], "category_ids": [3]}, r"as many category_ids in its metadata .* \(2\), found 1"),
+    ):
+        safetensors.numpy.save_file(ARRAYS, path, {key: json.dumps(value) for key, value in about.items()})
+        refused(path, message)
 
 
 def test_files_of_the_hub(tmp_path, monkeypatch):
