@@ -21,6 +21,7 @@ from lga_jax.errors import UserError
 from lga_jax.evaluation.tables import write_atomically
 from lga_jax.train.checkpoint import restore_params
 from lga_jax.train.manifest import Manifest
+from lga_jax.weights.fit import lookup
 from lga_jax.weights.torchvision_export import EPSILON, to_torchvision, torchvision_version
 
 # Arguments of torchvision's constructors with their defaults, and the config's key that each stands for.
@@ -33,6 +34,15 @@ _ARGUMENTS = {
     "box_detections_per_img": (100, "inference.max_detections"),
     "min_size": (800, "data.eval_short_edge"),
     "max_size": (1333, "data.long_edge"),
+}
+
+# What has no argument there, as configs/coco_torchvision_v1.py has it. (max_candidates: torchvision has no bound.)
+_FIXED = {
+    "data.size_rounding": "floor",
+    "data.resize": "bilinear",
+    "model.proposals.min_size": 1e-3,
+    "inference.min_size": 0.01,
+    "inference.max_candidates": 1000,
 }
 
 
@@ -56,6 +66,8 @@ def export_weights(workdir: str, step: int | None, output: str) -> None:
     write_atomically(path, formats[path.suffix](state, saved.manifest))
     print(f"written: {output}, {len(state)} arrays of step {saved.step}, {len(saved.manifest['class_names'])} classes")
     print(f"torchvision loads it into {constructor(config, len(saved.manifest['class_names']))}")
+    if others := differences(config):
+        print(f"its detections will differ a little: {'; '.join(others)}")
 
 
 def constructor(config: Mapping[str, Any], num_classes: int) -> str:
@@ -63,9 +75,7 @@ def constructor(config: Mapping[str, Any], num_classes: int) -> str:
     model, depth = config["model"], config["model"]["backbone"]["depth"]
     arguments = {"num_classes": num_classes + 1}  # the background counts
     for argument, (default, key) in _ARGUMENTS.items():
-        value = config
-        for part in key.split("."):
-            value = value[part]
+        value = lookup(config, key)
         if value != default:
             arguments[argument] = value
     listed = ", ".join(f"{name}={value}" for name, value in arguments.items())
@@ -73,6 +83,12 @@ def constructor(config: Mapping[str, Any], num_classes: int) -> str:
         return f"FasterRCNN(resnet_fpn_backbone(backbone_name='resnet{depth}', weights=None), {listed})"
     name = "fasterrcnn_resnet50_fpn" if torchvision_version(model) == 1 else "fasterrcnn_resnet50_fpn_v2"
     return f"{name}(weights=None, weights_backbone=None, {listed})"
+
+
+def differences(config: Mapping[str, Any]) -> list[str]:
+    """What moves detections, and no argument of torchvision's constructors sets, where the config has another value."""
+    values = {key: lookup(config, key) for key in _FIXED}
+    return [f"{key} is {value} here, {_FIXED[key]} there" for key, value in values.items() if value != _FIXED[key]]
 
 
 def _safetensors(state: Mapping[str, np.ndarray], manifest: Manifest) -> bytes:
