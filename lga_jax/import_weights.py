@@ -45,8 +45,7 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
     shapes = jax.eval_shape(lambda: init_variables(detector, config.seed))
     _check_whole(layout, weights, shapes["params"], len(names))
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    strictly = config.model.to_dict() | {"init_strict": True}
-    variables, report = load_pretrained(weights, empty, names, strictly)
+    variables, report = load_pretrained(weights, empty, names, config.model.to_dict(), exact=True)
     labels = frozen_labels(shapes["params"], config.model.backbone.frozen_stages)
     optimizer, _ = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
     state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
@@ -60,16 +59,32 @@ def _classes(layout: Layout, weights: Weights, config: ConfigDict) -> tuple[tupl
     """The classes of the predictor's rows: the file's own, COCO's where it has COCO's size, else those of data.eval."""
     coco_ids = {name: category for category, name in COCO_CLASSES.items()}
     names = weights.class_names
-    if names is None and coco_rows(layout, num_classes(layout, weights.arrays) or 0):
+    count = num_classes(layout, weights) or 0
+    if names is None and coco_rows(layout, count):
+        _check_data_is_coco(weights, config, count)
         names = tuple(coco_ids)
     if names is None:
         source = open_source(**config.data.eval)
         return source.class_names, category_ids(source)
-    if weights.category_ids and len(weights.category_ids) == len(names):
+    if weights.category_ids:
         return names, list(weights.category_ids)
     if set(names) <= set(coco_ids):
         return names, [coco_ids[name] for name in names]
     return names, list(range(1, len(names) + 1))
+
+
+def _check_data_is_coco(weights: Weights, config: ConfigDict, count: int) -> None:
+    """Raises UserError where the config's data, if it is there, has as many classes as the file and not COCO's."""
+    try:
+        source = open_source(**config.data.eval)
+    except UserError:
+        return
+    if len(source.class_names) == count and set(source.class_names) != set(COCO_CLASSES.values()):
+        raise UserError(
+            f"--weights {weights.where}: expected COCO's classes for a predictor of {count} without names, found "
+            f"data.eval with {count} others ({', '.join(source.class_names[:3])}, ...); if they are the weights' own, "
+            f"save those as .safetensors with class_names in the metadata, else give other data"
+        )
 
 
 def _check_whole(layout: Layout, weights: Weights, params: dict, num_configured: int) -> None:
@@ -80,7 +95,7 @@ def _check_whole(layout: Layout, weights: Weights, params: dict, num_configured:
             f"--weights {weights.where}: expected all of the config's detector, found {layout.title} without "
             f"{', '.join(missing)}; {remedy}"
         )
-    found = num_classes(layout, weights.arrays)
+    found = num_classes(layout, weights)
     if weights.class_names is None and coco_rows(layout, found or 0) is None and found != num_configured:
         raise UserError(
             f"--weights {weights.where}: expected the {num_configured} classes of data.eval, found a predictor of "

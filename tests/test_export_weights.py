@@ -65,13 +65,21 @@ def test_written_and_read_again(tmp_path, saved, capsys, suffix):
     assert weights.class_names == (CLASSES if known else None)
     assert weights.category_ids == ((3, 5, 9) if known else None)
     blank = jax.tree.map(lambda leaf: np.full_like(leaf, STAYS), export_variables(1))
-    model = config().model.to_dict() | {"init_strict": True}
-    again, report = load_pretrained(weights, blank, CLASSES, model)
+    again, report = load_pretrained(weights, blank, CLASSES, config().model.to_dict(), exact=True)
     jax.tree.map(np.testing.assert_array_equal, again, export_variables(1))
     assert ("3 of 3 class rows by name" if known else "3 of 3 class rows by position") in report
     if known:  # the file says that its norms are for 1e-5
         with pytest.raises(UserError, match="model.backbone.norm_eps: expected 1e-05, found 0.0"):
             load_pretrained(weights, blank, CLASSES, config(**{"model.backbone.norm_eps": 0.0}).model.to_dict())
+
+
+def test_what_has_no_argument_there_is_told(tmp_path, saved, capsys):
+    export_weights("runs/x", None, str(tmp_path / "same.safetensors"))
+    assert "differ" not in capsys.readouterr().out
+    saved(**{"data.size_rounding": "nearest", "inference.min_size": 0.0})
+    export_weights("runs/x", None, str(tmp_path / "other.safetensors"))
+    expected = "differ a little: data.size_rounding is nearest here, floor there; inference.min_size is 0.0 here, 0.01 "
+    assert expected in capsys.readouterr().out
 
 
 def test_torch_reads_it_without_pickle(tmp_path, saved):

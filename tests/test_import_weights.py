@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import jax
@@ -36,7 +37,8 @@ def get_config():
     config.model.attention = "none"
     config.model.backbone.update(depth=18, width=8, norm="frozen_bn", norm_eps=1e-5, frozen_stages=0)
     config.model.fpn.channels = 16
-    config.model.roi_align.crop_size = 7
+    config.model.anchors.update(sizes=(32, 64, 128, 256, 512), rounded=True, fixed_stride=False)
+    config.model.roi_align.update(crop_size=7, aligned=False)
     config.model.box_head.hidden = 32
     config.model.proposals.update(pre_nms_test=20, post_nms_test=10)
     config.inference.update(max_candidates=20, max_detections=8, score_threshold=0.01)
@@ -148,6 +150,22 @@ def test_only_all_of_a_detector_is_imported(tmp_path):
     more = whole | {"roi_heads.mask_head.0.0.weight": np.ones(3, np.float32)}
     refused(recipe(), write(tmp_path, more), run, "1 left over")
     refused(recipe(**{"model.backbone.depth": 34}), write(tmp_path, whole), run, "depth: expected 18, found 34")
+
+
+def test_the_config_computes_what_the_file_does(tmp_path):
+    count = len(open_source(**recipe().data.eval).class_names)
+    place = write(tmp_path, foreign.torchvision_detector(num_classes=count))
+    changes = {"model.anchors.rounded": False, "model.roi_align.aligned": True, "model.roi_align.sampling_ratio": 0}
+    expected = r"rounded: expected True, found False; .*sampling_ratio: .*aligned: .*configs/coco_torchvision_v1.py"
+    refused(recipe(**changes), place, tmp_path / "run", expected)
+
+
+def test_other_data_of_cocos_size_is_not_coco(tmp_path, monkeypatch):
+    place = write(tmp_path, foreign.torchvision_detector(num_classes=90))
+    names = tuple(f"thing {i}" for i in range(90))
+    monkeypatch.setattr("lga_jax.import_weights.open_source", lambda **_: SimpleNamespace(class_names=names))
+    expected = r"predictor of 90 without names, found data.eval with 90 others \(thing 0, .*class_names in the metadata"
+    refused(recipe(), place, tmp_path / "run", expected)
 
 
 @pytest.mark.slow

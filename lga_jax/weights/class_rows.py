@@ -1,6 +1,6 @@
 """Which row of a file's class predictor becomes which of the model's classes: by name where names are known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,10 +32,18 @@ def is_predictor(slot: Slot) -> bool:
     return (slot.part, slot.module) in _PREDICTORS
 
 
-def num_classes(layout: Layout, arrays: Mapping[str, np.ndarray]) -> int | None:
+def num_classes(layout: Layout, weights: Weights) -> int | None:
     """Foreground classes of a file's predictor; None where it has none."""
-    name = layout.name_of("params/box_head/classes/bias", arrays)
-    return None if name is None else arrays[name].shape[0] - 1
+    name = layout.name_of("params/box_head/classes/bias", weights.arrays)
+    if name is None:
+        return None
+    shape = weights.arrays[name].shape
+    if len(shape) != 1 or shape[0] < 2:
+        raise UserError(
+            f"weights {weights.where}: {name}: expected a number for each class and the background, found shape "
+            f"{shape}; give weights of a trained detector"
+        )
+    return shape[0] - 1
 
 
 def coco_rows(layout: Layout, num_in_file: int) -> list[str | None] | None:
@@ -55,7 +63,7 @@ def match_rows(layout: Layout, weights: Weights, class_names: Sequence[str]) -> 
 
     A predictor of COCO's size is taken for COCO's where one of `class_names` is. None without a predictor.
     """
-    count = num_classes(layout, weights.arrays)
+    count = num_classes(layout, weights)
     if count is None:
         return None
     names = weights.class_names

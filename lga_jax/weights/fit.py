@@ -1,7 +1,7 @@
 """Whether a file of weights belongs to the configured model: its architecture, and the pixels it was trained on."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from lga_jax.errors import UserError
 from lga_jax.models.resnet import ARCHITECTURES, BOTTLENECK
 from lga_jax.weights.files import Weights
-from lga_jax.weights.layouts import Layout, count_modules, found_blocks, found_norm
+from lga_jax.weights.layouts import TORCHVISION_COMPUTES, Layout, count_modules, found_blocks, found_norm
 
 # Of ImageNet, RGB, 0..255. Weights from Caffe know the mean alone.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -17,6 +17,8 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 UNIT_STD = (1.0, 1.0, 1.0)
 # Keys of config.model that say what a network sees and computes, without a trace in the shapes of its parameters.
 _SILENT = ("pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm_eps")
+_ANCHORS = ("anchors.sizes", "anchors.aspect_ratios")
+_SEVERAL_NUMBERS = ("pixel_mean", "pixel_std", *_ANCHORS)
 
 
 class Fit(NamedTuple):
@@ -24,31 +26,45 @@ class Fit(NamedTuple):
 
     title: str
     bgr: bool  # the first convolution expects blue, green, red
+    notes: list[str]  # what fits all the same, for people: one line each
 
 
-def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> Fit:
+def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any], exact: bool) -> Fit:
     """Raises UserError, with all the keys of `model` that would have to change, where the file does not belong to it.
 
-    A part of a network fits too.
+    A part of a network fits too. With `exact` the model must compute what the file's does; without, weights may be
+    trained on with RoIs sampled otherwise, and the notes tell. Anchors are what an RPN's outputs mean: they must agree.
     """
     _check_plain(layout, weights)
     kind, blocks = found_blocks(layout, weights.arrays)
     depth = next((depth for depth, built in ARCHITECTURES.items() if built == (kind, blocks)), None)
     title = f"{layout.title}, ResNet-{depth}" if depth else f"{layout.title}, a part with {sum(blocks)} blocks"
-    bgr, settings = _expected_input(layout, weights)
-    stated = {key: lookup(weights.model or {}, key) for key in _SILENT}
-    settings |= {key: value for key, value in stated.items() if value is not None}
+    bgr, settings, notes = _expected_input(layout, weights)
+    settings |= _stated(weights, _SILENT)
     if kind != BOTTLENECK:
         settings.pop("backbone.stride_in_1x1", None)
-    expected = _architecture(layout, weights, model, kind, blocks, depth) | settings
+    norm, norm_notes = _backbone_norm(layout, weights, model["backbone"]["norm"])
+    computed = dict(layout.computes) | _stated(weights, TORCHVISION_COMPUTES)
+    firm = computed.keys() - set(layout.loose) if exact else _ANCHORS
+    if "rpn" not in layout.parts:
+        computed = {}
+    expected = _architecture(layout, weights, model, kind, blocks, depth) | norm | computed | settings
     differing = {key: value for key, value in expected.items() if not _same(key, value, lookup(model, key))}
+    tolerated = (differing.keys() & computed.keys()) - settings.keys() - set(firm)
+    notes += norm_notes + [
+        f"model.{key} is {lookup(model, key)}, these weights were trained with {differing.pop(key)}"
+        for key in sorted(tolerated)
+    ]
     if differing:
         keys = "; ".join(
             f"model.{key}: expected {value}, found {lookup(model, key)}" for key, value in differing.items()
         )
         flags = " ".join(f"--config.model.{key}={_flag(value)}" for key, value in differing.items())
-        raise UserError(f"weights {weights.where}: this is {title}; {keys}; give {flags}, or other weights")
-    return Fit(title, bgr)
+        recipe = ""
+        if layout.recipe and differing.keys() & computed.keys():
+            recipe = f" ({layout.recipe} has them; a file that was trained otherwise can say so in its metadata)"
+        raise UserError(f"weights {weights.where}: this is {title}; {keys}; give {flags}{recipe}, or other weights")
+    return Fit(title, bgr, notes)
 
 
 def lookup(model: Mapping[str, Any], key: str) -> Any:
@@ -72,7 +88,7 @@ def _check_plain(layout: Layout, weights: Weights) -> None:
             f"weights {where}: expected a plain ResNet, found {others[0]}{more}, as a variant has it (ResNet-C or -D, "
             f"squeeze-and-excitation, deformable, group norm ...); give weights of the plain one"
         )
-    for name in [name for name in arrays if re.search(r"\b(?:conv2\.weight|branch2b_w)$", name)]:
+    for name in [name for name in arrays if re.search(r"(?:\bconv2\.weight|_branch2b_w)$", name)]:
         array = arrays[name]
         if layout.backbone.match(name) and array.ndim == 4 and array.shape[1] < array.shape[0]:
             raise UserError(
@@ -86,14 +102,14 @@ def _architecture(
 ) -> dict[str, Any]:
     """What the config's keys would have to be for the parameters to fit."""
     arrays = weights.arrays
-    ours_kind, ours = ARCHITECTURES[model["backbone"]["depth"]]
-    a_part = sum(blocks) == 0 or (kind == ours_kind and all(n <= m for n, m in zip(blocks, ours, strict=True)))
     expected = {}
-    if depth or not a_part:
-        expected["backbone.depth"] = depth or f"one with {blocks} {kind} blocks"
-    norm = _norm(layout, weights, "backbone", "norm1", model["backbone"]["norm"])
-    if norm != "none" and model["backbone"]["norm"] != "gn":  # "none": folded into the convolutions
-        expected["backbone.norm"] = norm
+    if depth:
+        expected["backbone.depth"] = depth
+    elif not _is_part(kind, blocks, model["backbone"]["depth"]):
+        raise UserError(
+            f"weights {weights.where}: expected a ResNet of {', '.join(map(str, ARCHITECTURES))} layers or the "
+            f"beginning of the config's, found one with {blocks} {kind} blocks; give other weights"
+        )
     if "fpn" in layout.parts:
         expected["fpn.norm"] = _norm(layout, weights, "fpn", "lateral2_norm", model["fpn"]["norm"])
     if "rpn" in layout.parts:
@@ -104,6 +120,31 @@ def _architecture(
         if expected["box_head.num_convs"]:
             expected["box_head.norm"] = _norm(layout, weights, "box_head", "conv1_norm", model["box_head"]["norm"])
     return expected
+
+
+def _is_part(kind: str, blocks: tuple[int, ...], depth: int) -> bool:
+    """Whether these are the first blocks of a ResNet, if any."""
+    whole_kind, whole = ARCHITECTURES[depth]
+    present = [stage for stage, count in enumerate(blocks) if count]
+    if not present:
+        return True
+    last = present[-1]
+    return kind == whole_kind and blocks[:last] == whole[:last] and blocks[last] <= whole[last]
+
+
+def _backbone_norm(layout: Layout, weights: Weights, configured: str) -> tuple[dict[str, str], list[str]]:
+    """What the config would have to name, and notes. What holds no statistics must not be normalised by a batch's."""
+    norm = _norm(layout, weights, "backbone", "norm1", configured)
+    kind = found_norm(layout, weights.arrays, "backbone", "norm1")
+    folded = kind == "none" and layout.name_of("params/backbone/conv1/bias", weights.arrays)
+    if folded or (kind == "affine" and not layout.ours):
+        return {"backbone.norm": "frozen_bn"}, []
+    if norm == "none":  # a part without the stem
+        return {}, []
+    if configured == "gn" and norm != "gn":
+        note = "model.backbone.norm is gn: of the backbone the convolutions alone are loaded; "
+        return {}, [f"{note}--config.model.backbone.norm=frozen_bn takes the file's batch norm too"]
+    return {"backbone.norm": norm}, []
 
 
 def _norm(layout: Layout, weights: Weights, part: str, module: str, configured: str) -> str:
@@ -121,49 +162,73 @@ def _norm(layout: Layout, weights: Weights, part: str, module: str, configured: 
     return configured if configured in ("bn", "frozen_bn") else "bn"
 
 
-def _expected_input(layout: Layout, weights: Weights) -> tuple[bool, dict[str, Any]]:
-    """Whether the file's network takes BGR, and the keys that its pixels and strides ask for."""
+def _stated(weights: Weights, keys: Iterable[str]) -> dict[str, Any]:
+    """Those of the keys whose values the file names itself."""
+    stated = {key: value for key in keys if (value := lookup(weights.model or {}, key)) is not None}
+    for key, value in stated.items():
+        numbers = value if isinstance(value, list | tuple) and key in _SEVERAL_NUMBERS else [value]
+        is_number = all(isinstance(number, int | float) for number in numbers)
+        if not is_number or (key.startswith("pixel_") and len(numbers) != 3):
+            kind = "numbers" if key in _SEVERAL_NUMBERS else "a number"
+            raise UserError(
+                f"weights {weights.where}: its metadata's model.{key}: expected "
+                f"{'3 ' if key.startswith('pixel_') else ''}{kind}, found {value!r}; correct or remove it"
+            )
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+
+
+def _expected_input(layout: Layout, weights: Weights) -> tuple[bool, dict[str, Any], list[str]]:
+    """Whether the file's network takes BGR, the keys that its pixels and strides ask for, and notes."""
     if layout.ours:
-        return False, {}
+        return False, {}, []
     caffe = {"pixel_mean": PIXEL_MEAN, "pixel_std": UNIT_STD, "backbone.stride_in_1x1": True}
     torchvision = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD, "backbone.stride_in_1x1": False}
-    if layout.title.startswith("torchvision"):
-        return False, torchvision
-    if layout.title.startswith("Caffe2"):
-        return True, caffe
+    if layout.pixels:
+        return (True, caffe, []) if layout.pixels == "caffe" else (False, torchvision, [])
     mean, std = (weights.arrays.get(name) for name in ("pixel_mean", "pixel_std"))
     if mean is not None and std is not None and mean.size == std.size == 3:
-        bgr = bool(mean.reshape(3)[0] < mean.reshape(3)[2])
+        first, last = mean.reshape(3)[[0, 2]]
+        bgr = bool(first <= last)
+        notes = ["its pixel_mean does not tell the order of channels: taken for BGR, as Detectron2 has it by default"]
         mean, std = (
             tuple(float(f"{value:.6g}") for value in array.reshape(3)[:: -1 if bgr else 1]) for array in (mean, std)
         )
-        return bgr, {"pixel_mean": mean, "pixel_std": std, "backbone.stride_in_1x1": std == UNIT_STD}
-    if weights.author == "torchvision":
-        return False, torchvision
-    return (True, caffe) if _sees_whole_pixels(layout, weights.arrays) else (False, torchvision)
+        settings = {"pixel_mean": mean, "pixel_std": std, "backbone.stride_in_1x1": std == UNIT_STD}
+        return bgr, settings, notes if first == last else []
+    if weights.author == "torchvision" or not _sees_whole_pixels(layout, weights):
+        return False, torchvision, []
+    return True, caffe, []
 
 
-def _sees_whole_pixels(layout: Layout, arrays: Mapping[str, np.ndarray]) -> bool:
+def _sees_whole_pixels(layout: Layout, weights: Weights) -> bool:
     """Whether a Detectron2 file that does not say so comes from MSRA's weights, whose input has a deviation near 58.
 
     There the first norm's variances are thousands of times as large for the size of the first kernels as with an input
     of deviation 1; or, where the norm was folded, they are all 1.
     """
+    arrays = weights.arrays
     kernel = layout.name_of("params/backbone/conv1/kernel", arrays)
     variance = layout.name_of("batch_stats/backbone/norm1/bn/var", arrays)
     if kernel is None or variance is None or np.allclose(arrays[variance], 1.0, atol=1e-3):
         return True
+    if arrays[kernel].ndim != 4 or arrays[variance].shape != arrays[kernel].shape[:1]:
+        raise UserError(
+            f"weights {weights.where}: expected a convolution and as many variances, found {kernel} with shape "
+            f"{arrays[kernel].shape} and {variance} with {arrays[variance].shape}; get the file anew"
+        )
     power = np.square(arrays[kernel]).reshape(len(arrays[kernel]), -1).sum(1)
     input_variance = np.median(arrays[variance] / np.maximum(power, 1e-12))
     return bool(input_variance > 58.0)  # the geometric mean of 1 and 58 squared
 
 
 def _same(key: str, expected: Any, found: Any) -> bool:
-    if key == "pixel_mean":  # Detectron's and Detectron2's differ by half a grey value
-        return bool(np.allclose(found, expected, rtol=0.0, atol=1.0))
-    if isinstance(expected, tuple | list):
-        return bool(np.allclose(found, expected, rtol=1e-3))
-    return expected == found
+    if not isinstance(expected, tuple | list):
+        return expected == found
+    if not isinstance(found, tuple | list) or len(found) != len(expected):
+        return False
+    # Detectron's and Detectron2's means differ by half a grey value.
+    tolerance = dict(rtol=0.0, atol=1.0) if key == "pixel_mean" else dict(rtol=1e-3)
+    return bool(np.allclose(found, expected, **tolerance))
 
 
 def _flag(value: Any) -> str:

@@ -5,7 +5,8 @@ Names go one way, from ours to theirs, so that reading and writing a layout shar
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,25 @@ from lga_jax.models.resnet import BASIC, BOTTLENECK
 
 ALL_PARTS = ("backbone", "fpn", "rpn", "attention", "box_head")
 DETECTOR_PARTS = ("backbone", "fpn", "rpn", "box_head")
+
+_ANCHORS = {"anchors.sizes": (32, 64, 128, 256, 512), "anchors.aspect_ratios": (0.5, 1.0, 2.0)}
+# What the detectors of others compute without a trace in the shapes of their parameters, in the keys of config.model.
+TORCHVISION_COMPUTES = _ANCHORS | {
+    "anchors.rounded": True,
+    "anchors.fixed_stride": False,
+    "roi_align.sampling_ratio": 2,
+    "roi_align.aligned": False,
+}
+_DETECTRON2_COMPUTES = _ANCHORS | {
+    "backbone.norm_eps": 1e-5,
+    "anchors.rounded": False,
+    "anchors.fixed_stride": True,
+    "roi_align.sampling_ratio": 0,
+    "roi_align.aligned": True,
+}
+# In the name of torchvision's COCO_V1 weights: the only ones whose frozen norms are made for an epsilon of 0.
+_COCO_V1_DIGEST = "258fb6c6"
+_NOTHING = re.compile(r"(?!)")
 
 
 class Slot(NamedTuple):
@@ -45,6 +65,11 @@ class Layout(NamedTuple):
     background_first: bool = False  # in the rows of the predictor, where the boxes then have a background too
     affine_norms: bool = False  # norms of the backbone may be scale and bias alone: mean 0 and variance 1
     ours: bool = False
+    pixels: str = ""  # whose the network sees, "torchvision"'s or "caffe"'s; "": the file tells
+    computes: Mapping[str, Any] = MappingProxyType({})  # keys of config.model that shapes do not tell
+    loose: tuple[str, ...] = ()  # keys of `computes` for which a model may well have other values
+    recipe: str = ""  # that has the values of `computes`
+    idle: re.Pattern = _NOTHING  # biases that nothing needs where they are zero
 
     def name_of(self, key: str, arrays: Collection[str]) -> str | None:
         """The name under which a file has the parameter `key` of ours; None where it has none."""
@@ -76,9 +101,8 @@ def own_layout(names: Collection[str]) -> Layout:
         return [f"{collection}/{path}" for collection in ("params", "batch_stats")]
 
     held = {name.split("/")[1] for name in names if name.count("/") > 1}
-    nothing = re.compile(r"(?!)")
     parts = tuple(part for part in ALL_PARTS if part in held)
-    return Layout("a checkpoint of lga_jax", parts, own_names, nothing, nothing, nothing, ours=True)
+    return Layout("a checkpoint of lga_jax", parts, own_names, _NOTHING, _NOTHING, _NOTHING, ours=True)
 
 
 def torchvision_resnet() -> Layout:
@@ -90,11 +114,15 @@ def torchvision_resnet() -> Layout:
         backbone=re.compile(r"(?:conv1|bn1|layer[1-4])\."),
         plain=_torchvision_plain(""),
         ignored=re.compile(r"(?:.*\.num_batches_tracked|fc\.\w+)$"),
+        pixels="torchvision",
     )
 
 
-def torchvision_detector(num_box_convs: int) -> Layout:
-    """torchvision's fasterrcnn_resnet50_fpn and its kin; `num_box_convs` is 4 in _v2 and 0 in the first version."""
+def torchvision_detector(num_box_convs: int, is_coco_v1: bool = False) -> Layout:
+    """torchvision's fasterrcnn_resnet50_fpn and its kin; `num_box_convs` is 4 in _v2 and 0 in the first version.
+
+    `is_coco_v1`: the published weights of the first version. A copy under another name does not tell itself.
+    """
 
     def fpn(module: str) -> list[str]:
         block, level, norm = re.fullmatch(r"(lateral|output)(\d)(_norm)?", module).groups()
@@ -131,6 +159,10 @@ def torchvision_detector(num_box_convs: int) -> Layout:
         plain=_torchvision_plain(r"backbone\.body\."),
         ignored=re.compile(r".*\.num_batches_tracked$"),
         background_first=True,
+        pixels="torchvision",
+        computes=TORCHVISION_COMPUTES | {"backbone.norm_eps": 0.0 if is_coco_v1 else 1e-5},
+        loose=() if is_coco_v1 or num_box_convs else ("backbone.norm_eps",),
+        recipe=f"configs/coco_torchvision_{'v2' if num_box_convs else 'v1'}.py",
     )
 
 
@@ -177,6 +209,9 @@ def detectron2(detector: bool) -> Layout:
             r"|proposal_generator\.anchor_generator\..*)$"
         ),
         affine_norms=True,
+        computes=_DETECTRON2_COMPUTES if detector else {},
+        loose=("roi_align.sampling_ratio",),  # a fixed number of points is an approximation
+        recipe="configs/coco_detectron2_1x.py",
     )
 
 
@@ -202,6 +237,8 @@ def caffe2_resnet() -> Layout:
         # conv1 has a bias of about 1e-9, which Detectron2 leaves out too.
         ignored=re.compile(r"(?:(?:fc1000|pred)_[wb]|conv1_b)$"),
         affine_norms=True,
+        pixels="caffe",
+        idle=re.compile(r"res[2-5]_\d+_branch(?:1|2[abc])_b$"),  # Detectron's copy of MSRA's has them beside the norms
     )
 
 
@@ -211,12 +248,12 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
     def has(pattern: str) -> bool:
         return any(re.match(pattern, name) for name in arrays)
 
-    if has(r"params/\w+/"):
+    if has(rf"params/(?:{'|'.join(ALL_PARTS)})/"):
         return own_layout(arrays)
     if has(r"backbone\.body\.(?:conv1|layer\d)\."):
         _check_is_faster_rcnn(where, arrays, "torchvision", ("rpn.head.", "roi_heads.box_predictor.cls_score."))
         convs = {name.split(".")[2] for name in arrays if re.match(r"roi_heads\.box_head\.\d+\.0\.weight", name)}
-        return torchvision_detector(len(convs))
+        return torchvision_detector(len(convs), is_coco_v1=not convs and _COCO_V1_DIGEST in where)
     if has(r"backbone\.bottom_up\.(?:stem|res\d)\."):
         needed = ("backbone.fpn_lateral2.", "proposal_generator.rpn_head.", "roi_heads.box_predictor.cls_score.")
         _check_is_faster_rcnn(where, arrays, "Detectron2", needed)

@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from lga_jax.errors import UserError
+from lga_jax.models.resnet import frozen_labels
 from lga_jax.weights.class_rows import Rows, file_width, is_predictor, match_rows, merge_rows
 from lga_jax.weights.files import Weights
 from lga_jax.weights.fit import Fit, check_fit
@@ -17,16 +18,22 @@ _SHOWN = 12  # names in a report or an error, the others are counted
 
 
 def load_pretrained(
-    weights: Weights, variables: Mapping[str, Any], class_names: Sequence[str], model: Mapping[str, Any]
+    weights: Weights,
+    variables: Mapping[str, Any],
+    class_names: Sequence[str],
+    model: Mapping[str, Any],
+    exact: bool = False,
 ) -> tuple[dict[str, Any], str]:
     """`variables` of the detector of `model` (config.model) with all that `weights` has for it, and a report.
 
     What the file lacks keeps its initial value; so do rows of the class predictor for classes the file does not know.
-    Weights for BGR come to see RGB. With model["init_strict"] nothing else may be left initial, or over.
+    Weights for BGR come to see RGB. With model["init_strict"] nothing else may be left initial, or over; `exact` asks
+    for that too, and for a model that computes what the file's does. Nothing random may stay in a frozen stage.
     Raises UserError where the file is of no known layout, or does not fit.
     """
     layout = recognise(weights.where, weights.arrays)
-    fit = check_fit(layout, weights, model)
+    fit = check_fit(layout, weights, model, exact)
+    strict = exact or model["init_strict"]
     rows = match_rows(layout, weights, class_names)
     source = _Source(layout, weights, model, fit, rows, len(class_names))
     wanted = flatten_dict(dict(variables), sep="/")
@@ -40,14 +47,15 @@ def load_pretrained(
     account = _account(source, wanted, used)
     if not loaded:
         raise UserError(f"weights {weights.where}: expected weights of this detector, found {fit.title} with none")
-    if model["init_strict"] and (account.missing or account.unused):
+    if strict and (account.missing or account.unused):
         raise UserError(
-            f"model.init_strict: {weights.where} ({fit.title}): expected a value for every parameter of "
-            f"{', '.join(layout.parts)} and nothing left over, found {len(account.missing)} without a value "
-            f"({_listed(account.missing)}) and {len(account.unused)} left over ({_listed(account.unused)}); "
+            f"{'weights' if exact else 'model.init_strict:'} {weights.where} ({fit.title}): expected a value for every "
+            f"parameter of {', '.join(layout.parts)} and nothing left over, found {len(account.missing)} without a "
+            f"value ({_listed(account.missing)}) and {len(account.unused)} left over ({_listed(account.unused)}); "
             f"give weights of the whole model and of nothing else (train.py takes others without init_strict)"
         )
-    return unflatten_dict(wanted, sep="/"), _report(source, loaded, used, account)
+    _check_frozen(source, variables, used)
+    return unflatten_dict(wanted, sep="/"), _report(source, loaded, used, account, strict)
 
 
 class _Source(NamedTuple):
@@ -150,6 +158,20 @@ def _check_finite(where: str, loaded: Mapping[str, np.ndarray], used: Mapping[st
             )
 
 
+def _check_frozen(source: _Source, variables: Mapping[str, Any], used: Mapping[str, list[str]]) -> None:
+    """What is never trained must not keep initial values."""
+    stages = source.model["backbone"]["frozen_stages"]
+    labels = {collection: frozen_labels(tree, stages) for collection, tree in variables.items()}
+    labels = flatten_dict(labels, sep="/")
+    initial = [key.split("/", 1)[1] for key, label in labels.items() if label == "frozen" and key not in used]
+    if initial:
+        raise UserError(
+            f"weights {source.weights.where} ({source.fit.title}): expected a value for every parameter of the "
+            f"{stages} frozen stages, found none for {_listed(initial)}; give "
+            f"--config.model.backbone.frozen_stages=0, or other weights"
+        )
+
+
 class _Account(NamedTuple):
     """What was not loaded, with shapes, for people."""
 
@@ -172,12 +194,19 @@ def _account(source: _Source, wanted: Mapping[str, Any], used: Mapping[str, list
     if rows:  # a predictor that starts anew was read all the same
         names |= {layout.name_of(key, arrays) for key in wanted if is_predictor(Slot.of(key))}
     rest = [name for name in arrays if name not in names]
-    unused = [f"{name} {arrays[name].shape}" for name in rest if not layout.ignored.match(name)]
+    idle = {name for name in rest if layout.idle.match(name) and not arrays[name].any()}
+    unused = [f"{name} {arrays[name].shape}" for name in rest if not layout.ignored.match(name) and name not in idle]
     return _Account(missing, apart, unused, len(rest) - len(unused))
 
 
-def _report(source: _Source, loaded: Mapping[str, np.ndarray], used: Mapping[str, list[str]], account: _Account) -> str:
-    layout, weights, model, fit, rows, _ = source
+def _report(
+    source: _Source,
+    loaded: Mapping[str, np.ndarray],
+    used: Mapping[str, list[str]],
+    account: _Account,
+    strict: bool,
+) -> str:
+    layout, weights, _, fit, rows, _ = source
     lines = [f"weights {weights.where}: {fit.title}{', BGR turned to RGB' if fit.bgr else ''}"]
     for part in layout.parts:
         keys = [key for key in loaded if Slot.of(key).part == part]
@@ -190,18 +219,15 @@ def _report(source: _Source, loaded: Mapping[str, np.ndarray], used: Mapping[str
                 f"{first.split('/', 1)[1]} {loaded[first].shape}"
             )
     if rows:
-        lines.append(f"  {rows.report}")
+        anew = strict and (rows.sources is None or None in rows.sources)
+        lines.append(f"  {rows.report}{' (class rows are apart from strictness)' if anew else ''}")
     lines.append(f"  left at initial values: {_listed(account.missing)}")
     if account.apart:
         parts = ", ".join(f"{part} ({count} arrays)" for part, count in account.apart.items())
         lines.append(f"  not in such a file, left at initial values: {parts}")
     besides = f" (besides {account.ignored} of classifiers, counters and anchors)" if account.ignored else ""
     lines.append(f"  in the file and not used: {_listed(account.unused)}{besides}")
-    if layout.background_first and model["fpn"]["norm"] == "none" and model["backbone"]["norm_eps"] != 0.0:
-        lines.append(
-            f"  model.backbone.norm_eps is {model['backbone']['norm_eps']:g}; torchvision's own COCO_V1 weights have 0"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {note}" for note in fit.notes)])
 
 
 def _listed(names: Sequence[str]) -> str:

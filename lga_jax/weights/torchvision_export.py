@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from lga_jax.errors import UserError
 from lga_jax.weights.fit import PIXEL_MEAN, PIXEL_STD, lookup
-from lga_jax.weights.layouts import Slot, torchvision_detector
+from lga_jax.weights.layouts import TORCHVISION_COMPUTES, Slot, torchvision_detector
 
 EPSILON = 1e-5  # of torchvision's batch norm, and of its frozen one unless it loads its own COCO_V1
 _BATCH_NORM = ("bn", "frozen_bn")
@@ -22,14 +22,9 @@ _COMMON = {
     "backbone.norm": _BATCH_NORM,
     "backbone.stride_in_1x1": False,
     "fpn.channels": 256,
-    "anchors.sizes": (32, 64, 128, 256, 512),
-    "anchors.aspect_ratios": (0.5, 1.0, 2.0),
-    "anchors.rounded": True,
-    "anchors.fixed_stride": False,
     "roi_align.crop_size": 7,
-    "roi_align.sampling_ratio": 2,
-    "roi_align.aligned": False,
     "box_head.hidden": 1024,
+    **TORCHVISION_COMPUTES,
 }
 _V1 = {"fpn.norm": "none", "rpn.num_convs": 1, "box_head.num_convs": 0, "box_head.num_fcs": 2}
 _V2 = {

@@ -12,7 +12,7 @@ from lga_jax.train.start import open_weights
 from lga_jax.train.step import TrainState
 from tests.train.stubs import stub_config
 from tests.weights import foreign
-from tests.weights.loading import ABC, FROZEN, V1, model, own, shapes
+from tests.weights.loading import ABC, COCO_ANCHORS, FROZEN, V1, model, own, shapes
 
 
 def save_run(workdir, changes, step=7, ema=True):
@@ -84,7 +84,7 @@ def test_a_run_starts_from_a_file(tmp_path, monkeypatch, capsys):
 
 def test_a_run_starts_from_another_with_its_classes_by_name(tmp_path, monkeypatch, capsys):
     arrays = save_run(tmp_path, V1)
-    state = _new_state(monkeypatch, FROZEN, tmp_path, names=("c", "d"))
+    state = _new_state(monkeypatch, FROZEN | COCO_ANCHORS, tmp_path, names=("c", "d"))
     bias = np.asarray(state.params["box_head"]["classes"]["bias"])
     theirs = arrays["params/box_head/classes/bias"]  # of a, b, c and the background
     np.testing.assert_array_equal(bias, [theirs[2], 0.0, theirs[3]])

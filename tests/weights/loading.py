@@ -21,8 +21,9 @@ ABC = ("a", "b", "c")
 # Changes of the tiny detector's config.
 FROZEN = {"backbone.norm": "frozen_bn"}
 CAFFE = FROZEN | {"pixel_std": (1.0, 1.0, 1.0), "backbone.stride_in_1x1": True}
-V1 = FROZEN | {"attention": "none"}
-V2 = {
+COCO_ANCHORS = {"anchors.sizes": (32, 64, 128, 256, 512)}
+V1 = FROZEN | COCO_ANCHORS | {"attention": "none"}
+V2 = COCO_ANCHORS | {
     "attention": "none",
     "backbone.norm": "bn",
     "fpn.norm": "bn",
@@ -59,10 +60,10 @@ def initial(changes, num_classes):
     return unflatten_dict(values, sep="/")
 
 
-def load(arrays, changes, names=CLASSES, strict=True, **about):
+def load(arrays, changes, names=CLASSES, strict=True, exact=False, where="w", **about):
     """Variables and report; `about` is what the file says of itself."""
     config = model(changes).to_dict() | {"init_strict": strict}
-    return load_pretrained(Weights("w", arrays, **about), initial(changes, len(names)), names, config)
+    return load_pretrained(Weights(where, arrays, **about), initial(changes, len(names)), names, config, exact)
 
 
 def refused(arrays, changes, message, names=CLASSES, strict=False, **about):
@@ -94,14 +95,12 @@ def own(changes):
 
 
 # What torchvision computes, of either version.
+COMPUTES = {"anchors.rounded": True, "anchors.fixed_stride": False, "roi_align.aligned": False}
 _SIZES = {
     "backbone.width": 64,
     "fpn.channels": 256,
     "box_head.hidden": 1024,
-    "anchors.sizes": (32, 64, 128, 256, 512),
-    "anchors.rounded": True,
-    "anchors.fixed_stride": False,
-    "roi_align.aligned": False,
+    **COMPUTES,
 }
 EXPORTABLE = {1: V1 | _SIZES, 2: V2 | _SIZES | {"backbone.depth": 50}}
 

@@ -1,8 +1,14 @@
+import re
+
 import numpy as np
 import pytest
 
+from lga_jax.errors import UserError
 from tests.weights import foreign
-from tests.weights.loading import ABC, CAFFE, FROZEN, V1, at, load, own, refused, without
+from tests.weights.loading import ABC, CAFFE, COMPUTES, FROZEN, V1, V2, at, load, own, refused, without
+
+DEEP = {"backbone.depth": 50}
+PIXELS = (("pixel_mean", 127.5), ("pixel_std", 58.0))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,10 @@ def test_another_depth_is_named():
         for number in range(1, 30)
         for name, value in foreign.resnet().items()
     }
-    refused(deeper, FROZEN, r"depth: expected one with \(2, 2, 30, 2\) basic blocks, found 18")
+    message = refused(
+        deeper, FROZEN, r"expected a ResNet of 18, 34, 50, 101, 152 layers or the beginning of the config's"
+    )
+    assert "found one with (2, 2, 30, 2) basic blocks; give other weights" in message and "--config" not in message
 
 
 def test_the_pixels_that_weights_were_trained_on_are_the_configs():
@@ -128,3 +137,113 @@ def test_what_shapes_do_not_tell_must_be_as_it_was():
     load(arrays, FROZEN | {"backbone.norm_eps": 0.0}, ABC, **about)
     group, about = own({"backbone.norm": "gn"})
     refused(group, FROZEN, r"model.backbone.norm: expected gn, found frozen_bn", ABC, **about)
+
+
+def test_grouped_convolutions_of_caffe2_are_refused():
+    arrays = foreign.caffe2_backbone(foreign.resnet(50))
+    arrays["res2_0_branch2b_w"] = np.ones((8, 2, 3, 3), np.float32)
+    refused(arrays, CAFFE | DEEP, "found res2_0_branch2b_w with shape .*, a grouped convolution of ResNeXt")
+
+
+@pytest.mark.parametrize("configured", ["bn", "gn"])
+def test_norms_without_statistics_are_not_normalised_by_those_of_a_batch(configured):
+    affine = without(foreign.caffe2_backbone(foreign.resnet(50)), "_rm", "_riv")
+    for arrays, changes in ((foreign.fold(foreign.resnet()), {}), (affine, CAFFE | DEEP)):
+        expected = f"backbone.norm: expected frozen_bn, found {configured}; give --config.model.backbone.norm=frozen_bn"
+        refused(arrays, changes | {"backbone.norm": configured}, expected)
+
+
+def test_other_networks_are_no_parts():
+    """A bottleneck network of fewer blocks has the names and shapes of the configured one's first blocks."""
+    small = {
+        name: value for name, value in foreign.resnet(50).items() if not re.match(r"layer\d\.(?:[2-9]|1\d)\.", name)
+    }
+    refused(small, FROZEN | DEEP, r"found one with \(2, 2, 2, 2\) bottleneck blocks; give other weights")
+    beginning = {name: value for name, value in foreign.resnet(50).items() if not re.match(r"layer[34]", name)}
+    _, report = load(beginning, FROZEN | DEEP, strict=False)
+    assert "a part with 7 blocks" in report
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"anchors.sizes": (16, 32, 64, 128, 256)}, r"anchors.sizes: expected \(32, 64, .*, found \(16, 32"),
+        ({"anchors.aspect_ratios": (2.0, 1.0, 0.5)}, r"anchors.aspect_ratios: expected \(0.5, 1.0, 2.0\), found \(2.0"),
+    ],
+)
+def test_anchors_mean_what_they_did(changes, message):
+    hint = rf"{message}.* \(configs/coco_torchvision_v1.py has them; "
+    refused(foreign.torchvision_detector(), V1 | changes, hint)
+    refused(foreign.detectron2_detector(), V1 | CAFFE | changes, message)
+    arrays, about = own(FROZEN)
+    refused(arrays, FROZEN | changes, "model.anchors.", ABC, **about)
+    stated = {"anchors": {key.split(".")[1]: list(value) for key, value in changes.items()}}
+    load(foreign.torchvision_detector(), V1 | changes, model=stated)  # trained otherwise, and saying so
+    load(foreign.resnet(), FROZEN | changes)  # which has none
+
+
+def test_rois_may_be_sampled_otherwise_in_training_but_not_in_an_import():
+    arrays = foreign.torchvision_detector()
+    others = {"anchors.rounded": False, "anchors.fixed_stride": True, "roi_align.aligned": True}
+    others["roi_align.sampling_ratio"] = 0
+    _, report = load(arrays, V1 | others)
+    for key, value in others.items():
+        assert f"  model.{key} is {value}, these weights were trained with " in report
+    with pytest.raises(UserError) as caught:
+        load(arrays, V1 | others, exact=True)
+    assert all(f"model.{key}: expected " in str(caught.value) for key in others)
+    assert "give --config.model.anchors.rounded=True " in str(caught.value) and "\n" not in str(caught.value)
+    _, report = load(arrays, V1 | COMPUTES, exact=True)
+    assert "these weights were trained" not in report
+
+
+def test_a_fixed_number_of_points_stands_for_all_of_detectron2s():
+    arrays = foreign.detectron2_detector()
+    _, report = load(arrays, V1, exact=True, author="torchvision")
+    assert "model.roi_align.sampling_ratio is 2, these weights were trained with 0" in report
+    with pytest.raises(UserError, match=r"aligned: expected True, found False; .*configs/coco_detectron2_1x.py"):
+        load(arrays, V1 | {"roi_align.aligned": False}, exact=True, author="torchvision")
+
+
+def test_epsilon_of_torchvisions_first_version():
+    """Its published weights have none; what others trained, and copies under other names, are given the usual one."""
+    arrays, exact = foreign.torchvision_detector(), V1 | COMPUTES
+    published = dict(where="fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", exact=True)
+    with pytest.raises(
+        UserError, match=r"norm_eps: expected 0.0, found 1e-05; give --config.model.backbone.norm_eps=0"
+    ):
+        load(arrays, exact, **published)
+    _, report = load(arrays, exact | {"backbone.norm_eps": 0.0}, **published)
+    assert "norm_eps" not in report
+    _, report = load(arrays, exact | {"backbone.norm_eps": 0.0}, exact=True)
+    assert "  model.backbone.norm_eps is 0.0, these weights were trained with 1e-05" in report
+    second = V2 | COMPUTES | {"backbone.norm_eps": 0.0}
+    with pytest.raises(UserError, match=r"norm_eps: expected 1e-05, found 0.0; .*configs/coco_torchvision_v2.py"):
+        load(foreign.torchvision_detector(2), second, exact=True)
+
+
+def test_means_that_tell_no_order_are_taken_for_bgr():
+    arrays = foreign.detectron2_detector() | {name: np.full(3, value) for name, value in PIXELS}
+    changes = V1 | {"pixel_mean": (127.5,) * 3, "pixel_std": (58.0,) * 3}
+    _, report = load(arrays, changes)
+    assert "BGR turned to RGB" in report and "its pixel_mean does not tell the order of channels" in report
+
+
+@pytest.mark.parametrize("stated", ["abc", [1.0, 2.0], {"a": 1}, 3.0, ["a", "b", "c"]])
+def test_metadata_that_is_none(stated):
+    message = "^weights w: its metadata's model.pixel_mean: expected 3 numbers, found "
+    refused(foreign.torchvision_detector(), V1, message, model={"pixel_mean": stated})
+
+
+def test_arrays_without_axes():
+    arrays = foreign.torchvision_detector()
+    arrays["roi_heads.box_predictor.cls_score.bias"] = np.array(1.0, np.float32)
+    refused(arrays, V1, r"cls_score.bias: expected a number for each class and the background, found shape \(\)")
+    arrays = foreign.detectron2_backbone(foreign.resnet())
+    arrays["stem.conv1.weight"] = np.array(1.0, np.float32)
+    refused(arrays, FROZEN, r"found stem.conv1.weight with shape \(\)")
+
+
+def test_group_norm_beside_batch_norm_is_told():
+    _, report = load(foreign.resnet(), {"backbone.norm": "gn"}, strict=False)
+    assert "  model.backbone.norm is gn: of the backbone the convolutions alone are loaded; --config.model" in report

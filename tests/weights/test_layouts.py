@@ -35,6 +35,10 @@ def test_other_detectors_are_refused():
     refused(cascade, V1, "expected Detectron2's Faster R-CNN with FPN, .* found another detector")
 
 
+def test_flax_files_of_other_models_are_no_checkpoints():
+    refused({"params/encoder/conv/kernel": np.ones((3, 3, 3, 8), np.float32)}, FROZEN, "expected the names of torch")
+
+
 @pytest.mark.slow
 def test_timms_names_are_torchvisions():
     timm = pytest.importorskip("timm", reason="needs the library whose names are read")
