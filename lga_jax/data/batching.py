@@ -5,6 +5,7 @@ keeps the image largest and, of those, has the fewest pixels. An image that no b
 large-scale jitter asks for a crop.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -165,7 +166,7 @@ def empty_batch(size: int, bucket_hw: HW, slots: int) -> Batch:
     Rows left as they are, are black images over the whole bucket with index -1: harmless to a detector.
     """
     return Batch(
-        images=np.zeros((size, *bucket_hw, 3), np.uint8),
+        images=_aligned_zeros((size, *bucket_hw, 3)),
         image_hw=np.tile(np.array(bucket_hw, np.float32), (size, 1)),
         scale_hw=np.ones((size, 2), np.float32),
         targets=Targets(
@@ -175,6 +176,14 @@ def empty_batch(size: int, bucket_hw: HW, slots: int) -> Batch:
         ),
         index=np.full(size, -1, np.int32),
     )
+
+
+def _aligned_zeros(shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
+    """At a multiple of 64 bytes: jax's CPU device takes such memory as it is, and copies any other."""
+    size = math.prod(shape)
+    memory = np.zeros(size + 63, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].reshape(shape)
 
 
 def write_image(

@@ -201,6 +201,13 @@ def test_rows_without_an_image_are_harmless():
     assert not any(leaf.any() for leaf in batch.targets)
 
 
+def test_the_images_of_a_batch_lie_where_the_cpu_device_takes_them_without_a_copy():
+    for size in range(1, 9):
+        images = empty_batch(size, (7, 9), slots=1).images
+        assert images.ctypes.data % 64 == 0
+        assert images.flags.c_contiguous
+
+
 def test_a_view_larger_than_the_bucket_is_cropped():
     """x from 8 to 32 and y from 5 to 17 of an image of twice the size is kept, and mirrored."""
     image = np.random.default_rng(0).integers(1, 255, (20, 30, 3), np.uint8)
