@@ -150,6 +150,8 @@ def _restore(
     # Only shapes: nothing is initialised, compiled or read from model.init_from that the checkpoint replaces at once.
     like = jax.eval_shape(lambda variables: create_state(variables, optimizer, ema=config.optim.ema_decay > 0), shapes)
     restored = checkpoints.restore(like, manifest)
+    if restored and config.model.init_from:
+        _say(f"model.init_from: not read, the workdir has a checkpoint of step {restored.step:,} to go on from")
     return restored and restored._replace(state=replicate(restored.state))
 
 

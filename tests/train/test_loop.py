@@ -124,6 +124,16 @@ def test_resumed_run_equals_an_undisturbed_one(undisturbed, tmp_path, monkeypatc
     assert _metrics(tmp_path) == before
 
 
+def test_weights_to_start_from_are_said_not_to_be_read_again(tmp_path, monkeypatch, capsys):
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    assert "init_from" not in capsys.readouterr().out
+    config = stub_config(num_steps=3)
+    config.model.init_from = "gone.npz"
+    train(config, str(tmp_path))
+    assert "model.init_from: not read, the workdir has a checkpoint of step 3 to go on from" in capsys.readouterr().out
+
+
 def test_signal_in_training_saves_the_step(undisturbed, tmp_path, monkeypatch):
     install(monkeypatch)
     _signal_at_step(monkeypatch, 5, signal.SIGINT)
