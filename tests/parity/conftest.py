@@ -12,9 +12,6 @@ import jax
 import numpy as np
 import pytest
 
-# A few programs run on many images here, so optimising them pays, unlike in the other tests.
-jax.config.update("jax_disable_most_optimizations", False)
-
 START, END = "<!-- parity table: written by `make parity-table` -->", "<!-- end of parity table -->"
 # Small parts first: where they differ, what is made of them differs too.
 MODULES = ("test_ops", "test_network", "test_resize", "test_detector", "test_training", "test_trajectory")
@@ -68,6 +65,15 @@ RECORDER = pytest.StashKey[Recorder]()
 @pytest.fixture(scope="session")
 def record(pytestconfig) -> Recorder:
     return pytestconfig.stash.setdefault(RECORDER, Recorder())
+
+
+@pytest.fixture(autouse=True)
+def optimised():
+    """A few programs run on many images here, so optimising them pays, unlike in the other tests."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ PHOTOS = Path(os.environ.get("LGA_SHARED_DATA", Path(__file__).parents[3] / "sha
 _models = torchvision.models.detection
 _FrozenBatchNorm = torchvision.ops.FrozenBatchNorm2d
 
-# torchvision has 91 classes, the ids of COCO: 0 is background, and eleven were never used. We have the other 80.
+# torchvision has 91 classes, the ids of COCO: 0 is background, and ten were never used. We have the other 80.
 _CATEGORIES = _models.FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 _UNUSED = [i for i, name in enumerate(_CATEGORIES) if name == "N/A"]
 COCO_IDS = np.array([i for i, name in enumerate(_CATEGORIES) if name not in ("__background__", "N/A")])
@@ -61,6 +61,8 @@ def pair(version, depth):
     config.model.backbone.depth = depth
     config.model.init_strict = True
     theirs = build(depth)
+    if (version, depth) == (1, 50):  # torchvision's choice for the published weights
+        config.model.backbone.norm_eps = 0.0
     _models._utils.overwrite_eps(theirs, config.model.backbone.norm_eps)
     theirs.transform.resize = lambda image, target: (image, target)  # images come at the size the network is to see
     _randomise(theirs, photos([(256, 320), (320, 256)]))

@@ -18,7 +18,7 @@ def round_off_relu(monkeypatch):
     each moves the gradient of the layers before it by about 1e-3. Without the jump, what is left is a true difference.
     """
     monkeypatch.setattr(flax.linen, "relu", lambda x: jax.nn.softplus(10 * x) / 10)
-    monkeypatch.setattr(torch.nn.functional, "relu", lambda x, inplace: torch.nn.functional.softplus(x, beta=10))
+    monkeypatch.setattr(torch.nn.functional, "relu", lambda x, inplace=False: torch.nn.functional.softplus(x, beta=10))
 
 
 def their_statistics(model, before):

@@ -63,9 +63,12 @@ class Answer(NamedTuple):
 
 
 def small(network):
-    """The network with fewer RoIs in the loss of an image than the recipe has: a CPU is slow."""
+    """The network with fewer proposals and RoIs to an image than the recipe has: a CPU is slow."""
     roi_sampling = network.ours.roi_sampling | {"num_samples": 64}
-    return network._replace(ours=network.ours.clone(roi_sampling=roi_sampling))
+    proposals = network.ours.proposals | {"pre_nms_train": 500, "post_nms_train": 600}
+    network.theirs.rpn._pre_nms_top_n["training"] = 500
+    network.theirs.rpn._post_nms_top_n["training"] = 600
+    return network._replace(ours=network.ours.clone(roi_sampling=roi_sampling, proposals=proposals))
 
 
 def our_answer(network, given, keys):
