@@ -306,11 +306,13 @@ def test_a_glance_says_what_the_sources_do_not(make_folder):
     twice = (
         f"1 boxes that repeat another of the same class (first {image}: toothbrush at 10, 5, 20, 30); remove the copies"
     )
-    assert glance(source, source) == [
+    lines = glance(source, source)
+    overlap = lines.pop(3)  # cut where the folder's name is long
+    assert overlap.startswith(f"data: 2 {KINDS['overlap'][1]} (first {image} = ")
+    assert lines == [
         "data.train: 1 classes without a box (first train); annotate them, or remove them from the categories",
         f"data.train: {twice}",
         f"data.eval: {twice}",
-        f"data: 2 {KINDS['overlap'][1]} (first {image} = {image}); split anew",
         "python -m lga_jax.doctor --config CONFIG names them all",
     ]
 
