@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(
         dict(
             train=dict(
-                source="coco_json",  # or "challenge", the generated set
+                source="coco_json",  # or "tfds", "mixed" (docs/data.md), "challenge" (the generated set)
                 root="data/coco",
                 annotations="annotations/instances_train2017.json",  # relative to root
                 images="train2017",  # relative to root
