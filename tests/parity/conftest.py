@@ -14,7 +14,15 @@ import pytest
 
 START, END = "<!-- parity table: written by `make parity-table` -->", "<!-- end of parity table -->"
 # Small parts first: where they differ, what is made of them differs too.
-MODULES = ("test_ops", "test_network", "test_resize", "test_detector", "test_training", "test_trajectory")
+MODULES = (
+    "test_ops",
+    "test_network",
+    "test_resize",
+    "test_detector",
+    "test_export",
+    "test_training",
+    "test_trajectory",
+)
 
 
 class Row(NamedTuple):
@@ -86,7 +94,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: MODULES.index(item.path.stem) if item.path.stem in MODULES else -1)
+    def place(item: pytest.Item) -> int:  # a hook of a conftest sees the items of other folders too
+        return MODULES.index(item.path.stem) if item.path.parent == Path(__file__).parent else -1
+
+    items.sort(key=place)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

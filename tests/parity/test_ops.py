@@ -8,13 +8,14 @@ import pytest
 from lga_jax.models import box_head, rpn
 from lga_jax.models.fpn import STRIDES
 from lga_jax.models.inference import detect
+from lga_jax.models.losses import roi_losses, rpn_losses
 from lga_jax.models.rpn import select_proposals
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.anchors import pyramid_anchors
 from lga_jax.ops.matching import match
 from lga_jax.ops.nms import nms
 from lga_jax.ops.roi_align import multilevel_roi_align, pyramid_level
-from lga_jax.structs import Outputs, RoIs
+from lga_jax.structs import Outputs, RoIs, RoITargets, Samples, Targets
 from tests.parity.reference import array, both, channels_first, channels_last, tensor, torch, torchvision
 from tests.reference.boxes import random_boxes
 
@@ -25,6 +26,7 @@ AnchorGenerator = torchvision.models.detection.anchor_utils.AnchorGenerator
 RegionProposalNetwork = torchvision.models.detection.rpn.RegionProposalNetwork
 RoIHeads = torchvision.models.detection.roi_heads.RoIHeads
 
+UNFILLED = "with empty slots, torchvision's being divided by all slots"
 SIZES, RATIOS = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
 
 
@@ -239,15 +241,8 @@ def test_postprocessing(record, rng):
     rois = np.stack([rois, random_boxes(rng, num_rois, image_hw)])
     logits = rng.normal(0, 2, (2, num_rois, num_classes + 1)).astype(np.float32)
     deltas = rng.normal(0, 2, (2, num_rois, num_classes, 4)).astype(np.float32)
-    outputs = Outputs(
-        anchors=jnp.zeros((1, 4)),
-        objectness=jnp.zeros((2, 1)),
-        anchor_deltas=jnp.zeros((2, 1, 4)),
-        anchor_samples=None,
+    outputs = Outputs(**dict.fromkeys(Outputs._fields))._replace(
         rois=RoIs(jnp.asarray(rois), jnp.zeros((2, num_rois)), jnp.ones((2, num_rois), bool)),
-        roi_targets=None,
-        gaussians=None,
-        guide_logits=None,
         class_logits=jnp.asarray(logits),
         box_deltas=jnp.asarray(deltas),
     )
@@ -268,3 +263,63 @@ def test_postprocessing(record, rng):
         record.same("postprocessing", "classes, in order", ours.labels[i][valid] + 1, array(labels[i]))
         record.near("postprocessing", "boxes", ours.boxes[i][valid], array(boxes[i]))
         record.near("postprocessing", "scores", ours.scores[i][valid], array(scores[i]))
+
+
+def unfilled_samples(rng, num_slots, num_filled, num_positive, num_choices):
+    """Positives first, then negatives, then slots that nothing fills; and what each index means to torchvision."""
+    slot = np.arange(num_slots)
+    samples = Samples(
+        index=jnp.asarray(rng.permutation(num_choices)[:num_slots])[None],
+        positive=jnp.asarray(slot < num_positive)[None],
+        valid=jnp.asarray(slot < num_filled)[None],
+        matched=jnp.zeros((1, num_slots), jnp.int32),
+    )
+    labels = np.full(num_choices, -1, np.float32)
+    labels[samples.index[0, :num_filled]] = slot[:num_filled] < num_positive
+    return samples, tensor(labels)
+
+
+def test_rpn_losses_of_unfilled_slots(record, rng):
+    """Ours are divided by the number of slots, torchvision's by the number of samples."""
+    num_slots, num_filled = 256, 90
+    anchors, their_anchors = both(random_boxes(rng, 500, (288, 352)))
+    truth, their_truth = both(random_boxes(rng, 1, (288, 352)))
+    objectness, their_objectness = both(rng.normal(0, 2, (1, 500)).astype(np.float32))
+    deltas, their_deltas = both(rng.normal(0, 1, (1, 500, 4)).astype(np.float32))
+    samples, labels = unfilled_samples(rng, num_slots, num_filled, 20, 500)
+    outputs = Outputs(**dict.fromkeys(Outputs._fields))._replace(
+        anchors=anchors, objectness=objectness, anchor_deltas=deltas, anchor_samples=samples
+    )
+    targets = Targets(truth[None], jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
+    ours = rpn_losses(outputs, targets, 1 / 9)
+    network = RegionProposalNetwork(None, None, 0.7, 0.3, 256, 0.5, None, None, 0.7)
+    network.fg_bg_sampler = lambda labels: ([label == 1 for label in labels], [label == 0 for label in labels])
+    wanted = network.box_coder.encode_single(their_truth.expand(500, 4), their_anchors)
+    theirs = network.compute_loss(their_objectness.reshape(-1, 1), their_deltas[0], [labels], [wanted])
+    for name, loss in zip(("rpn_objectness", "rpn_box"), theirs, strict=True):
+        record.near("losses", UNFILLED, ours[name], loss.item() * num_filled / num_slots)
+
+
+def test_roi_losses_of_unfilled_slots(record, rng):
+    num_slots, num_filled, num_classes = 64, 40, 5
+    rois, their_rois = both(random_boxes(rng, num_slots, (288, 352)))
+    truth, their_truth = both(random_boxes(rng, num_slots, (288, 352)))
+    logits = rng.normal(0, 2, (num_slots, num_classes + 1)).astype(np.float32)
+    deltas = rng.normal(0, 2, (num_slots, num_classes, 4)).astype(np.float32)
+    labels = np.where(np.arange(num_slots) < 15, rng.integers(0, num_classes, num_slots), num_classes)
+    valid = jnp.arange(num_slots) < num_filled
+    outputs = Outputs(**dict.fromkeys(Outputs._fields))._replace(
+        rois=RoIs(rois[None], jnp.zeros((1, num_slots)), valid[None]),
+        roi_targets=RoITargets(jnp.asarray(labels)[None], truth[None], valid[None]),
+        class_logits=jnp.asarray(logits)[None],
+        box_deltas=jnp.asarray(deltas)[None],
+    )
+    ours = roi_losses(outputs, 1 / 9)
+    theirs = torchvision.models.detection.roi_heads.fastrcnn_loss(
+        tensor(np.roll(logits, 1, axis=-1))[:num_filled],
+        tensor(np.pad(deltas, ((0, 0), (1, 0), (0, 0))))[:num_filled].flatten(1),
+        [tensor((labels + 1) % (num_classes + 1))[:num_filled]],
+        [BoxCoder(box_head.CODER_WEIGHTS).encode_single(their_truth, their_rois)[:num_filled]],
+    )
+    for name, loss in zip(("roi_class", "roi_box"), theirs, strict=True):
+        record.near("losses", UNFILLED, ours[name], loss.item() * num_filled / num_slots)
