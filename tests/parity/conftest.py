@@ -62,7 +62,7 @@ class Recorder:
     def table(self) -> str:
         lines = ["| part | what is compared | values | worst error | allowed |", "|---|---|--:|--:|--:|"]
         for (part, what, unit), row in self.rows.items():
-            error, tolerance = (f"{value:.1e}" if unit == "" else f"{value:g} {unit}" for value in row[:2])
+            error, tolerance = (f"{value:.1e}" if unit == "" else f"{value:.2g} {unit}" for value in row[:2])
             lines.append(f"| {part} | {what} | {row.count:,} | {error} | {tolerance} |")
         return "\n".join(lines)
 
