@@ -122,6 +122,7 @@ def get_config() -> ConfigDict:
             rpn_box_beta=0.0,  # smooth-L1 transition, in units of the deltas; 0: L1
             roi_box_beta=0.0,
             guide_weight=0.5,  # of the classification loss on the masked features
+            guide_rois="all",  # that it is asked about, or "foreground"
         )
     )
     config.inference = ConfigDict(

@@ -8,22 +8,29 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from lga_jax.errors import UserError
 from lga_jax.models import box_head, rpn
 from lga_jax.ops import boxes as box_ops
 from lga_jax.structs import Outputs, RoITargets, Targets
 
 
 def detection_losses(
-    outputs: Outputs, targets: Targets, *, rpn_box_beta: float, roi_box_beta: float, guide_weight: float
+    outputs: Outputs,
+    targets: Targets,
+    *,
+    rpn_box_beta: float,
+    roi_box_beta: float,
+    guide_weight: float,
+    guide_rois: str,
 ) -> dict[str, Float[Array, ""]]:
     """Each term by name, and their weighted sum 'total'. `guide` is there only with LGA.
 
-    The betas are smooth-L1 transitions in units of the deltas; 0 is plain L1.
+    The betas are smooth-L1 transitions in units of the deltas; 0 is plain L1. `guide_rois`: "all" or "foreground".
     """
     losses = rpn_losses(outputs, targets, rpn_box_beta) | roi_losses(outputs, roi_box_beta)
     total = sum(losses.values())
     if outputs.guide_logits is not None:
-        losses["guide"] = guide_loss(outputs.guide_logits, outputs.roi_targets)
+        losses["guide"] = guide_loss(outputs.guide_logits, outputs.roi_targets, guide_rois)
         total += guide_weight * losses["guide"]
     return losses | {"total": total}
 
@@ -61,8 +68,15 @@ def roi_losses(outputs: Outputs, beta: float) -> dict[str, Float[Array, ""]]:
     }
 
 
-def guide_loss(guide_logits: Float[Array, "b r m l"], truth: RoITargets) -> Float[Array, ""]:
-    """Cross-entropy of every mask's own classification, mean over masks and RoIs (paper section III-B-2)."""
+def guide_loss(guide_logits: Float[Array, "b r m l"], truth: RoITargets, rois: str) -> Float[Array, ""]:
+    """Cross-entropy of every mask's own classification, mean over masks and RoIs (paper section III-B-2).
+
+    `rois`: "all", or "foreground" where background has no part that tells it; the divisor stays the number of slots.
+    """
+    if rois not in ("all", "foreground"):
+        raise UserError(f"losses.guide_rois: expected 'all' or 'foreground', found {rois!r}; correct the config")
+    background = guide_logits.shape[-1] - 1
+    guided = truth.valid if rois == "all" else truth.valid & (truth.labels < background)
     labels = jnp.broadcast_to(truth.labels[..., None], guide_logits.shape[:-1])
     entropy = optax.softmax_cross_entropy_with_integer_labels(guide_logits, labels)
-    return jnp.mean(jnp.where(truth.valid[..., None], entropy, 0.0))
+    return jnp.mean(jnp.where(guided[..., None], entropy, 0.0))

@@ -8,7 +8,7 @@ from lga_jax.models.detector import build_detector
 from lga_jax.models.losses import detection_losses
 from tests.models import tiny
 
-LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5)
+LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="all")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lga_jax.errors import UserError
 from lga_jax.models.losses import detection_losses, guide_loss
 from lga_jax.structs import Outputs, RoIs, RoITargets, Samples, Targets
 
@@ -39,7 +40,7 @@ def outputs(**changes):
 
 
 def losses(outs, beta=0.0):
-    return detection_losses(outs, TARGETS, rpn_box_beta=beta, roi_box_beta=beta, guide_weight=0.5)
+    return detection_losses(outs, TARGETS, rpn_box_beta=beta, roi_box_beta=beta, guide_weight=0.5, guide_rois="all")
 
 
 def test_by_hand():
@@ -77,8 +78,22 @@ def test_slots_that_are_not_valid_contribute_nothing():
 def test_guide_is_the_mean_over_masks_and_rois():
     truth = outputs().roi_targets
     logits = jnp.zeros((1, 2, 4, 3)).at[0, 0, 0, 1].set(100.0)  # one of eight answers is certain and right
-    np.testing.assert_allclose(guide_loss(logits, truth), 7 / 8 * np.log(3), rtol=1e-5)
+    np.testing.assert_allclose(guide_loss(logits, truth, "all"), 7 / 8 * np.log(3), rtol=1e-5)
     terms = losses(outputs(guide_logits=logits))
     assert terms["total"] == pytest.approx(
         float(sum(v for k, v in terms.items() if k not in ("total", "guide")) + 0.5 * terms["guide"])
     )
+
+
+def test_guide_on_foreground_leaves_background_rois_out():
+    truth = outputs().roi_targets  # RoI 0 is an object, RoI 1 background
+    logits = jnp.zeros((1, 2, 4, 3))
+    np.testing.assert_allclose(guide_loss(logits, truth, "foreground"), np.log(3) / 2, rtol=1e-5)
+    changed = logits.at[0, 1].set(jnp.array([50.0, 0.0, 0.0]))
+    assert guide_loss(changed, truth, "foreground") == guide_loss(logits, truth, "foreground")
+    assert guide_loss(changed, truth, "all") > guide_loss(logits, truth, "all")
+
+
+def test_guide_on_unknown_rois_is_refused():
+    with pytest.raises(UserError, match=r"losses.guide_rois: expected 'all' or 'foreground', found 'some'"):
+        guide_loss(jnp.zeros((1, 2, 4, 3)), outputs().roi_targets, "some")

@@ -12,7 +12,7 @@ from lga_jax.train import step as step_module
 from lga_jax.train.step import create_state, init_variables, make_train_step
 from tests.models import tiny
 
-LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5)
+LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="all")
 
 
 def make_batch(num_devices, per_device=1):
