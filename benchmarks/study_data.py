@@ -1,0 +1,40 @@
+"""Images decoded or drawn once and kept beside the runs: every run of the study reads the same."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from lga_jax.data.records import Source
+
+
+class CachedSource:
+    """A Source whose images come from one memory-mapped file, where all have one size; other sources pass through."""
+
+    def __init__(self, source: Source, folder: Path) -> None:
+        self._source = source
+        self.class_names, self.records = source.class_names, source.records
+        self.report, self.fingerprint = source.report, source.fingerprint
+        self._pixels = None
+        if len({(record.height, record.width) for record in source.records}) == 1:
+            path = folder / f"{source.fingerprint[:16]}_{len(source.records)}.npy"
+            if not path.exists():
+                _write(source, path)
+            self._pixels = np.load(path, mmap_mode="r")
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._source.image(index) if self._pixels is None else np.array(self._pixels[index])
+
+    def coco_json(self) -> dict:
+        return self._source.coco_json()
+
+
+def _write(source: Source, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    shape = (len(source.records), source.records[0].height, source.records[0].width, 3)
+    pixels = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+    for index in range(len(source.records)):
+        pixels[index] = source.image(index)
+    pixels.flush()
+    part.replace(path)

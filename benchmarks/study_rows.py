@@ -1,0 +1,187 @@
+"""What the study compares: its rows and the settings of its data sets. Plain values; jax is not imported here.
+
+A row is one form of attention. All rows of a data set share everything else: images, their order, initial weights of
+the shared parts, schedule, sampling. A row changes one thing of `lga` (the library's default) unless its text says
+otherwise.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from configs import bccd, challenge, neu_det
+
+VERSION = 1  # raise when the same settings come to mean another run
+
+
+class Row(NamedTuple):
+    """One form of attention; the fields are the library's default."""
+
+    text: str
+    attention: str = "lga"  # "lga", "cbam", "non_local", "none", or "auxiliary": no masks, only the guide's classifier
+    num_masks: int = 4
+    sigma: str = "per_axis"  # "isotropic"
+    fusion: str = "sum"  # "concat", "union": x (1 + 1 - prod_k (1 - M_k)), where a second mask on one place adds little
+    classifier: str = "per_mask"  # "shared", "joint": one linear layer over the k masked poolings side by side
+    guide_weight: float = 0.5
+    guide_rois: str = "all"  # "foreground"
+    guide_into: str = "all"  # "masks": not into the pooled features, "head": not into the crops at all
+    centres: str = "dense"  # "softmax": mean place of a heat map per mask, then eq. 1's range
+    centre_lr: float = 1.0  # times the learning rate, for the layer that gives the centres
+    overlap_weight: float = 0.0  # of the mean cosine between the masks of a RoI
+    crop_size: int = 7  # cells; 14: attention on 14 x 14, its result averaged to 7 x 7 for the box head
+
+
+ROWS: dict[str, Row] = {
+    "none": Row("no attention", attention="none"),
+    "auxiliary": Row("no masks: the guide's classifier on the whole crop", attention="auxiliary", num_masks=1),
+    "cbam": Row("CBAM", attention="cbam"),
+    "non_local": Row("non-local block", attention="non_local"),
+    "lga_paper": Row(
+        "the paper's letter: shared classifier, one sigma per mask", sigma="isotropic", classifier="shared"
+    ),
+    "lga": Row("the library's default"),
+    "no_guide": Row("masks without the guide", guide_weight=0.0),
+    "k1": Row("1 mask", num_masks=1),
+    "k2": Row("2 masks", num_masks=2),
+    "k8": Row("8 masks", num_masks=8),
+    "isotropic": Row("one sigma per mask", sigma="isotropic"),
+    "concat": Row("fusion by concatenation", fusion="concat"),
+    "union": Row("fusion by the masks' union", fusion="union"),
+    "guide_0.1": Row("guide weight 0.1", guide_weight=0.1),
+    "guide_1": Row("guide weight 1", guide_weight=1.0),
+    "guide_2": Row("guide weight 2", guide_weight=2.0),
+    "foreground": Row("guide on foreground RoIs only", guide_rois="foreground"),
+    "shared": Row("one classifier shared by the masks", classifier="shared"),
+    "joint": Row("one classifier over all masked poolings", classifier="joint"),
+    "guide_masks": Row("guide stopped at the pooled features", guide_into="masks"),
+    "guide_head": Row("guide and masks stopped at the crops", guide_into="head"),
+    "softmax": Row("centres from a spatial softmax", centres="softmax"),
+    "slow_centres": Row("a tenth of the learning rate for the centres", centre_lr=0.1),
+    "overlap": Row("penalty of 0.1 on the masks' overlap", overlap_weight=0.1),
+    "crop14": Row("crops of 14 cells", crop_size=14),
+    "none_crop14": Row("no attention, crops of 14 cells averaged to 7", attention="none", crop_size=14),
+    "softmax_masks": Row("spatial softmax, guide stopped at the features", centres="softmax", guide_into="masks"),
+    "softmax_joint": Row("spatial softmax, joint classifier", centres="softmax", classifier="joint"),
+    "softmax_joint_masks": Row(
+        "spatial softmax, joint classifier, guide stopped at the features",
+        centres="softmax",
+        classifier="joint",
+        guide_into="masks",
+    ),
+    "softmax_overlap": Row("spatial softmax, penalty of 0.1 on overlap", centres="softmax", overlap_weight=0.1),
+    "softmax_foreground": Row(
+        "spatial softmax, guide of weight 2 on foreground RoIs",
+        centres="softmax",
+        guide_rois="foreground",
+        guide_weight=2.0,
+    ),
+    "softmax_crop14": Row("spatial softmax, crops of 14 cells", centres="softmax", crop_size=14),
+}
+
+
+def challenge_config() -> ConfigDict:
+    """128 pixels, a ResNet-18 of a quarter of the width from random weights: about four minutes on one core."""
+    config = challenge.get_config()
+    config.batch_size = 8
+    config.num_steps = 1000
+    for part in ("train", "eval"):
+        config.data[part].image_hw = (128, 128)
+    config.data.eval.num_images = 700
+    _square(config, 128)
+    config.model.backbone.width = 16
+    config.model.fpn.channels = 64
+    config.model.proposals.update(pre_nms_train=100, pre_nms_test=100, post_nms_train=100, post_nms_test=60)
+    config.model.roi_sampling.num_samples = 32
+    config.optim.lr_batch_size = 8
+    return config
+
+
+def bccd_config() -> ConfigDict:
+    """Short edge 192, ResNet-18 with ImageNet weights."""
+    config = bccd.get_config()
+    config.num_steps = 365  # 5 epochs
+    config.data.short_edges = (192,)
+    config.data.eval_short_edge = 192
+    config.data.long_edge = 256
+    config.data.buckets = ((192, 256),)
+    config.model.anchors.sizes = (12, 24, 48, 96, 192)
+    _small_heads(config)
+    return config
+
+
+def neu_det_config() -> ConfigDict:
+    """128 pixels, ResNet-18 with ImageNet weights."""
+    config = neu_det.get_config()
+    config.num_steps = 540  # 3 epochs
+    _square(config, 128)
+    config.model.anchors.sizes = (12, 24, 48, 96, 192)
+    _small_heads(config)
+    return config
+
+
+DATA = {"challenge": challenge_config, "bccd": bccd_config, "neu_det": neu_det_config}
+
+
+def resolve(
+    data: str, row: Row, root: str = "", weights: str = "", overrides: Mapping[str, Any] | None = None
+) -> ConfigDict:
+    """The whole configuration of a run, but for its seed.
+
+    Args:
+        root: folder with bccd/ and neu_det/.
+        weights: of the backbone, for the data sets that do not start from random.
+        overrides: values by their dotted names, to try out the study itself.
+    """
+    config = DATA[data]()
+    config.checkpoint_every = config.num_steps
+    config.eval_every = 0
+    config.data.num_workers = 1
+    if data != "challenge":
+        for part in ("train", "eval"):
+            config.data[part].root = str(Path(root) / data)
+        config.model.init_from = weights
+    model = config.model
+    model.attention = row.attention if row.attention in ("cbam", "non_local", "none") else "lga"
+    model.roi_align.crop_size = row.crop_size
+    model.lga.update(num_masks=row.num_masks, sigma=row.sigma)
+    model.lga.fusion = "concat" if row.fusion == "concat" else "sum"
+    model.lga.classifier = "per_mask" if row.classifier == "per_mask" else "shared"
+    config.losses.guide_weight = row.guide_weight
+    config.losses.guide_rois = row.guide_rois
+    config.update_from_flattened_dict(dict(overrides or {}))
+    return config
+
+
+def digest(config: ConfigDict, row: Row) -> str:
+    """Of all that decides the result of a run but for its seed; not of where data and weights lie."""
+    config = config.copy_and_resolve_references()
+    config.seed = 0
+    for part in ("train", "eval"):
+        if "root" in config.data[part]:
+            config.data[part].root = ""
+    config.model.init_from = Path(config.model.init_from).name
+    settings = json.dumps([VERSION, config.to_dict(), row._replace(text="")], sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
+
+
+def _square(config: ConfigDict, side: int) -> None:
+    config.data.short_edges = (side,)
+    config.data.eval_short_edge = side
+    config.data.long_edge = side
+    config.data.buckets = ((side, side),)
+
+
+def _small_heads(config: ConfigDict) -> None:
+    config.model.fpn.channels = 64
+    config.model.anchor_sampling.num_samples = 128
+    config.model.proposals.update(pre_nms_train=200, pre_nms_test=200, post_nms_train=200, post_nms_test=100)
+    config.model.roi_sampling.num_samples = 64
+    config.model.lga.update(reduced_channels=32, hidden=128)
+    config.model.box_head.hidden = 256
+    config.inference.max_candidates = 200
+    config.optim.warmup_steps = 50
