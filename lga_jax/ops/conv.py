@@ -4,17 +4,57 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lga_jax.ops import winograd
+
+# Where the products outweigh the transformations, measured on two x86 machines (benchmarks/RESULTS.md).
+_WINOGRAD_CHANNELS, _WINOGRAD_CELLS = 128, 6000
+
 
 def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1) -> Float[Array, "b _ _ o"]:
     """Convolution padded by kernel // 2 on every side, as torchvision's ResNet pads.
 
     A 1x1 kernel is one matrix product: XLA's CPU backend runs it and its gradient several times faster in that form,
-    and the other backends lower both forms alike.
+    and the other backends lower both forms alike. Large 3x3 convolutions run in Winograd's form on CPUs.
     """
-    kh, kw = kernel.shape[:2]
-    if kh == kw == 1:
+    if kernel.shape[:2] == (1, 1):
         return jnp.einsum("bhwc,co->bhwo", x[:, ::stride, ::stride], kernel[0, 0])
-    padding = [(kh // 2, kh // 2), (kw // 2, kw // 2)]
+    cells = x.shape[0] * x.shape[1] * x.shape[2]
+    large = cells >= _WINOGRAD_CELLS and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS
+    if kernel.shape[:2] == (3, 3) and stride == 1 and large:
+        return _conv3x3(x, kernel)
+    return _plain(x, kernel, stride)
+
+
+def _plain(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1) -> Float[Array, "b _ _ o"]:
+    padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+@jax.custom_vjp
+def _conv3x3(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "b h w o"]:
+    """The one place that chooses by platform: XLA's convolution everywhere but on CPUs."""
+    return jax.lax.platform_dependent(x, kernel, cpu=winograd.conv3x3, default=_plain)
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _conv3x3(x, kernel), (x, kernel)
+
+
+def _backward(inputs: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, kernel = inputs
+    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    kernel_gradient = jax.lax.platform_dependent(
+        x, cotangent, cpu=winograd.kernel_gradient, default=_plain_kernel_gradient
+    )
+    return _conv3x3(cotangent, flipped), kernel_gradient.astype(kernel.dtype)
+
+
+def _plain_kernel_gradient(x: Float[Array, "b h w c"], cotangent: Float[Array, "b h w o"]) -> Float[Array, "3 3 c o"]:
+    kernel = jnp.zeros((3, 3, x.shape[-1], cotangent.shape[-1]), x.dtype)
+    (gradient,) = jax.linear_transpose(lambda kernel: _plain(x, kernel), kernel)(cotangent)
+    return gradient.astype(jnp.float32)
+
+
+_conv3x3.defvjp(_forward, _backward)

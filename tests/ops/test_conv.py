@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from lga_jax.ops import conv
 from lga_jax.ops.conv import conv2d
 from tests.reference import conv as reference
 
@@ -48,3 +49,59 @@ def test_gradients_are_the_derivatives(size):
 def test_bfloat16_stays_bfloat16(size):
     x, kernel = (v.astype(jnp.bfloat16) for v in case(size))
     assert conv2d(x, kernel).dtype == jnp.bfloat16
+
+
+@pytest.fixture
+def small_is_large(monkeypatch):
+    monkeypatch.setattr(conv, "_WINOGRAD_CELLS", 1)
+    monkeypatch.setattr(conv, "_WINOGRAD_CHANNELS", 1)
+
+
+def primitives(function, *args) -> str:
+    return jax.jit(function).lower(*args).as_text()
+
+
+def test_large_3x3_convolutions_have_no_convolution_on_cpus(small_is_large):
+    x, kernel = case(3)
+    loss = jax.grad(lambda x, kernel: conv2d(x, kernel).sum(), (0, 1))
+    assert "stablehlo.convolution" not in primitives(loss, x, kernel)
+    assert "stablehlo.convolution" in primitives(lambda x, kernel: conv2d(x, kernel, 2), x, kernel)
+    assert "stablehlo.convolution" in primitives(conv2d, *case(7))
+
+
+def test_other_platforms_keep_the_plain_form(small_is_large):
+    """Seen in what is lowered for them: the loop over strips is not there."""
+    loss = jax.jit(jax.grad(lambda x, kernel: conv2d(x, kernel).sum(), (0, 1)))
+    for platform in ("cuda", "tpu"):
+        text = loss.trace(*case(3)).lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == 2  # the forward pass is not needed for the gradient of a sum
+        assert "stablehlo.while" not in text
+    assert "stablehlo.while" in loss.trace(*case(3)).lower(lowering_platforms=("cpu",)).as_text()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_large_form_has_the_gradients_of_the_plain_one(small_is_large, dtype):
+    x, kernel = (value.astype(dtype) for value in case(3))
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=(2, 7, 6, 4)), dtype)
+
+    def gradients(function):
+        return jax.jit(jax.grad(lambda x, kernel: (function(x, kernel) * weight).sum(), (0, 1)))(x, kernel)
+
+    for ours, plain in zip(gradients(conv2d), gradients(conv._plain), strict=True):
+        assert ours.dtype == dtype
+        tolerance = 1e-4 if dtype == jnp.float32 else 0.1
+        np.testing.assert_allclose(ours.astype(jnp.float32), plain.astype(jnp.float32), atol=tolerance, rtol=tolerance)
+
+
+def test_the_plain_kernel_gradient_of_other_platforms():
+    x, kernel = case(3)
+    cotangent = jnp.asarray(np.random.default_rng(1).normal(size=(2, 7, 6, 4)), jnp.float32)
+    expected = jax.vjp(conv._plain, x, kernel)[1](cotangent)[1]
+    np.testing.assert_allclose(conv._plain_kernel_gradient(x, cotangent), expected, rtol=1e-5)
+
+
+def test_small_maps_and_narrow_layers_keep_the_plain_form():
+    for shape, channels in (((2, 7, 6), 128), ((1, 80, 80), 64)):
+        x, kernel = jnp.zeros((*shape, channels)), jnp.zeros((3, 3, channels, channels))
+        assert "stablehlo.convolution" in primitives(conv2d, x, kernel)
+    assert "stablehlo.convolution" not in primitives(conv2d, jnp.zeros((1, 80, 80, 128)), jnp.zeros((3, 3, 128, 128)))
