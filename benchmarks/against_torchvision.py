@@ -4,9 +4,9 @@
 
 Inference goes from uint8 images on the host to detections on the host; a training step is forward, backward and SGD
 with momentum, stem and first stage frozen. Images are 800 x 1088 with 20 boxes each. lga_jax runs
-configs/coco_torchvision_v1.py (which samples, proposes and keeps what torchvision does), without attention where the row
-does not say LGA. torchvision runs eagerly, as its users run it, in its default memory format and in channels_last; the
-ratio is to the fastest of its settings with this precision. Programs are processes that wait while the other is at work.
+configs/coco_torchvision_v1.py, which samples, proposes and keeps what torchvision does, with the attention that the row
+names. torchvision runs eagerly, as its users run it, in its default memory format and in channels_last; the ratio is to
+the faster of the two with the same precision. Programs are processes that wait while another is at work.
 Needs torch and torchvision (the extra `bench`).
 """
 
@@ -239,7 +239,6 @@ def run_torchvision(program: Program, task: str, batch: int, weights: Path, quic
 
 def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: bool) -> None:
     import jax
-    import optax
 
     from configs.coco_torchvision_v1 import get_config
     from lga_jax.evaluation.run import make_predict_step
@@ -277,8 +276,8 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
 
     if task == "inference":
         predict = make_predict_step(detector, config.inference.to_dict())
-        variables = jax.device_put(variables)
-        return serve(lambda: jax.device_get(predict(variables, data)), peak)
+        on_device = jax.device_put(variables)
+        return serve(lambda: jax.device_get(predict(on_device, data)), peak)
 
     optimizer, _ = make_optimizer(
         config.optim, batch, 1000, frozen_labels(variables["params"], config.model.backbone.frozen_stages)

@@ -1,10 +1,10 @@
 """3x3 convolution of large maps with 16 instead of 36 products for every 2x2 outputs, for CPUs.
 
-F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016): Y = A^T [(G k G^T) * (B^T d B)] A
-for each 4x4 tile d of the input, where * is a product over channels, hence a matrix product over tiles. All
-transformations are sums, differences and halves, so float32 keeps the accuracy of the direct sum. Strips of tiles are
-done one after the other: what a strip needs stays in the cache, and memory does not grow with the map. The gradient of
-the kernel goes through the same tiles; XLA's own takes eight times as long on such maps.
+F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016): for each 4x4 tile d of the
+input the 2x2 outputs are A^T [(G k G^T) * (B^T d B)] A, where * is a product over channels, hence a matrix product over
+tiles. All transformations are sums, differences and halves, so float32 keeps the accuracy of the direct sum. Strips of
+tiles are done one after the other: what a strip needs stays in the cache, and memory does not grow with the map. The
+gradient of the kernel goes through the same tiles; XLA's own takes several times as long on such maps.
 """
 
 from collections.abc import Sequence
