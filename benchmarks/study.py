@@ -3,41 +3,31 @@
     python -m benchmarks.study --workdir runs/study --seeds 0,1,2
 
 Trains every row of benchmarks/study_rows.py from every seed on every data set: each run a process of its own on one
-core, as many at a time as --processes. A run that ends is a line of WORKDIR/runs.jsonl; a run that is there with the same
-settings is not repeated, so the command can be stopped at any moment and given again. A run that fails is named in one
-line (its output is in WORKDIR/logs) and the others go on. The challenge set is drawn by the program; the others need
---data_root, a folder with bccd/ and neu_det/ as COCO JSON, and --weights, a ResNet-18's.
+core, as many at a time as --processes. A run that ends is a line of WORKDIR/runs.jsonl; a run that is there with the
+same settings is not repeated, so the command can be stopped at any moment and given again. A run that fails is named in
+one line (its output is in WORKDIR/logs) and the others go on. The challenge set is drawn by the program; the others
+need --data_root, a folder with bccd/ and neu_det/ as COCO JSON, and --weights, a ResNet-18's.
 
 Then benchmarks/study_report.py makes tables and plots of runs.jsonl, and benchmarks/study_pictures.py pictures of what
 the masks do.
 """
 
+import argparse
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import app, flags
 from tqdm import tqdm
 
-from benchmarks.study_data import CachedSource
+from benchmarks.study_data import CachedSource, read_runs
 from benchmarks.study_rows import DATA, ROWS, digest, resolve
 from lga_jax.data.records import open_source
-
-WORKDIR = flags.DEFINE_string("workdir", "runs/study", "Where runs, their parameters and logs go.")
-ROW_NAMES = flags.DEFINE_list("rows", list(ROWS), "Forms of attention.")
-SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "One run of every row per seed.")
-DATA_NAMES = flags.DEFINE_list("data", ["challenge"], f"Of {', '.join(DATA)}.")
-PROCESSES = flags.DEFINE_integer("processes", len(os.sched_getaffinity(0)), "Runs at a time, one core each.")
-DATA_ROOT = flags.DEFINE_string("data_root", "data", "Folder with bccd/ and neu_det/.")
-WEIGHTS = flags.DEFINE_string("weights", "", "ImageNet weights of a ResNet-18 for bccd and neu_det, whole or partial.")
-SET = flags.DEFINE_multi_string("set", [], "KEY=JSON: a value of every run's configuration, for trials.")
 
 # XLA's CPU backend takes convolutions from a library that is slow in their gradients.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
@@ -55,6 +45,14 @@ class Job(NamedTuple):
         return f"{self.data}_{self.row}_{self.seed}"
 
 
+class Places(NamedTuple):
+    """Where things lie on this machine."""
+
+    workdir: Path
+    root: str
+    weights: str
+
+
 class Running(NamedTuple):
     job: Job
     process: subprocess.Popen
@@ -68,24 +66,11 @@ def environment() -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": f"{given} {XLA_FLAGS}".strip(), "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"}
 
 
-def read_runs(workdir: Path) -> list[dict[str, Any]]:
-    """The finished runs, the latest of those that were repeated. A line that was cut off is left out."""
-    path, runs = workdir / "runs.jsonl", {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            run = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        runs[run["data"], run["row"], run["seed"], run["digest"]] = run
-    return list(runs.values())
-
-
 def plan(
     data_names: Iterable[str],
     rows: Iterable[str],
     seeds: Iterable[int],
-    root: str,
-    weights: str,
+    places: Places,
     overrides: dict[str, Any],
 ) -> list[Job]:
     """The grid. All rows of a seed come before the next seed, so that an early stop leaves whole comparisons."""
@@ -93,28 +78,32 @@ def plan(
     for data in data_names:
         for seed in seeds:
             for name in rows:
-                config = resolve(data, ROWS[name], root, weights, overrides)
+                config = resolve(data, ROWS[name], places.root, places.weights, overrides)
                 jobs.append(Job(data, name, seed, digest(config, ROWS[name]), config.num_steps))
     return jobs
 
 
-def start(job: Job, core: int, workdir: Path, overrides: dict[str, Any]) -> Running:
-    (workdir / "logs").mkdir(parents=True, exist_ok=True)
-    (workdir / "progress" / job.name).unlink(missing_ok=True)
+def command(job: Job, places: Places, overrides: dict[str, Any]) -> list[str]:
     description = {
         "data": job.data,
         "row": job.row,
         "seed": job.seed,
         "name": job.name,
-        "workdir": str(workdir),
-        "root": DATA_ROOT.value,
-        "weights": WEIGHTS.value if job.data != "challenge" else "",
+        "workdir": str(places.workdir),
+        "root": places.root,
+        "weights": places.weights if job.data != "challenge" else "",
         "overrides": overrides,
     }
-    log = workdir / "logs" / f"{job.name}.log"
+    return [sys.executable, "-m", "benchmarks.study_run", json.dumps(description)]
+
+
+def start(job: Job, core: int, places: Places, overrides: dict[str, Any]) -> Running:
+    log = places.workdir / "logs" / f"{job.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    (places.workdir / "progress" / job.name).unlink(missing_ok=True)
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.study_run", json.dumps(description)],
+            command(job, places, overrides),
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(),
@@ -131,7 +120,7 @@ def steps_done(running: Running, workdir: Path) -> int:
         return 0
 
 
-def work(jobs: list[Job], cores: list[int], workdir: Path, overrides: dict[str, Any]) -> list[str]:
+def work(jobs: list[Job], cores: list[int], places: Places, overrides: dict[str, Any]) -> list[str]:
     """Runs all jobs and returns a line for each that failed."""
     waiting, running, free, failures = list(jobs), [], list(cores), []
     total = sum(job.num_steps for job in jobs)
@@ -140,7 +129,7 @@ def work(jobs: list[Job], cores: list[int], workdir: Path, overrides: dict[str, 
         try:
             while waiting or running:
                 while waiting and free:
-                    running.append(start(waiting.pop(0), free.pop(0), workdir, overrides))
+                    running.append(start(waiting.pop(0), free.pop(0), places, overrides))
                 time.sleep(0.5)
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
@@ -152,7 +141,7 @@ def work(jobs: list[Job], cores: list[int], workdir: Path, overrides: dict[str, 
                         line = f"{one.job.name}: failed ({one.process.returncode}): {last}; see {one.log}"
                         failures.append(line)
                     bar.write(line)
-                bar.n = done + sum(steps_done(one, workdir) for one in running)
+                bar.n = done + sum(steps_done(one, places.workdir) for one in running)
                 bar.set_postfix_str(f"{len(waiting) + len(running)} runs to go, {len(failures)} failed", refresh=False)
                 bar.refresh() if sys.stderr.isatty() else bar.update(0)
         finally:
@@ -163,37 +152,65 @@ def work(jobs: list[Job], cores: list[int], workdir: Path, overrides: dict[str, 
     return failures
 
 
-def draw_images(data_names: Iterable[str], root: str, overrides: dict[str, Any], workdir: Path) -> None:
+def draw_images(data_names: Iterable[str], places: Places, overrides: dict[str, Any]) -> None:
     """Before any run starts: two would draw them twice."""
     for data in data_names:
-        config = resolve(data, ROWS["none"], root, "", overrides)
+        config = resolve(data, ROWS["none"], places.root, "", overrides)
         for part in ("train", "eval"):
-            CachedSource(open_source(**config.data[part]), workdir / "images")
+            CachedSource(open_source(**config.data[part]), places.workdir / "images")
 
 
-def main(_: list[str]) -> None:
-    for flag, given, known in (("rows", ROW_NAMES.value, ROWS), ("data", DATA_NAMES.value, DATA)):
-        if unknown := [name for name in given if name not in known]:
-            sys.exit(f"--{flag}: expected some of {', '.join(known)}; found {', '.join(unknown)}")
-    if not WEIGHTS.value and set(DATA_NAMES.value) - {"challenge"}:
-        sys.exit("--weights: expected ImageNet weights of a ResNet-18 for bccd and neu_det, found none; name a file")
-    workdir = Path(WORKDIR.value)
-    overrides = {key: json.loads(value) for key, value in (re.split("=", given, maxsplit=1) for given in SET.value)}
-    seeds = [int(seed) for seed in SEEDS.value]
-    jobs = plan(DATA_NAMES.value, ROW_NAMES.value, seeds, DATA_ROOT.value, WEIGHTS.value, overrides)
-    there = {(run["data"], run["row"], run["seed"], run["digest"]) for run in read_runs(workdir)}
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="for runs, parameters and logs")
+    parser.add_argument("--rows", type=_names(ROWS), default=list(ROWS), help="forms of attention, with commas between")
+    parser.add_argument("--seeds", type=lambda text: list(map(int, text.split(","))), default=[0, 1, 2])
+    parser.add_argument("--data", type=_names(DATA), default=["challenge"], help=f"of {', '.join(DATA)}")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="runs at a time")
+    parser.add_argument("--data_root", default="data", help="folder with bccd/ and neu_det/")
+    parser.add_argument("--weights", default="", help="of a ResNet-18, whole or partial, for bccd and neu_det")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=JSON",
+        help="a value of every run's configuration, for trials",
+    )
+    parsed = parser.parse_args(arguments)
+    if not parsed.weights and set(parsed.data) - {"challenge"}:
+        parser.error(
+            "--weights: expected ImageNet weights of a ResNet-18 for bccd and neu_det, found none; name a file"
+        )
+    return parsed
+
+
+def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        if unknown := [name for name in text.split(",") if name not in known]:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}; found {', '.join(unknown)}")
+        return text.split(",")
+
+    return names
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parse(arguments)
+    places = Places(given.workdir, given.data_root, given.weights)
+    overrides = {key: json.loads(value) for key, value in (text.split("=", 1) for text in given.set)}
+    jobs = plan(given.data, given.rows, given.seeds, places, overrides)
+    there = {(run["data"], run["row"], run["seed"], run["digest"]) for run in read_runs(places.workdir)}
     missing = [job for job in jobs if job[:4] not in there]
     print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them done", flush=True)
     if not missing:
         return
-    draw_images(dict.fromkeys(job.data for job in missing), DATA_ROOT.value, overrides, workdir)
+    draw_images(dict.fromkeys(job.data for job in missing), places, overrides)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runs as well, by `finally`
     cores = sorted(os.sched_getaffinity(0))
-    cores = [cores[i % len(cores)] for i in range(PROCESSES.value)]
-    failures = work(missing, cores, workdir, overrides)
+    cores = [cores[i % len(cores)] for i in range(given.processes)]
+    failures = work(missing, cores, places, overrides)
     print("\n".join([f"{len(missing) - len(failures)} runs done, {len(failures)} failed", *failures]))
     sys.exit(1 if failures else 0)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

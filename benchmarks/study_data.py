@@ -1,11 +1,25 @@
-"""Images decoded or drawn once and kept beside the runs: every run of the study reads the same."""
+"""What lies in the workdir of a study: the finished runs, and the images, decoded or drawn once for all of them."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from lga_jax.data.records import Source
+
+
+def read_runs(workdir: Path) -> list[dict[str, Any]]:
+    """The finished runs, the latest of those that were repeated. A line that was cut off is left out."""
+    path, runs = workdir / "runs.jsonl", {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            run = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        runs[run["data"], run["row"], run["seed"], run["digest"]] = run
+    return list(runs.values())
 
 
 class CachedSource:

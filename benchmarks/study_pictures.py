@@ -1,0 +1,193 @@
+"""Pictures of what the masks of a finished run of the study look at.
+
+    python -m benchmarks.study_pictures --workdir runs/study --rows lga_paper,softmax --output docs/images
+
+For each row two files. A sheet of 24 true positives, drawn at random with as many of each class: the detection in
+white, each mask's centre and its ellipse at one sigma, the true box of the part dotted. And the average of the masks
+over all true positives of a class, in the frame of the RoI, beside where the part is.
+"""
+
+import argparse
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import flax
+import jax
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from benchmarks.study_data import CachedSource, read_runs
+from benchmarks.study_rows import ROWS, resolve
+from benchmarks.study_run import params_path
+from benchmarks.study_variants import build_row
+from lga_jax.data.records import Source, open_source
+from lga_jax.evaluation.attention import true_positives
+from lga_jax.evaluation.run import evaluate, make_predict_step
+from lga_jax.train.step import init_variables
+from lga_jax.visualization.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
+from lga_jax.visualization.detections import mask_colour
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+TILE = 192  # pixels
+COLUMNS = 6
+GRID = 28  # cells of an average mask
+Pair = tuple[dict, dict]  # annotation, detection
+
+
+def find_pairs(row_name: str, given: argparse.Namespace) -> tuple[Source, list[Pair]]:
+    """The held-out images, and every true positive of the run with its annotation."""
+    wanted = (given.data, row_name, given.seed)
+    if not any((run["data"], run["row"], run["seed"]) == wanted for run in read_runs(given.workdir)):
+        raise SystemExit(
+            f"--rows: no finished run of {row_name}, seed {given.seed}, on {given.data} in {given.workdir}"
+        )
+    config = resolve(given.data, ROWS[row_name], given.data_root)
+    source = CachedSource(open_source(**config.data.eval), given.workdir / "images")
+    detector = build_row(config, ROWS[row_name], len(source.class_names))
+    like = jax.eval_shape(lambda: init_variables(detector, 0))
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    path = params_path(given.workdir, *wanted)
+    variables = flax.serialization.from_bytes(like, path.read_bytes())
+    result = evaluate(
+        make_predict_step(detector, config.inference.to_dict()),
+        variables,
+        source,
+        config.data,
+        config.batch_size,
+        should_stop=lambda: False,
+        progress=True,
+    )
+    masked = [detection for detection in result.detections if "mask_centres" in detection]
+    if not masked:
+        raise SystemExit(f"--rows: {row_name} has no masks to show")
+    return source, true_positives(source.coco_json()["annotations"], masked)
+
+
+def choose(pairs: list[Pair], count: int) -> list[Pair]:
+    """At random, as many of each class as can be."""
+    by_class = defaultdict(list)
+    for pair in pairs:
+        by_class[pair[0]["category_id"]].append(pair)
+    dice = random.Random(0)
+    for own in by_class.values():
+        dice.shuffle(own)
+    turns = [own[turn] for turn in range(count) for _, own in sorted(by_class.items()) if turn < len(own)]
+    return sorted(turns[:count], key=lambda pair: pair[0]["category_id"])
+
+
+def draw_sheet(source: Source, pairs: list[Pair]) -> UInt8[np.ndarray, "h w 3"]:
+    truth = source.coco_json()
+    index = {image["id"]: position for position, image in enumerate(truth["images"])}
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    tiles = [
+        _tile(source.image(index[box["image_id"]]), box, detection, names[box["category_id"]])
+        for box, detection in pairs
+    ]
+    tiles += [np.full_like(tiles[0], 24)] * (-len(tiles) % COLUMNS)
+    return np.concatenate(
+        [np.concatenate(tiles[start : start + COLUMNS], axis=1) for start in range(0, len(tiles), COLUMNS)]
+    )
+
+
+def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict, name: str) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The square around the object, enlarged, with a caption below."""
+    x, y, width, height = detection["roi"]
+    side = 1.3 * max(width, height)
+    around = np.array([x + width / 2 - side / 2, y + height / 2 - side / 2])
+    scale = TILE / side
+    move = np.array([[scale, 0, -around[0] * scale], [0, scale, -around[1] * scale]])
+    canvas = make_canvas(cv2.warpAffine(image, move, (TILE, TILE), flags=cv2.INTER_CUBIC))
+
+    def place(bbox: list[float]) -> list[float]:
+        return [*((np.array(bbox[:2]) - around) * scale), bbox[2] * scale, bbox[3] * scale]
+
+    draw_box(canvas, place(detection["bbox"]), (255, 255, 255))
+    if "part_bbox" in box:
+        draw_dashed_box(canvas, place(box["part_bbox"]), (255, 255, 255), dash=1)
+    masks = list(zip(detection["mask_centres"], detection["mask_sigmas"], strict=True))
+    masks = [((np.array(c) - around) * scale, np.array(s) * scale, mask_colour(i)) for i, (c, s) in enumerate(masks)]
+    for centre, sigma, colour in masks:
+        draw_ellipse(canvas, centre, sigma, colour)
+    for centre, _, colour in masks:
+        draw_dot(canvas, centre, colour, room=TILE / 4)
+    caption = Image.new("RGB", (TILE, 20), (24, 24, 27))
+    text = f"{name.replace('_', ' ')} {detection['score']:.2f}"
+    ImageDraw.Draw(caption).text((4, 10), text, fill=(255, 255, 255), font=font(11), anchor="lm")
+    return np.concatenate([cv2.resize(canvas.pixels, (TILE, TILE), interpolation=cv2.INTER_AREA), np.asarray(caption)])
+
+
+def plot_average_masks(source: Source, pairs: list[Pair], title: str, path: Path) -> None:
+    """A line for each class, a column for each mask; the last column is the share of objects whose part is there."""
+    names = {category["id"]: category["name"] for category in source.coco_json()["categories"]}
+    by_class = defaultdict(list)
+    for pair in pairs:
+        by_class[pair[0]["category_id"]].append(pair)
+    num_masks = len(pairs[0][1]["mask_centres"])
+    figure, grid = plt.subplots(
+        len(by_class),
+        num_masks + 1,
+        figsize=(1.1 * (num_masks + 1) + 1, 1.15 * len(by_class) + 0.6),
+        layout="constrained",
+        squeeze=False,
+    )
+    for line, (category, own) in zip(grid, sorted(by_class.items()), strict=True):
+        masks = np.mean([_masks_of(detection) for _, detection in own], axis=0)
+        parts = np.mean([_part_of(box, detection) for box, detection in own if "part_bbox" in box] or [masks[0] * 0], 0)
+        for axes, picture in zip(line, [*masks, parts], strict=True):
+            axes.imshow(picture, vmin=0, vmax=1 if picture is not parts else None, cmap="magma", extent=(0, 7, 7, 0))
+            axes.set(xticks=[], yticks=[])
+        line[0].set_ylabel(names[category].replace("_", "\n"), fontsize=7)
+    for mask, axes in enumerate(grid[0]):
+        axes.set_title(f"mask {mask + 1}" if mask < num_masks else "the part", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _cells() -> Float[np.ndarray, "q"]:
+    return (np.arange(GRID) + 0.5) / GRID
+
+
+def _masks_of(detection: dict) -> Float[np.ndarray, "m q q"]:
+    roi = np.array(detection["roi"])
+    centres = (np.array(detection["mask_centres"]) - roi[:2]) / np.maximum(roi[2:], 1e-9)
+    sigmas = np.array(detection["mask_sigmas"]) / np.maximum(roi[2:], 1e-9)
+    profile = np.exp(-0.5 * ((_cells() - centres[..., None]) / sigmas[..., None]) ** 2)
+    return profile[:, 1, :, None] * profile[:, 0, None, :]
+
+
+def _part_of(box: dict, detection: dict) -> Float[np.ndarray, "q q"]:
+    roi, part = np.array(detection["roi"]), np.array(box["part_bbox"])
+    low = (part[:2] - roi[:2]) / np.maximum(roi[2:], 1e-9)
+    high = low + part[2:] / np.maximum(roi[2:], 1e-9)
+    inside = [(_cells() >= low[axis]) & (_cells() <= high[axis]) for axis in (0, 1)]
+    return (inside[1][:, None] & inside[0][None]).astype(float)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of benchmarks.study")
+    parser.add_argument("--data", default="challenge", help="data set")
+    parser.add_argument("--rows", type=lambda text: text.split(","), default=["lga_paper", "lga"], help="with masks")
+    parser.add_argument("--seed", type=int, default=0, help="which run of the row")
+    parser.add_argument("--output", type=Path, default=Path("docs/images"), help="folder for the pictures")
+    parser.add_argument("--data_root", default="data", help="folder with bccd/ and neu_det/")
+    parser.add_argument("--shown", type=int, default=24, help="detections on a sheet")
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    for row in given.rows:
+        source, pairs = find_pairs(row, given)
+        stem = given.output / f"study_{given.data}_{row}"
+        Image.fromarray(draw_sheet(source, choose(pairs, given.shown))).save(f"{stem}_sheet.png")
+        plot_average_masks(source, pairs, f"{row}: average masks by class", Path(f"{stem}_masks.png"))
+        print(f"{stem}_sheet.png, {stem}_masks.png: {len(pairs)} true positives")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""Tables and plots of a study, from its runs.jsonl alone.
+
+    python -m benchmarks.study_report --workdir runs/study --output docs/images --markdown runs/study/report.md
+
+Differences are against `none`, seed by seed. Two 95 % intervals are given: the paired t interval of a row's own
+differences, which is wide with few seeds; and one with the spread pooled over all rows (rows and seeds as a two-way
+layout without interaction), which supposes that all rows scatter alike. Neither is corrected for the number of rows:
+among thirty rows without any effect one or two are expected outside.
+"""
+
+import argparse
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from scipy import stats
+
+from benchmarks.study_data import read_runs
+from benchmarks.study_rows import ROWS
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.patches import Ellipse
+
+BASELINE = "none"
+CONFIDENCE = 0.95
+MASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")  # Okabe, Ito
+Runs = Mapping[str, Mapping[int, dict]]  # by row, then seed
+
+
+class Difference(NamedTuple):
+    """Of a row against the baseline, over the seeds that both have."""
+
+    mean: float
+    each: list[float]
+    paired: float  # half of the paired t interval; nan with one seed
+    pooled: float  # half of the interval with the spread of all rows; nan with one seed or without other rows
+
+
+def latest(runs: Sequence[dict], data: str) -> dict[str, dict[int, dict]]:
+    """The runs of a data set by row and seed, rows in the order of the study."""
+    found: dict[str, dict[int, dict]] = {}
+    for run in runs:
+        if run["data"] == data:
+            found.setdefault(run["row"], {})[run["seed"]] = run
+    order = list(ROWS)
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+
+
+def differences(runs: Runs, value: Callable[[dict], float]) -> dict[str, Difference]:
+    """Of every row against `none`; empty without it."""
+    if BASELINE not in runs:
+        return {}
+    pooled = _pooled_half_width(runs, value)
+    found = {}
+    for row, own in runs.items():
+        seeds = sorted(own.keys() & runs[BASELINE].keys())
+        each = [value(own[seed]) - value(runs[BASELINE][seed]) for seed in seeds]
+        if row == BASELINE or not each:
+            continue
+        count = len(each)
+        paired = math.nan
+        if count > 1:
+            paired = _t(count - 1) * statistics.stdev(each) / math.sqrt(count)
+        found[row] = Difference(statistics.mean(each), each, paired, pooled(count))
+    return found
+
+
+def _pooled_half_width(runs: Runs, value: Callable[[dict], float]) -> Callable[[int], float]:
+    """Half width for a difference of two rows with that many seeds, from the rows that have every seed."""
+    seeds = sorted(set().union(*(own.keys() for own in runs.values())))
+    table = np.array([[value(own[seed]) for seed in seeds] for own in runs.values() if set(own) == set(seeds)])
+    freedom = (len(table) - 1) * (len(seeds) - 1)
+    if freedom < 1:
+        return lambda count: math.nan
+    residuals = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    spread = math.sqrt((residuals**2).sum() / freedom)
+    return lambda count: _t(freedom) * spread * math.sqrt(2 / count)
+
+
+def _t(freedom: int) -> float:
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
+
+
+def main_table(runs: Runs) -> str:
+    gains = differences(runs, lambda run: run["AP"])
+    lines = [
+        "| row | what it is | seeds | AP | AP50 | against none | paired interval | pooled interval | images/s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row, own in runs.items():
+        gain = gains.get(row)
+        lines.append(
+            _line(
+                f"`{row}`",
+                ROWS[row].text if row in ROWS else "",
+                len(own),
+                _mean_and_spread([run["AP"] for run in own.values()]),
+                _mean_and_spread([run["AP50"] for run in own.values()]),
+                f"{gain.mean:+.4f}" if gain else "",
+                _interval(gain.mean, gain.paired) if gain else "",
+                _interval(gain.mean, gain.pooled) if gain else "",
+                f"{statistics.median(run['images_per_second'] for run in own.values()):.1f}",
+            )
+        )
+    return "\n".join(lines)
+
+
+def attention_table(runs: Runs) -> str:
+    """Means over the seeds."""
+    lines = [
+        "| row | any mask hits | of another object | by chance | each mask hits | by chance, each | spread | moves |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row, own in runs.items():
+        found = [run["attention"] for run in own.values() if run["attention"]]
+        if not found or "hit_rate" not in found[0]:
+            continue
+        lines.append(
+            _line(
+                f"`{row}`",
+                _mean_and_spread([one["hit_rate"] for one in found], 3),
+                f"{_mean(found, 'hit_rate_elsewhere'):.3f}",
+                f"{_mean(found, 'chance'):.3f}",
+                f"{statistics.mean(statistics.mean(one['hit_rate_per_mask']) for one in found):.3f}",
+                f"{_mean(found, 'chance_per_mask'):.3f}",
+                _mean_and_spread([one["spread"] for one in found], 2),
+                f"{statistics.mean(statistics.mean(one['moves']) for one in found):.2f}",
+            )
+        )
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def challenge_table(runs: Runs) -> str:
+    """AP per challenge: `none` itself, the difference to it for the others."""
+    names = [
+        (entry["challenge"], entry["severity"])
+        for own in list(runs.values())[:1]
+        for entry in next(iter(own.values()))["challenges"]
+    ]
+    if not names or BASELINE not in runs:
+        return ""
+
+    def ap(name: tuple[str, int]) -> Callable[[dict], float]:
+        return lambda run: next(e["ap"] for e in run["challenges"] if (e["challenge"], e["severity"]) == name)
+
+    heads = [name.replace("_", " ") + (f" {severity}" if severity else "") for name, severity in names]
+    lines = [_line("row", *heads), "|---" * (len(heads) + 1) + "|"]
+    base = [statistics.mean(map(ap(name), runs[BASELINE].values())) for name in names]
+    lines.append(_line(f"`{BASELINE}`", *(f"{value:.3f}" for value in base)))
+    columns = [differences(runs, ap(name)) for name in names]
+    for row in columns[0]:
+        lines.append(_line(f"`{row}`", *(f"{column[row].mean:+.3f}" for column in columns)))
+    lines.append(_line("pooled half interval", *(f"{next(iter(c.values())).pooled:.3f}" for c in columns)))
+    return "\n".join(lines)
+
+
+def class_table(runs: Runs) -> str:
+    """Hit rate of any mask by class of the object, mean over the seeds."""
+    rows = {
+        row: [run["attention"]["hit_rate_per_class"] for run in own.values() if run["attention"]]
+        for row, own in runs.items()
+        if all("hit_rate_per_class" in (run["attention"] or {}) for run in own.values())
+    }
+    names = sorted({name for found in rows.values() for one in found for name in one})
+    if not names:
+        return ""
+    lines = [_line("row", *(name.replace("_", " ") for name in names)), "|---" * (len(names) + 1) + "|"]
+    for row, found in rows.items():
+        values = [[one[name] for one in found if name in one] for name in names]
+        lines.append(_line(f"`{row}`", *(f"{statistics.mean(v):.2f}" if v else "" for v in values)))
+    return "\n".join(lines)
+
+
+def tables(runs: Runs, data: str) -> str:
+    parts = [
+        ("AP; in brackets the standard deviation over seeds", main_table(runs)),
+        ("Where the masks look: hit rates over true positives, spread and moves in cells of 7", attention_table(runs)),
+        ("AP by challenge and severity; below none the differences to it", challenge_table(runs)),
+        ("Hit rate of any mask by class", class_table(runs)),
+    ]
+    return "\n\n".join([f"## {data}", *(f"{title}:\n\n{table}" for title, table in parts if table)])
+
+
+def plot_differences(runs: Runs, data: str, path: Path) -> None:
+    gains = sorted(differences(runs, lambda run: run["AP"]).items(), key=lambda item: item[1].mean)
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.28 * len(gains)), layout="constrained")
+    for place, (_, gain) in enumerate(gains):
+        if not math.isnan(gain.pooled):
+            axes.plot([gain.mean - gain.pooled, gain.mean + gain.pooled], [place] * 2, color="#0072B2", lw=2)
+        axes.scatter(gain.each, [place] * len(gain.each), color="#999999", s=9, zorder=3)
+        axes.scatter([gain.mean], [place], color="#0072B2", s=32, zorder=4)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks(range(len(gains)), [row for row, _ in gains])
+    axes.set_xlabel("AP against none, same seed (grey: each seed; bar: 95 %, spread pooled over rows)")
+    axes.set_title(f"{data}: what each form of attention adds")
+    axes.grid(axis="x", alpha=0.3)
+    _save(figure, path)
+
+
+def plot_hits(runs: Runs, data: str, path: Path) -> None:
+    points = []
+    for row, own in runs.items():
+        found = [run["attention"] for run in own.values() if run["attention"]]
+        if found and "hit_rate" in found[0] and len(found[0]["hit_rate_per_mask"]) > 1:
+            above = statistics.mean(one["hit_rate"] - one["chance"] for one in found)
+            points.append((row, _mean(found, "spread"), above))
+    if not points:
+        return
+    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    axes.axhline(0, color="black", lw=0.8)
+    for row, x, y in points:
+        special = row.startswith("lga")
+        axes.scatter([x], [y], color="#D55E00" if special else "#0072B2", s=30)
+        axes.annotate(row, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("spread of the centres, cells of 7 (small: one place)")
+    axes.set_ylabel("any mask hits the part: rate minus chance")
+    axes.set_title(f"{data}: do the masks stay apart, and do they find the part?")
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def plot_movement(runs: Runs, data: str, path: Path) -> None:
+    """The mean centre of each mask over training: a ring where it starts, a dot and one sigma where it ends.
+
+    First seed of each row.
+    """
+    traces = [(row, own[min(own)]["trace"]) for row, own in runs.items() if own[min(own)]["trace"]]
+    if not traces:
+        return
+    columns = min(6, len(traces))
+    lines = -(-len(traces) // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(1.9 * columns, 2.1 * lines), layout="constrained", squeeze=False
+    )
+    for axes, (row, trace) in zip(grid.flat, traces, strict=False):
+        centres = np.array([entry["centres"] for entry in trace])  # [time, m, 2]
+        for mask in range(centres.shape[1]):
+            colour = MASK_COLOURS[mask % len(MASK_COLOURS)]
+            axes.plot(*centres[:, mask].T, color=colour, lw=1)
+            axes.scatter(*centres[0, mask], s=22, facecolors="none", edgecolors=colour)
+            axes.scatter(*centres[-1, mask], s=22, color=colour)
+            width, height = (2 * sigma for sigma in trace[-1]["sigmas"][mask])
+            axes.add_patch(Ellipse(centres[-1, mask], width, height, fill=False, color=colour, alpha=0.35))
+        axes.set(xlim=(0, 7), ylim=(7, 0), xticks=range(8), yticks=range(8), aspect="equal")
+        axes.set_title(row, fontsize=8)
+        axes.tick_params(labelbottom=False, labelleft=False, length=0)
+        axes.grid(alpha=0.25)
+    for axes in list(grid.flat)[len(traces) :]:
+        axes.axis("off")
+    figure.suptitle(f"{data}: how the masks' centres move (mean over fixed true boxes)", fontsize=10)
+    _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _mean(found: Sequence[Mapping[str, Any]], name: str) -> float:
+    return statistics.mean(one[name] for one in found)
+
+
+def _mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ({statistics.stdev(values):.{digits}f})" if len(values) > 1 else mean
+
+
+def _interval(mean: float, half: float) -> str:
+    return "" if math.isnan(half) else f"{mean - half:+.4f} to {mean + half:+.4f}"
+
+
+def _line(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of benchmarks.study")
+    parser.add_argument("--output", type=Path, help="folder for the plots; none without it")
+    parser.add_argument("--markdown", type=Path, help="file for the tables; printed without it")
+    given = parser.parse_args()
+    runs = read_runs(given.workdir)
+    text = []
+    for data in dict.fromkeys(run["data"] for run in runs):
+        own = latest(runs, data)
+        text.append(tables(own, data))
+        if given.output:
+            plot_differences(own, data, given.output / f"study_{data}_differences.png")
+            plot_hits(own, data, given.output / f"study_{data}_hits.png")
+            plot_movement(own, data, given.output / f"study_{data}_movement.png")
+    if given.markdown:
+        given.markdown.write_text("\n\n".join(text) + "\n")
+    else:
+        print("\n\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The study's forms of attention: what they share, where the guide's gradient goes, where the masks start."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.study_rows import ROWS, Row, digest, resolve
+from benchmarks.study_variants import StudyHead, average_to, build_row, overlap
+from lga_jax.models.lga_head import LGAHead
+from lga_jax.structs import Targets
+from lga_jax.train.step import init_variables
+
+SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, sigma="per_axis", fusion="sum", classifier="per_mask")
+TINY = {
+    "model.backbone.width": 8,
+    "model.fpn.channels": 16,
+    "model.lga.reduced_channels": 8,
+    "model.lga.hidden": 16,
+    "model.box_head.hidden": 16,
+    "model.cbam.reduction": 4,
+}
+
+
+def make_head(**fields):
+    return StudyHead(**(SIZES | fields), num_classes=3)
+
+
+def crops(size=7):
+    return jax.random.normal(jax.random.key(1), (2, 3, size, size, 16))
+
+
+def initialised(head, x):
+    def call(module, x):
+        attention = module(x)
+        return attention, module.guide(x, attention.gaussians.masks)
+
+    return head.init(jax.random.key(0), x, method=call), lambda variables, x: head.apply(variables, x, method=call)
+
+
+def detector_of(name):
+    row = ROWS[name]
+    return build_row(resolve("challenge", row, overrides=TINY), row, num_classes=8)
+
+
+@functools.cache
+def shapes(name):
+    """Outputs and parameters of a row's detector in training."""
+    detector = detector_of(name)
+    image, content = jnp.zeros((1, 64, 64, 3), jnp.uint8), jnp.full((1, 2), 64.0)
+    targets = Targets(jnp.zeros((1, 2, 4)), jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2), bool))
+    outputs, variables = jax.eval_shape(
+        lambda key: detector.init_with_output(key, image, content, targets, jax.random.split(key, 1)),
+        jax.random.key(0),
+    )
+    return outputs, variables["params"]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_has_the_same_parts_around_its_attention(name):
+    outputs, params = shapes(name)
+    assert {part: params[part] for part in params if part != "attention"} == shapes("none")[1]
+    row = ROWS[name]
+    if row.attention in ("lga", "auxiliary"):
+        assert outputs.gaussians.masks.shape[2:] == (row.num_masks, row.crop_size, row.crop_size)
+        assert outputs.guide_logits.shape[2:] == (1 if row.classifier == "joint" else row.num_masks, 9)
+
+
+@pytest.mark.slow
+def test_every_row_starts_from_the_same_weights():
+    def start(name):
+        return init_variables(detector_of(name), 3)["params"]
+
+    base, other = start("none"), start("softmax_joint")
+    assert set(other) - set(base) == {"attention"}
+    jax.tree.map(np.testing.assert_array_equal, base, {part: other[part] for part in base})
+
+
+def test_with_its_fields_at_their_defaults_it_is_the_librarys_head():
+    x = crops()
+    variables, apply = initialised(make_head(), x)
+    attention, guide = apply(variables, x)
+    library = LGAHead(**SIZES, num_classes=3)
+    np.testing.assert_array_equal(attention.fused, library.apply(variables, x).fused)
+    np.testing.assert_array_equal(guide, library.apply(variables, x, attention.gaussians.masks, method=LGAHead.guide))
+
+
+@pytest.mark.parametrize("fields", [{}, {"softmax": True}, {"joint": True}, {"guide_into": "masks"}, {"union": True}])
+def test_the_guide_reaches_centres_and_sigmas(fields):
+    x = crops()
+    variables, apply = initialised(make_head(**fields), x)
+    gradient = jax.grad(lambda v: (apply(v, x)[1] ** 2).sum())(variables)["params"]
+    centres = gradient["softmax_centres"] if fields.get("softmax") else gradient["centres"]
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves([centres, gradient["sigmas"]]))
+
+
+@pytest.mark.parametrize(
+    ("into", "pooled", "anywhere"), [("all", True, True), ("masks", False, True), ("head", False, False)]
+)
+def test_the_guide_stops_where_it_is_said_to(into, pooled, anywhere):
+    x = crops()
+    head = make_head(guide_into=into)
+    variables, apply = initialised(head, x)
+    masks = apply(variables, x)[0].gaussians.masks
+    through_pooling = jax.grad(lambda x: (head.apply(variables, x, masks, method="guide") ** 2).sum())(x)
+    through_all = jax.grad(lambda x: (apply(variables, x)[1] ** 2).sum())(x)
+    assert bool(jnp.any(through_pooling != 0)) == pooled
+    assert bool(jnp.any(through_all != 0)) == anywhere
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("num_masks", [1, 2, 4, 8])
+def test_centres_start_apart_and_inside(softmax, num_masks):
+    x = crops()
+    variables, apply = initialised(make_head(softmax=softmax, num_masks=num_masks), x)
+    gaussians = apply(variables, x)[0].gaussians
+    centres = np.asarray(gaussians.centres)
+    assert (centres > 0).all() and (centres < 7).all()
+    assert (np.asarray(gaussians.sigmas) >= 1).all()
+    distances = np.linalg.norm(centres[..., :, None, :] - centres[..., None, :, :], axis=-1)
+    assert (distances[..., ~np.eye(num_masks, dtype=bool)] > 0.7).all()
+
+
+def test_a_heat_map_with_one_hot_cell_puts_the_centre_there():
+    x = crops()
+    variables, apply = initialised(make_head(softmax=True, num_masks=1), x)
+    places = jnp.full((7, 7, 1), -50.0).at[1, 5, 0].set(50.0)
+    variables["params"]["softmax_centres"]["places"] = places
+    (x_centre, y_centre) = np.asarray(apply(variables, x)[0].gaussians.centres[0, 0, 0])
+    assert 5 < x_centre < 6  # the cell is row 1, column 5
+    assert 1 < y_centre < 2
+
+
+def test_the_union_of_masks_on_one_place_is_little_more_than_one():
+    x = crops()
+    variables, apply = initialised(make_head(union=True), x)
+    attention, _ = apply(variables, x)
+    expected = x * (2.0 - jnp.prod(1.0 - attention.gaussians.masks, axis=-3))[..., None]
+    np.testing.assert_allclose(attention.fused, expected, rtol=1e-5)
+
+
+def test_overlap_by_hand():
+    apart = jnp.eye(4)[:2].reshape(1, 2, 2, 2)
+    assert overlap(apart) == 0
+    np.testing.assert_allclose(overlap(jnp.ones((3, 4, 2, 2))), 1.0, rtol=1e-6)
+
+
+def test_the_overlap_penalty_is_in_the_gradient_as_if_in_the_loss():
+    x = crops()
+    weight = 0.7
+    plain, penalised = (make_head(overlap_weight=w) for w in (0.0, weight))
+    variables, apply_plain = initialised(plain, x)
+    _, apply_penalised = initialised(penalised, x)
+
+    def written_out(v):
+        attention = apply_plain(v, x)[0]
+        return (attention.fused**2).sum() + weight * overlap(attention.gaussians.masks)
+
+    def with_the_trick(v):
+        return (apply_penalised(v, x)[0].fused ** 2).sum()
+
+    expected, found = jax.grad(written_out)(variables), jax.grad(with_the_trick)(variables)
+    jax.tree.map(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4), expected, found)
+    without = jax.grad(lambda v: (apply_plain(v, x)[0].fused ** 2).sum())(variables)
+    difference = found["params"]["centres"]["bias"] - without["params"]["centres"]["bias"]
+    assert float(jnp.abs(difference).max()) > 1e-4
+
+
+def test_fine_crops_are_averaged_for_the_box_head():
+    x = crops(14)
+    variables, apply = initialised(make_head(), x)
+    attention, _ = apply(variables, x)
+    assert attention.fused.shape == (2, 3, 7, 7, 16)
+    assert attention.gaussians.masks.shape[-1] == 14
+    np.testing.assert_allclose(average_to(x, 7)[0, 0, 0, 0], x[0, 0, :2, :2].mean(axis=(0, 1)), rtol=1e-5)
+    assert average_to(crops(), 7).shape == crops().shape
+
+
+def test_rows_differ_in_their_digests_and_data_may_lie_anywhere():
+    digests = {digest(resolve("challenge", row), row) for row in ROWS.values()}
+    assert len(digests) == len(ROWS)
+    here, there = (resolve("bccd", ROWS["lga"], root, f"{root}/w.npz") for root in ("here", "there"))
+    assert digest(here, ROWS["lga"]) == digest(there, ROWS["lga"])
+
+
+def test_a_text_may_be_reworded_without_running_again():
+    first, second = Row("one text"), Row("another")
+    assert digest(resolve("challenge", first), first) == digest(resolve("challenge", second), second)
