@@ -12,7 +12,7 @@ DEMO := runs/demo
 HELD_OUT_LAST := $(DEMO)/held_out/annotations/instances.json
 WORKERS ?= 2  # test processes
 
-.PHONY: help demo test test-fast test-parity parity-table lint clean
+.PHONY: help demo test test-fast fuzz test-parity parity-table lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -57,6 +57,9 @@ test: lint  ## lint and the whole test suite with shape checks, but for the comp
 
 test-fast: $(STAMP)  ## the tests that take less than ten seconds each
 	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/parity -m "not slow"
+
+fuzz: $(STAMP)  ## 5,000 damaged annotation files of either of two kinds, two minutes
+	$(CPU) $(PY) -m pytest tests/data/test_coco_json.py -k "mutated_file or bytes_changed" --hypothesis-profile=fuzz
 
 test-parity: $(TORCH)  ## install PyTorch and torchvision, and compare with them
 	$(CPU) $(PY) -m pytest tests/parity

@@ -16,4 +16,5 @@ jax.config.update("jax_num_cpu_devices", 4)
 
 # The same examples on every machine, and no time limit: the first example of a jitted function compiles.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=30)
+hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("repeatable"), max_examples=5000)
 hypothesis.settings.load_profile("repeatable")

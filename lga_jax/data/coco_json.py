@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 
 from lga_jax.data.coco_schema import category_names, check_files_exist, parse_coco
 from lga_jax.data.columns import Columns, is_empty, make_columns, report_counts, to_records
-from lga_jax.data.images import decode_image
+from lga_jax.data.images import decode_image, read_image_file
 from lga_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -30,12 +30,12 @@ class CocoJson:
 
         skip_empty: images without a box to train on are no records, for training alone: a score needs every image.
         """
-        self._annotations = Path(root, annotations)
-        self._images = Path(root, images)
-        _check_exists(Path(root), "data root", Path.is_dir)
-        _check_exists(self._annotations, "annotation file", Path.is_file)
-        _check_exists(self._images, "image folder", Path.is_dir)
-        data = self._annotations.read_bytes()
+        root = os.path.expanduser(root)
+        self._annotations, self._images = Path(root, annotations), Path(root, images)
+        _check_exists(Path(root), "data root", os.path.isdir)
+        _check_exists(self._annotations, "annotation file", os.path.isfile)
+        _check_exists(self._images, "image folder", os.path.isdir)
+        data = self._read_annotations()
         self.fingerprint = hashlib.sha256(data).hexdigest()
         truth = parse_coco(data, str(self._annotations))
         file_names = [image["file_name"] for image in truth["images"]]
@@ -67,11 +67,7 @@ class CocoJson:
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index]. A truncated JPEG gives what is there; the log says so once for each file."""
         path, record = self._images / self._file_names[index], self.records[index]
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: expected a readable image file, found {error.strerror}; restore it") from error
-        image, truncated = decode_image(data, str(path), (record.height, record.width))
+        image, truncated = decode_image(read_image_file(path), str(path), (record.height, record.width))
         if image.shape[:2] != (record.height, record.width):
             raise UserError(
                 f"{path}: expected {record.width} x {record.height} pixels as {self._annotations} says, found"
@@ -89,7 +85,7 @@ class CocoJson:
         anew from 1: pycocotools takes the id 0 for "no match" and loses ids that repeat.
         The file is read anew at every call, because few need it and COCO's training set would fill gigabytes.
         """
-        data = self._annotations.read_bytes()
+        data = self._read_annotations()
         if hashlib.sha256(data).hexdigest() != self.fingerprint:
             raise UserError(f"{self._annotations}: expected the file that was opened, found it changed; start again")
         truth = parse_coco(data, str(self._annotations))
@@ -102,6 +98,14 @@ class CocoJson:
             "categories": [{**category, "name": names[category["id"]]} for category in truth["categories"]],
             "annotations": [_completed(annotation, number) for number, annotation in enumerate(kept, start=1)],
         }
+
+    def _read_annotations(self) -> bytes:
+        try:
+            return self._annotations.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"annotation file {self._annotations}: expected to read it, found {error.strerror}; make it readable"
+            ) from error
 
 
 def read_columns(truth: Mapping, category_ids: Iterable[int]) -> Columns:

@@ -128,22 +128,25 @@ def _read(data: bytes, name: str) -> Any:
     gc.disable()
     try:
         return msgspec.json.decode(data, type=_Content)
-    except (msgspec.DecodeError, RecursionError):
-        pass  # not of this form; or with NaN and Infinity, which Python's reader takes
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # not of this form; or with NaN and Infinity, or in UTF-16, which Python's reader takes
     finally:
         if collects:
             gc.enable()
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{name}: expected COCO JSON, found no JSON ({shown(str(error))}); export it again") from error
+        raise UserError(
+            f"{name}: expected COCO JSON, found no JSON ({shown(str(error))}); export it as UTF-8"
+        ) from error
 
 
 def category_names(truth: Mapping) -> dict[int, str]:
     """Category id -> name, by ascending id. Of names that repeat, each gets its id: 'ship (3)', 'ship (7)'."""
-    categories = sorted(truth["categories"], key=lambda category: category["id"])
-    count = Counter(category["name"] for category in categories)
-    return {c["id"]: c["name"] if count[c["name"]] == 1 else f"{c['name']} ({c['id']})" for c in categories}
+    names = {c["id"]: c["name"] for c in sorted(truth["categories"], key=lambda category: category["id"])}
+    while len(names) > len(count := Counter(names.values())):  # again, where another one is called 'ship (3)' already
+        names = {number: name if count[name] == 1 else f"{name} ({number})" for number, name in names.items()}
+    return names
 
 
 def check_files_exist(folder: Path, file_names: Iterable[str]) -> None:
@@ -205,6 +208,14 @@ class _Section:
             lambda e: f"{key}: expected {_EXPECTED[kind]}, found {shown(e[key])}",
         )
 
+    def check_id_size(self) -> Iterator[Fault]:
+        yield from self.check(
+            "id_size",
+            lambda e: type(e["id"]) is str or _is_number(e["id"]),
+            lambda e: f"id: expected a whole number of 64 bits, found {shown(e['id'])}",
+            "number them anew",
+        )
+
     def check_unique(self, what: str) -> Iterator[Fault]:
         first = {}
         for position, entry in self.entries.items():
@@ -244,6 +255,7 @@ class _Section:
 
 def _category_faults(categories: _Section) -> Iterator[Fault]:
     yield from categories.check_type("id", int)
+    yield from categories.check_id_size()
     yield from categories.check_type("name", str)
     yield from categories.check_unique("category ids")
 
@@ -252,7 +264,14 @@ def _image_faults(images: _Section) -> Iterator[Fault]:
     # All numbers or all names: pycocotools sorts them.
     kinds = (type(entry["id"]) for entry in images.entries.values())
     yield from images.check_type("id", next((kind for kind in kinds if kind in (int, str)), int))
+    yield from images.check_id_size()
     yield from images.check_type("file_name", str)
+    yield from images.check(
+        "file_name_outside",
+        lambda e: not _leads_outside(e["file_name"]),
+        lambda e: f"file_name: expected a path within the image folder, without '..', found {shown(e['file_name'])}",
+        "move the image there",
+    )
     yield from images.check(
         "size",
         lambda e: _is_length(e["height"]) and _is_length(e["width"]),
@@ -300,6 +319,11 @@ def is_bbox(value: object) -> bool:
 def _is_number(value: object) -> bool:
     """An int or float that a float64 can hold; NaN and infinity included, which JSON as Python reads it may have."""
     return type(value) is float or (type(value) is int and abs(value) < 2**63)
+
+
+def _leads_outside(file_name: str) -> bool:
+    """As a path says it. What links in the folder lead to is the business of whoever made them."""
+    return os.path.isabs(file_name) or ".." in file_name.replace(os.sep, "/").split("/")
 
 
 def _is_length(value: object) -> bool:

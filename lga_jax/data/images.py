@@ -63,7 +63,7 @@ class Decoded(NamedTuple):
 
 
 def read_image_file(path: Path | str) -> bytes:
-    """Bytes of a file. Raises UserError for what cannot be read, for devices, which may never end, and above MAX_BYTES."""
+    """Raises UserError for what cannot be read, what is no file (a device may never end), and above MAX_BYTES."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):

@@ -33,6 +33,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 
 from lga_jax.data.coco_json import CocoJson
 from lga_jax.data.coco_schema import category_names
+from lga_jax.data.images import read_image_file
 from lga_jax.data.tfds_source import TfdsSource
 from lga_jax.data.tfds_split import find_objects
 from lga_jax.data.tfds_store import one_line
@@ -87,7 +88,6 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.name = name
         self.num_clipped = 0
         self._sources = {split: CocoJson(root, *places, skip_empty=False) for split, places in splits.items()}
-        self._folders = {split: Path(root, images) for split, (_, images) in splits.items()}
         truth = next(iter(self._sources.values())).coco_json()
         self._categories, self._id_kind = category_names(truth), type(truth["images"][0]["id"])
         for class_name in self._categories.values():
@@ -135,12 +135,12 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         annotations = defaultdict(list)
         for annotation in truth["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
-        for position, image in enumerate(truth["images"]):
+        for position, (image, path) in enumerate(zip(truth["images"], self._sources[split].paths, strict=True)):
             height, width = int(image["height"]), int(image["width"])
             yield (
                 position,
                 {
-                    "image": _read(self._folders[split] / image["file_name"]),
+                    "image": read_image_file(path),
                     "image/filename": image["file_name"],
                     "image/id": image["id"],
                     "image/height": height,
@@ -233,13 +233,6 @@ def _index(name: str, data_dir: str, builder: tfds.core.DatasetBuilder) -> list[
     return [
         line for split in builder.info.splits for line in TfdsSource(name, data_dir, split, skip_empty=False).report
     ]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: expected a readable image file, found {error.strerror}; restore it") from error
 
 
 def main() -> None:

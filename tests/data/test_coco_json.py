@@ -146,6 +146,13 @@ def test_class_names_that_repeat_get_their_ids(make_folder):
     assert [category["name"] for category in source.coco_json()["categories"]] == ["car (90)", "car (3)", "train"]
 
 
+def test_class_names_made_different_are_so_from_all_others(make_folder):
+    content = truth()
+    for category, name in zip(content["categories"], ("car (3)", "car", "car"), strict=True):
+        category["name"] = name
+    assert _open(make_folder(content)).class_names == ("car (3) (3)", "car (7)", "car (3) (90)")
+
+
 def test_a_box_too_thin_for_float32_is_degenerate(make_folder):
     content = truth()
     content["annotations"] = [{"image_id": 11, "category_id": 3, "bbox": [50, 5, 1e-9, 5]}]
@@ -188,9 +195,22 @@ FAULTS = {
         r"at most 178956970 pixels, found \[20000, 20000\]",
     ),
     "image id twice": (_in("images", 1, id=11), r"image ids: expected each once, found \[11\] more than once"),
+    "image id beyond 64 bits": (
+        lambda t: [t["images"][1].update(id=2**63), t["annotations"][5].update(image_id=2**63)],
+        r"images\[1\]: id: expected a whole number of 64 bits, found 9223372036854775808; number them anew",
+    ),
+    "category id beyond 64 bits": (
+        _in("categories", 1, id=-(10**30)),
+        r"categories\[1\]: id: expected a whole number of 64 bits, found -10+; ",
+    ),
     "image id a list": (_in("images", 0, id=[1]), r"images\[0\]: id: expected a whole number, found \[1\]"),
     "image ids mixed": (_in("images", 1, id="5"), r"images\[1\]: id: expected a whole number, found '5'"),
     "file name a number": (_in("images", 0, file_name=3), r"images\[0\]: file_name: expected text, found 3"),
+    "file name that climbs": (
+        _in("images", 1, file_name="x/../../b.png"),
+        r"images\[1\]: file_name: expected a path within the image folder, without '..', found 'x/../../b.png'; move",
+    ),
+    "file name from the root": (_in("images", 0, file_name="/dev/zero"), r"images\[0\]: file_name: .* '/dev/zero'"),
     "category id twice": (
         _in("categories", 1, id=90),
         r"category ids: expected each once, found \[90\] more than once",
@@ -243,6 +263,14 @@ def test_what_is_wrong_with_the_annotations_is_said_in_one_line(make_folder, fau
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_what_is_not_in_utf_8_is_said(make_folder):
+    root = make_folder()
+    text = json.dumps(truth(), ensure_ascii=False).replace("car", "voilà")
+    (root / "annotations.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"annotations.json: expected COCO JSON, found no JSON .*utf-8.* as UTF-8$"):
+        _open(root)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00", '{"images": ' + "9" * 5000 + "}"])
 def test_what_is_not_json_is_said(make_folder, text):
     with pytest.raises(UserError, match=r"annotations.json: expected COCO JSON, found no JSON"):
@@ -267,6 +295,37 @@ def test_what_is_not_there_is_said(make_folder, arguments, expected):
     root = make_folder()
     with pytest.raises(UserError, match=expected):
         CocoJson(str(root / arguments[0]), *arguments[1:], skip_empty=False)
+
+
+def test_annotations_that_may_not_be_read_are_said(make_folder, monkeypatch):
+    root = make_folder()
+
+    def read_bytes(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)  # root may read all files
+    with pytest.raises(UserError, match=r"^annotation file .*annotations.json: expected to read it, found Permission"):
+        _open(root)
+
+
+def test_the_root_may_begin_at_home(make_folder, monkeypatch):
+    root = make_folder()
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert _open(Path("~", root.name)).image(0).shape == (40, 60, 3)
+    with pytest.raises(UserError, match=r"^data root: expected it at ~nobody-of-that-name"):
+        _open(Path("~nobody-of-that-name"))
+
+
+def test_links_in_the_folder_are_followed_and_devices_are_not_read(make_folder):
+    root = make_folder()
+    (root / "images" / "b.png").rename(root / "elsewhere.png")
+    (root / "images" / "b.png").symlink_to(root / "elsewhere.png")
+    (root / "images" / "a.png").unlink()
+    os.mkfifo(root / "images" / "a.png")
+    source = _open(root)
+    assert source.image(1).shape == (50, 30, 3)
+    with pytest.raises(UserError, match=r"a.png: expected an image file, found no regular file; replace it"):
+        source.image(0)
 
 
 def test_open_source_names_kinds_and_settings(make_folder):
@@ -317,16 +376,31 @@ def test_an_image_that_vanished_is_an_error_not_a_grey_image(make_folder):
     assert not isinstance(caught.value, UnreadableImageError)
 
 
-@settings(max_examples=200)
+_NUM_MUTANTS = max(200, settings().max_examples)  # `make fuzz` has 5,000
+
+
+@settings(max_examples=_NUM_MUTANTS)
 @given(data=st.data())
 def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path_factory, data):
     content = truth()
     mutate(data, content)
-    root = tmp_path_factory.getbasetemp() / "mutants"
+    _check_mutant(tmp_path_factory.getbasetemp() / "mutants", json.dumps(content).encode())
+
+
+@settings(max_examples=_NUM_MUTANTS)
+@given(place=st.integers(0), new=st.binary(max_size=3), gone=st.integers(0, 3), keep=st.none() | st.integers(0))
+def test_a_file_of_which_bytes_changed_is_read_or_refused_in_one_line(tmp_path_factory, place, new, gone, keep):
+    text = json.dumps(truth()).encode()
+    place %= len(text)
+    text = text[:place] + new + text[place + gone :]
+    _check_mutant(tmp_path_factory.getbasetemp() / "mutants", text if keep is None else text[: keep % len(text)])
+
+
+def _check_mutant(root: Path, text: bytes) -> None:
     (root / "images").mkdir(parents=True, exist_ok=True)
     for name in ("a.png", "b.png"):
         (root / "images" / name).touch()
-    (root / "annotations.json").write_text(json.dumps(content))
+    (root / "annotations.json").write_bytes(text)
     try:
         source = _open(root)
     except UserError as error:

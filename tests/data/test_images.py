@@ -59,7 +59,8 @@ KINDS = [
 @pytest.mark.parametrize(("kind", "mode"), KINDS)
 def test_every_kind_equals_pillow(image, kind, mode):
     stream = io.BytesIO()
-    by_mode = Image.merge("LAB", Image.fromarray(image).split()) if mode == "LAB" else Image.fromarray(image).convert(mode)
+    colours = Image.fromarray(image)
+    by_mode = Image.merge("LAB", colours.split()) if mode == "LAB" else colours.convert(mode)
     if mode in ("RGBA", "LA"):
         by_mode.putalpha(Image.fromarray(image[..., 1]))
     by_mode.save(stream, kind, **({"transparency": by_mode.getpixel((0, 0))} if mode == "P" and kind != "TIFF" else {}))
@@ -116,7 +117,7 @@ def test_a_progressive_jpeg_may_break_off_in_a_table_between_two_scans(image):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("exif", [b"garbage!garbage", b"Exif\0\0II", b"II", b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03"])
+@pytest.mark.parametrize("exif", [b"garbage!garbage", b"II", b"Exif\0\0II", b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12"])
 def test_damaged_exif_does_not_cost_the_pixels(image, kind, exif):
     plain = decode_image(_encoded(image, kind), "it").image
     np.testing.assert_array_equal(decode_image(_encoded(image, kind, exif=exif), "it").image, plain)
