@@ -82,7 +82,8 @@ class BatchPlan:
         """`bucket_of` and `weights`: of every image; `batch_size`: over all devices and processes."""
         self._members = [np.flatnonzero(bucket_of == bucket) for bucket in range(int(bucket_of.max()) + 1)]
         wanted = np.bincount(bucket_of, weights)
-        num_batches = np.ceil(wanted / batch_size).astype(np.int64)
+        # What weights as 0.7 add up to is a little more or less than what they mean.
+        num_batches = np.maximum(np.ceil(np.round(wanted / batch_size, 9)), wanted > 0).astype(np.int64)
         self._bucket_of_batch = np.repeat(np.arange(len(num_batches)), num_batches)
         self._batch_size, self._seed = batch_size, seed
         self._epoch = -1  # the one that _images and _buckets hold
@@ -212,11 +213,15 @@ def write_image(
     write_targets(batch.targets, row, boxes, record.labels[~record.crowd])
 
 
-def write_targets(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, "n"]) -> None:
-    """Lays the boxes that have an area into a row in the place of what is there, the largest if not all find a slot."""
+def write_targets(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, "n"]) -> int:
+    """Lays the boxes that have an area into a row in the place of what is there, the largest if not all find a slot.
+
+    Returns how many find none.
+    """
     slots = targets.valid.shape[1]
     kept = np.flatnonzero(have_area(boxes))
-    if len(kept) > slots:
+    num_lost = max(0, len(kept) - slots)
+    if num_lost:
         sides = boxes[kept, 2:] - boxes[kept, :2]
         kept = np.sort(kept[np.argsort(-sides.prod(axis=1), kind="stable")[:slots]])
     for leaf in targets:
@@ -224,3 +229,4 @@ def write_targets(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], l
     targets.boxes[row, : len(kept)] = boxes[kept]
     targets.labels[row, : len(kept)] = labels[kept]
     targets.valid[row, : len(kept)] = True
+    return num_lost

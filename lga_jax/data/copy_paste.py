@@ -40,8 +40,10 @@ def draw_donor(
     return Donor(index, view, (rng.random(len(record.crowd)) < _PASTED) & ~record.crowd)
 
 
-def paste(batch: Batch, row: int, record: Record, image: UInt8[np.ndarray, "h w 3"], donor: Donor, kernel: str) -> None:
+def paste(batch: Batch, row: int, record: Record, image: UInt8[np.ndarray, "h w 3"], donor: Donor, kernel: str) -> int:
     """Lays the donor's objects over an image in the batch; `record` and `image` are the donor's.
+
+    Returns how many boxes found no slot for it.
 
     Boxes on both sides shrink to what can be seen of them, and go where that is less than half. So a neighbour of
     a pasted object that comes along as a part of its rectangle has its box, and what lies below has one no longer.
@@ -60,7 +62,7 @@ def paste(batch: Batch, row: int, record: Record, image: UInt8[np.ndarray, "h w 
     below, new = batch.targets.valid[row], ~record.crowd
     left = _visible(batch.targets.boxes[row][below], ~covered), _visible(boxes[new], covered)
     labels = batch.targets.labels[row][below], record.labels[new]
-    write_targets(batch.targets, row, np.concatenate(left), np.concatenate(labels))
+    return write_targets(batch.targets, row, np.concatenate(left), np.concatenate(labels))
 
 
 def _visible(boxes: Float[np.ndarray, "n 4"], visible: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "n 4"]:

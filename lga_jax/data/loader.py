@@ -18,6 +18,7 @@ from lga_jax.data.batching import (
     report_overflow,
 )
 from lga_jax.data.copy_paste import draw_donor
+from lga_jax.data.images import MAX_PIXELS
 from lga_jax.data.pipeline import Job, Pipeline
 from lga_jax.data.records import Source
 from lga_jax.data.repeats import repeat_factors, report_repeats
@@ -26,13 +27,15 @@ from lga_jax.data.views import HW, draw_view, evaluation_hw, evaluation_view, tr
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch
 
+_MAX_JITTER = 4  # an image is enlarged as a whole before it is cropped: 16 times the pixels of its bucket
+
 
 class TrainLoader:
     """An endless iterator of training batches, leaves [local_devices, images per device, ...].
 
     Step t holds the same bytes for any number of workers, and for a run that starts at t as for one that came there.
     The members of its global batch do not depend on the number of processes either: each loads its own part.
-    `report` are lines for people, to be shown at the start; `num_unreadable` is for the end.
+    `report` are lines for people, to be shown at the start; `num_unreadable` and `num_without_slot` are for the end.
     """
 
     def __init__(
@@ -97,6 +100,14 @@ class TrainLoader:
         handed out count as well.
         """
         return self._pipeline.num_unreadable
+
+    @property
+    def num_without_slot(self) -> int:
+        """Boxes of this process's share that found no slot so far where objects were pasted in.
+
+        Those that find none in their image as it is are in `report`. Steps that are prefetched count as well.
+        """
+        return self._pipeline.num_without_slot
 
     def empty_batches(self) -> Iterator[Batch]:
         """One with nothing in it of each shape that batches have."""
@@ -234,18 +245,23 @@ def _share(
 
 
 def _check_settings(data_config: ConfigDict) -> None:
-    edges = [*data_config.short_edges, data_config.eval_short_edge, data_config.long_edge]
-    jitter = data_config.scale_jitter
+    jitter, short_edges = data_config.scale_jitter, data_config.short_edges
     for name, expected, holds in (
-        ("buckets", "one (height, width) or more, in pixels", data_config.buckets and _are_sizes(data_config.buckets)),
-        ("eval_buckets", "(height, width) pairs, in pixels, or ()", _are_sizes(data_config.eval_buckets)),
-        ("short_edges", "one length or more, and all edges positive", data_config.short_edges and min(edges) > 0),
+        (
+            "buckets",
+            f"pairs of (height, width) as ((800, 1344),), whole pixels, at most {MAX_PIXELS} in each",
+            data_config.buckets and _are_sizes(data_config.buckets),
+        ),
+        ("eval_buckets", "pairs of (height, width) in whole pixels, or ()", _are_sizes(data_config.eval_buckets)),
+        ("short_edges", "one length or more, in whole pixels", short_edges and all(map(_is_length, short_edges))),
+        ("eval_short_edge", "a length in whole pixels", _is_length(data_config.eval_short_edge)),
+        ("long_edge", "a length in whole pixels", _is_length(data_config.long_edge)),
         ("size_rounding", f"one of {', '.join(ROUNDINGS)}", data_config.size_rounding in ROUNDINGS),
         ("resize", f"one of {', '.join(KERNELS)}", data_config.resize in KERNELS),
         (
             "scale_jitter",
-            "(lowest, highest) factor or ()",
-            not jitter or (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]),
+            f"(lowest, highest) factor, at most {_MAX_JITTER}, or ()",
+            not jitter or (len(jitter) == 2 and _are_numbers(jitter) and 0 < jitter[0] <= jitter[1] <= _MAX_JITTER),
         ),
         ("flip_probability", "a number from 0 to 1", 0 <= data_config.flip_probability <= 1),
         ("photometric", "a probability from 0 to 1", 0 <= data_config.photometric <= 1),
@@ -258,5 +274,16 @@ def _check_settings(data_config: ConfigDict) -> None:
             raise UserError(f"data.{name}: expected {expected}, found {data_config[name]!r}; correct the config")
 
 
-def _are_sizes(buckets: Sequence[tuple[int, ...]]) -> bool:
-    return all(len(bucket) == 2 and min(bucket) > 0 for bucket in buckets)
+def _are_sizes(buckets: Sequence) -> bool:
+    return all(
+        isinstance(hw, Sequence) and len(hw) == 2 and all(map(_is_length, hw)) and hw[0] * hw[1] <= MAX_PIXELS
+        for hw in buckets
+    )
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _are_numbers(values: Sequence) -> bool:
+    return all(isinstance(value, int | float) for value in values)

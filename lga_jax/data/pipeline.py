@@ -36,8 +36,8 @@ class _Loading(NamedTuple):
     batch: Batch
     rows: list[Future]
 
-    def is_done(self) -> bool:
-        return all(row.done() for row in self.rows)
+    def is_ready(self) -> bool:
+        return all(row.done() and row.exception() is None for row in self.rows)
 
 
 class Pipeline:
@@ -59,11 +59,13 @@ class Pipeline:
         self._loading: deque[_Loading] = deque()
         self._on_device: deque[Batch] = deque()
         self._unreadable: set[int] = set()
+        self.num_without_slot = 0  # boxes that found none where objects were pasted
 
     def __next__(self) -> Batch:
         self._start_loading()
         while self._loading and (not self._on_device or self._may_move_another()):
-            self._on_device.append(self._put(self._loading.popleft()))
+            self._on_device.append(self._put(self._loading[0]))
+            self._loading.popleft()  # not before: what went wrong in it is raised whenever it is asked for
             self._start_loading()
         if not self._on_device:
             self.close()
@@ -85,8 +87,9 @@ class Pipeline:
         self._on_device.clear()
 
     def _may_move_another(self) -> bool:
-        # One is about to be handed out; `prefetch` more wait on the devices. None of them is worth waiting for.
-        return len(self._on_device) <= self._prefetch and self._loading[0].is_done()
+        # One is about to be handed out; `prefetch` more wait on the devices. None of them is worth waiting for, and in
+        # which something went wrong stays until it is due.
+        return len(self._on_device) <= self._prefetch and self._loading[0].is_ready()
 
     def _start_loading(self) -> None:
         # Enough rows in flight that no worker idles, and a batch for each place that becomes free on the devices.
@@ -105,11 +108,13 @@ class Pipeline:
     def _num_rows_loading(self) -> int:
         return sum(len(loading.batch.index) for loading in self._loading)
 
-    def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> None:
+    def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> int:
+        """Fills a row; returns how many boxes found no slot for pasted objects."""
         records = self._source.records
         write_image(batch, row, index, records[index], self._image(index), view, self._kernel)
-        if donor and (image := self._image(donor.index)) is not None:
-            paste(batch, row, records[donor.index], image, donor, self._kernel)
+        if donor and donor.pasted.any() and (image := self._image(donor.index)) is not None:
+            return paste(batch, row, records[donor.index], image, donor, self._kernel)
+        return 0
 
     def _image(self, index: int) -> UInt8[np.ndarray, "h w 3"] | None:
         try:
@@ -121,8 +126,7 @@ class Pipeline:
             return None
 
     def _put(self, loading: _Loading) -> Batch:
-        for row in loading.rows:
-            row.result()
+        self.num_without_slot += sum(row.result() for row in loading.rows)
         return self._to_devices(loading.batch)
 
     def _to_devices(self, batch: Batch) -> Batch:

@@ -110,6 +110,13 @@ def test_an_epoch_sees_every_image_as_often_as_its_weight_says(images, batch_siz
         assert (seen >= np.floor(weights + 1e-6)).all()
 
 
+@pytest.mark.parametrize("weight", [0.1, 0.3, 0.7, 1.1])
+def test_rounding_of_weights_adds_no_batch(weight):
+    plan = BatchPlan(np.zeros(160, np.int64), np.full(160, weight), 16, 0)
+    assert plan.steps_per_epoch == round(10 * weight)
+    assert BatchPlan(np.zeros(3, np.int64), np.full(3, 1e-12), 4, 0).steps_per_epoch == 1
+
+
 def test_over_epochs_the_mean_is_the_share():
     weights = np.linspace(0.3, 2.4, 40)
     plan = _plan(4, 0, np.arange(40) % 2, weights)

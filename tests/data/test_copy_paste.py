@@ -139,6 +139,36 @@ class _Objects:
         raise NotImplementedError
 
 
+def test_boxes_that_find_no_slot_for_pasted_ones_are_counted():
+    config = get_config().data
+    config.update(short_edges=(48,), long_edge=64, buckets=(HW,), flip_probability=0.0, num_workers=2)
+    config.update(copy_paste=1.0, max_boxes=1)
+
+    def num_boxes(max_boxes: int) -> tuple[int, int]:
+        config.max_boxes = max_boxes
+        with closing(TrainLoader(_Objects(), config, 0, 6, 0, jax.local_devices()[:1])) as loader:
+            batches = [jax.device_get(next(loader)) for _ in range(8)]
+            return sum(int(batch.targets.valid.sum()) for batch in batches), loader.num_without_slot
+
+    (all_boxes, none_lost), (kept, lost) = num_boxes(2), num_boxes(1)
+    assert none_lost == 0
+    assert lost >= all_boxes - kept > 0
+
+
+def test_a_donor_with_nothing_to_paste_is_not_decoded():
+    source = _Objects()
+    source.records = [record._replace(crowd=np.array([True])) for record in source.records]
+    decoded = []
+    source.image = lambda index: decoded.append(index) or _picture(source.records[index])
+    config = get_config().data
+    config.update(short_edges=(48,), long_edge=64, buckets=(HW,), num_workers=1, prefetch=0, copy_paste=1.0)
+    with closing(TrainLoader(source, config, 0, 6, 0, jax.local_devices()[:1])) as loader:
+        next(loader)
+    assert len(decoded) % 6 == 0
+    for start in range(0, len(decoded), 6):
+        assert sorted(decoded[start : start + 6]) == list(range(6))
+
+
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_a_loader_pastes(probability):
     config = get_config().data

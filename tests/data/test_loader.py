@@ -2,6 +2,7 @@ import itertools
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import closing
 
@@ -22,7 +23,7 @@ class Memory:
 
     def __init__(self, broken: Exception | None = None) -> None:
         rng = np.random.default_rng(0)
-        self._broken = broken
+        self._broken, self.seen_broken = broken, threading.Event()
         self._hw = [(20, 30) if number % 3 else (30, 20) for number in range(13)]
         self._pixels = [rng.integers(0, 255, (*hw, 3), np.uint8) for hw in self._hw]
         self.class_names, self.report, self.fingerprint = ("thing",), [], "digest"
@@ -34,6 +35,7 @@ class Memory:
 
     def image(self, index: int) -> np.ndarray:
         if index == 4 and self._broken:
+            self.seen_broken.set()
             raise self._broken
         return self._pixels[index]
 
@@ -227,14 +229,26 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, ex
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"buckets": ()}, r"^data.buckets: expected one \(height, width\) or more, in pixels, found \(\)"),
+        ({"buckets": ()}, r"^data.buckets: expected pairs of \(height, width\) as \(\(800, 1344\),\), .*, found \(\)"),
         ({"buckets": ((32,),)}, r"^data.buckets: .* found \(\(32,\),\)"),
-        ({"eval_buckets": ((32, 0),)}, r"^data.eval_buckets: expected \(height, width\) pairs, .*, or \(\), found"),
+        ({"buckets": (800, 1344)}, r"^data.buckets: .* found \(800, 1344\); correct the config"),
+        ({"buckets": ((800.0, 1344.0),)}, r"^data.buckets: .* found \(\(800.0, 1344.0\),\)"),
+        ({"buckets": (("a", "b"),)}, r"^data.buckets: .* found \(\('a', 'b'\),\)"),
+        ({"buckets": ("ab",)}, r"^data.buckets: .* found \('ab',\)"),
+        ({"buckets": ((10**6, 10**6),)}, r"^data.buckets: .* at most 178956970 in each, found"),
+        ({"eval_buckets": ((32, 0),)}, r"^data.eval_buckets: expected pairs of \(height, width\) .*, or \(\), found"),
         ({"resize": "cubic"}, r"^data.resize: expected one of bilinear, antialias, found 'cubic'; correct the config"),
         ({"size_rounding": "up"}, r"^data.size_rounding: expected one of nearest, floor, found 'up'"),
-        ({"scale_jitter": (0.1,)}, r"^data.scale_jitter: expected \(lowest, highest\) factor or \(\), found \(0.1,\)"),
+        ({"scale_jitter": (0.1,)}, r"^data.scale_jitter: expected \(lowest, highest\) factor, .*, found \(0.1,\)"),
         ({"scale_jitter": (2.0, 0.1)}, r"^data.scale_jitter: .*, found \(2.0, 0.1\)"),
         ({"scale_jitter": (0.0, 1.0)}, r"^data.scale_jitter: .*, found \(0.0, 1.0\)"),
+        ({"scale_jitter": (0.1, float("inf"))}, r"^data.scale_jitter: .* at most 4, .*, found \(0.1, inf\)"),
+        ({"scale_jitter": (500.0, 500.0)}, r"^data.scale_jitter: .*, found \(500.0, 500.0\)"),
+        ({"scale_jitter": (0.1, "x")}, r"^data.scale_jitter: .*, found \(0.1, 'x'\)"),
+        ({"short_edges": ("x",)}, r"^data.short_edges: .* found \('x',\)"),
+        ({"short_edges": (24.5,)}, r"^data.short_edges: .* found \(24.5,\)"),
+        ({"eval_short_edge": 0}, r"^data.eval_short_edge: expected a length in whole pixels, found 0"),
+        ({"long_edge": -1}, r"^data.long_edge: expected a length in whole pixels, found -1"),
         ({"short_edges": ()}, r"^data.short_edges: expected one length or more"),
         ({"short_edges": (0, 24)}, r"^data.short_edges: .* found \(0, 24\)"),
         ({"flip_probability": 1.5}, r"^data.flip_probability: expected a number from 0 to 1, found 1.5"),
@@ -310,12 +324,21 @@ def _valid(batch: Batch) -> np.ndarray:
 
 
 @pytest.mark.parametrize("error", [UserError("4.jpg: expected 30 x 20 pixels"), ZeroDivisionError("a bug")])
-def test_an_error_in_a_worker_reaches_the_consumer(error):
-    with (
-        closing(TrainLoader(Memory(broken=error), _config(), 0, 4, 0, jax.local_devices()[:1])) as loader,
-        pytest.raises(type(error), match=str(error)),
-    ):
-        list(itertools.islice(loader, loader.steps_per_epoch))
+def test_an_error_in_a_worker_is_raised_where_its_batch_is_due_and_ever_after(error):
+    """Image 4 is in one of the steps; those before it come, however long ago a worker saw the error."""
+    order = [batch.index.ravel() for batch in _train(4, devices=1, prefetch=0)]
+    due = next(step for step, index in enumerate(order) if 4 in index)
+    assert due > 0
+    source = Memory(broken=error)
+    with closing(TrainLoader(source, _config(prefetch=3), 3, 4, 0, jax.local_devices()[:1])) as loader:
+        for step in range(due):
+            np.testing.assert_array_equal(jax.device_get(next(loader)).index[0], order[step])
+            source.seen_broken.wait(10)
+            time.sleep(0.05)  # until the workers have put the error where the loader could see it
+        for _ in range(3):
+            with pytest.raises(type(error), match=str(error)):
+                next(loader)
+            assert loader.position()["step"] == due
     assert not _decoders()
 
 
