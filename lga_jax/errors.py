@@ -1,5 +1,6 @@
 """How the project tells a user that something they gave it is wrong."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -12,7 +13,10 @@ class UserError(ValueError):
 
 
 def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
-    """Wraps a script's main: a UserError becomes one line on stderr and exit status 2, without a traceback."""
+    """Wraps a script's main: a UserError becomes one line on stderr and exit status 2, without a traceback.
+
+    So does Ctrl-C, with exit status 130; threads that still download or decode are not waited for.
+    """
 
     def wrapped(*args: object) -> None:
         try:
@@ -20,6 +24,10 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.stdout.flush()
+            os._exit(130)
 
     return wrapped
 

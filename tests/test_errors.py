@@ -1,5 +1,6 @@
 """What a user reads when flags, the config file or an override are wrong: one line, exit status 2, no traceback."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
+import threading
+import time
 from absl import flags, logging
 from ml_collections import config_flags
 from lga_jax.errors import UserError, run
@@ -19,6 +22,10 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main():
     if flags.FLAGS.step == 7:
         raise UserError("--step 7: not a lucky number")
+    if flags.FLAGS.step == 6:
+        threading.Thread(target=time.sleep, args=(600,)).start()  # as a download would: no reason to wait
+        print("started", flush=True)
+        time.sleep(600)
     if flags.FLAGS.step == 8:
         raise ZeroDivisionError("a fault of ours")
     logging.info("a library's chatter")
@@ -97,3 +104,14 @@ def test_a_fault_of_ours_keeps_its_traceback(folder):
     result = call(folder, "--config", "good.py", "--workdir=w", "--step=8")
     assert result.returncode == 1
     assert "Traceback" in result.stderr and "ZeroDivisionError: a fault of ours" in result.stderr
+
+
+def test_an_interrupt_is_one_line_and_status_130(folder):
+    command = [sys.executable, "script.py", "--config=good.py", "--workdir=w", "--step=6"]
+    env = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=folder, env=env, **pipes) as process:
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
