@@ -4,12 +4,13 @@
 
 Prints a table; with --output also writes DIR/doctor.html, a page with the images that have most faults, and
 DIR/doctor.json with everything by name. --quick reads the annotations only. Exit status 1 if training would stop or
-lose an image (errors), 0 with warnings and notes only. Nothing of the data is changed.
+lose an image (errors), 2 if no set can be opened, 0 with warnings and notes only. Nothing of the data is changed.
 """
 
 import sys
 from pathlib import Path
 
+import cv2
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -40,6 +41,8 @@ def _main() -> None:
     flags.mark_flag_as_required("config")
 
     def main() -> None:
+        # What its decoders have to say of a file would stand within the progress bar.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         title = f"Data of {config_flags.get_config_filename(flags.FLAGS['config'])}"
         report = examine_config(config.value, title, output.value, quick.value)
         sys.exit(any(finding.severity == "error" for finding in report.findings()))

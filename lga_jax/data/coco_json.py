@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from lga_jax.data.coco_schema import category_names, check_files_exist, parse_coco
 from lga_jax.data.columns import Columns, is_empty, make_columns, report_counts, to_records
 from lga_jax.data.images import decode_image, read_image_file
+from lga_jax.data.layout import report_layout
 from lga_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -51,10 +52,11 @@ class CocoJson:
             )
         self.class_names = tuple(names.values())
         self.records = [records[number] for number in used]
-        self._file_names = [file_names[number] for number in used]
+        self.file_names = [file_names[number] for number in used]
         self.report = [
             f"{self._annotations}: {len(records)} images, {columns.usable.sum()} boxes, {len(names)} classes",
             *report_counts(records, columns, skip_empty),
+            *report_layout(read_xywh(truth), read_hw(truth)[columns.image][:, ::-1]),
         ]
         self._truncated: set[int] = set()
 
@@ -62,11 +64,11 @@ class CocoJson:
     def paths(self) -> list[str]:
         """Where the file of each record lies."""
         folder = os.path.abspath(self._images)
-        return [f"{folder}{os.sep}{name}" for name in self._file_names]
+        return [f"{folder}{os.sep}{name}" for name in self.file_names]
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index]. A truncated JPEG gives what is there; the log says so once for each file."""
-        path, record = self._images / self._file_names[index], self.records[index]
+        path, record = self._images / self.file_names[index], self.records[index]
         image, truncated = decode_image(read_image_file(path), str(path), (record.height, record.width))
         if image.shape[:2] != (record.height, record.width):
             raise UserError(
@@ -113,7 +115,7 @@ def read_columns(truth: Mapping, category_ids: Iterable[int]) -> Columns:
     annotations = truth["annotations"]
     position = {image["id"]: i for i, image in enumerate(truth["images"])}
     label = {category: i for i, category in enumerate(category_ids)}
-    xywh = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
+    xywh = read_xywh(truth)
     with np.errstate(over="ignore", invalid="ignore"):
         xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     return make_columns(
@@ -123,6 +125,11 @@ def read_columns(truth: Mapping, category_ids: Iterable[int]) -> Columns:
         crowd=np.array([bool(annotation.get("iscrowd")) for annotation in annotations], bool),
         hw=read_hw(truth),
     )
+
+
+def read_xywh(truth: Mapping) -> Float[np.ndarray, "n 4"]:
+    """The boxes as annotated, of a file whose entries are checked."""
+    return np.array([annotation["bbox"] for annotation in truth["annotations"]], np.float64).reshape(-1, 4)
 
 
 def read_hw(truth: Mapping) -> Int[np.ndarray, "m 2"]:

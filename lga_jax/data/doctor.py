@@ -6,7 +6,7 @@ Nothing that the data says is trusted, and nothing is written.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise, zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,10 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from lga_jax.data.findings import Finding, Findings, printable
+from lga_jax.data.findings import Case, Finding, Findings, counted, printable
 from lga_jax.data.patients import Patient, as_patient, open_patient
 from lga_jax.data.records import Record, Source
+from lga_jax.errors import UserError
 
 _SIZE_EDGES = (8, 16, 32, 64, 96, 128, 256, 512)  # pixels; COCO's small, medium and large meet at 32 and 96
 _NUM_SUSPECTS = 24
@@ -39,10 +40,10 @@ class Suspect(NamedTuple):
     """An image with faults, for a picture of it."""
 
     name: str
-    faults: dict[str, int]  # kind: how many
+    faults: dict[str, int]  # kind: how many, errors and warnings
     record: Record
     faulty_boxes: list[Sequence[float]]  # [x, y, width, height] as annotated; may be of no use
-    read: Callable[[], UInt8[np.ndarray, "h w 3"]]  # raises UserError or OSError
+    read: Callable[[], UInt8[np.ndarray, "h w 3"]]  # raises UserError
 
 
 class Checkup(NamedTuple):
@@ -53,7 +54,7 @@ class Checkup(NamedTuple):
     class_boxes: dict[str, int]  # boxes of each class, without crowds
     box_sizes: dict[str, int]  # boxes by the root of their area in pixels as stored, without crowds
     findings: list[Finding]  # the gravest first
-    suspects: list[Suspect]  # the worst first
+    suspects: list[Suspect]  # some of each kind of fault, the gravest first
 
 
 class Report(NamedTuple):
@@ -71,13 +72,19 @@ def examine(data_config: ConfigDict, quick: bool) -> Report:
     """Looks at data.train and data.eval of a config, of mixed sets at each part, one after the other.
 
     `quick`: not at the images. Where they are read, a bar on stderr shows progress.
+    Raises UserError for settings that do not exist, and where no set can be opened.
     """
+    if data_config.num_workers < 1:
+        raise UserError(f"data.num_workers: expected at least 1, found {data_config.num_workers}; correct the config")
     checkups, sets = {}, []
     for name in ("train", "eval"):
         patients = []
         for place, arguments in _parts(f"data.{name}", data_config[name].to_dict()):
             findings = Findings()
             patient = open_patient(arguments, findings)
+            if patient is None:
+                checkups[place] = Checkup([], 0, {}, {}, findings.listed(), [])
+                continue
             class_boxes = _check_classes(patient, findings)
             _check_records(patient, findings, data_config.max_boxes)
             if not quick:
@@ -94,15 +101,19 @@ def examine(data_config: ConfigDict, quick: bool) -> Report:
             )
             patients.append(patient)
         sets.append(patients)
+    if not any(sets):
+        place, checkup = next(iter(checkups.items()))
+        raise UserError(f"{place}: {checkup.findings[0].cases[0]}")
     between = Findings()
-    _check_class_lists(*sets, between)
+    if len(checkups) == 2 and all(sets):  # of mixed sets, the config says which classes they come to
+        _check_class_lists(*sets[0], *sets[1], between)
     _check_overlap(*sets, between)
     return Report(checkups, between.listed())
 
 
 def _parts(place: str, arguments: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The sources of a config's data.train or data.eval with their places in it: one, or the parts of a mixed one."""
-    if arguments["source"] != "mixed":
+    if arguments.get("source") != "mixed":
         return [(place, arguments)]
     parts = arguments.get("parts", {}).items()
     return [(f"{place}.parts.{name}", {k: v for k, v in part.items() if k != "weight"}) for name, part in parts]
@@ -120,7 +131,7 @@ def glance(source: Source, eval_source: Source) -> list[str]:
     _check_repeated(evaluation, findings["data.eval"])
     _check_overlap([train], [evaluation], findings["data"])
     lines = [
-        f"{name}: {len(finding.names)} {finding.text} (first {printable(finding.names[0])}); {finding.remedy}"
+        f"{name}: {finding.text} (first {printable(str(finding.cases[0]))}); {finding.remedy}"
         for name, found in findings.items()
         for finding in found.listed()
     ]
@@ -133,24 +144,25 @@ def _check_classes(patient: Patient, findings: Findings) -> dict[str, int]:
     labels = labels[~np.concatenate([np.zeros(0, bool), *(record.crowd for record in patient.records)])]
     counts = np.bincount(labels, minlength=len(patient.class_names)).tolist()
     class_boxes = dict(zip(patient.class_names, counts, strict=True))
-    if patient.records and not len(labels):
-        findings.add("no_boxes", f"{len(patient.records)} images")
+    if not patient.records:
+        return class_boxes
+    if not len(labels):
+        findings.add("no_boxes", Case(counted(len(patient.records), "image")))
     else:
         for name in (name for name, count in class_boxes.items() if not count):
-            findings.add("class_without_boxes", name)
+            findings.add("class_without_boxes", Case(name))
     return class_boxes
 
 
 def _check_records(patient: Patient, findings: Findings, max_boxes: int | None) -> None:
-    for index, (record, name) in enumerate(zip(patient.records, patient.names, strict=True)):
-        num_crowds = int(record.crowd.sum())
-        num_boxes = len(record.crowd) - num_crowds
-        for _ in range(num_crowds):
-            findings.add("crowd", name)
+    for index, record in enumerate(patient.records):
+        for row in np.flatnonzero(record.crowd).tolist():
+            _add_box(patient, findings, "crowd", index, row)
+        num_boxes = int((~record.crowd).sum())
         if num_boxes == 0:
-            findings.add("empty", name)
+            findings.add("empty", patient.case(index))
         if max_boxes is not None and num_boxes > max_boxes:
-            findings.add("overflow", f"{name}: {num_boxes} boxes", index)
+            findings.add("overflow", patient.case(index, counted(num_boxes, "box")), index)
 
 
 def _look_at_images(patient: Patient, findings: Findings, what: str, num_threads: int) -> Patient:
@@ -158,10 +170,11 @@ def _look_at_images(patient: Patient, findings: Findings, what: str, num_threads
     number, identities = range(len(patient.records)), []
     workers = ThreadPoolExecutor(num_threads, thread_name_prefix="look")
     try:
-        for index, look in enumerate(tqdm(workers.map(patient.look, number), what, len(number), unit="image")):
-            for kind, more in look.faults.items():
-                findings.add(kind, f"{patient.names[index]}{more}", index)
-            identities.append(look.identity or patient.identities[index])
+        with tqdm(workers.map(patient.look, number), what, len(number), unit="image") as looks:
+            for index, look in enumerate(looks):
+                for kind, detail in look.faults.items():
+                    findings.add(kind, patient.case(index, detail), index)
+                identities.append(look.identity or patient.identities[index])
     finally:
         workers.shutdown(cancel_futures=True)
     return patient._replace(identities=identities)
@@ -172,7 +185,7 @@ def _check_repeated(patient: Patient, findings: Findings) -> None:
     for index, identity in enumerate(patient.identities):
         original = first.setdefault(identity, index)
         if original != index:
-            findings.add("repeated_image", f"{patient.names[index]} = {patient.names[original]}", index)
+            findings.add("repeated_image", patient.case(index, f"the same as {patient.case(original)}"), index)
     for index, row in _repeated_boxes(patient.records):
         _add_box(patient, findings, "repeated_box", index, row)
 
@@ -187,8 +200,7 @@ def _add_box(patient: Patient, findings: Findings, kind: str, index: int, row: i
     record = patient.records[index]
     x1, y1, x2, y2 = record.boxes_original[row].tolist()
     bbox = [x1, y1, x2 - x1, y2 - y1]
-    shown = ", ".join(f"{length:g}" for length in bbox)
-    findings.add(kind, f"{patient.names[index]}: {patient.class_names[record.labels[row]]} at {shown}", index, bbox)
+    findings.add(kind, patient.case(index, patient.class_names[record.labels[row]], bbox=bbox), index)
 
 
 def _repeated_boxes(records: Sequence[Record]) -> list[tuple[int, int]]:
@@ -224,23 +236,19 @@ def _nearly_repeated_boxes(record: Record) -> list[int]:
     return found
 
 
-def _check_class_lists(trained: list[Patient], evaluated: list[Patient], findings: Findings) -> None:
-    if len(trained) + len(evaluated) > 2:
-        return  # which classes mixed sets come to is the config's to say
-    names, others = trained[0].class_names, evaluated[0].class_names
+def _check_class_lists(trained: Patient, evaluated: Patient, findings: Findings) -> None:
+    names, others = trained.class_names, evaluated.class_names
     if names and others and names != others:
         for name in sorted(set(names) ^ set(others)) or ["only the order differs"]:
-            findings.add("classes_differ", name)
+            findings.add("classes_differ", Case(name))
 
 
 def _check_overlap(trained: list[Patient], evaluated: list[Patient], findings: Findings) -> None:
-    known = {
-        identity: name for patient in trained for identity, name in zip(patient.identities, patient.names, strict=True)
-    }
+    known = {identity: patient.case(index) for patient in trained for index, identity in enumerate(patient.identities)}
     for patient in evaluated:
-        for identity, name in zip(patient.identities, patient.names, strict=True):
+        for index, identity in enumerate(patient.identities):
             if identity in known:
-                findings.add("overlap", f"{name} = {known[identity]}")
+                findings.add("overlap", patient.case(index, f"the same as {known[identity]}"))
 
 
 def _box_sizes(records: Sequence[Record]) -> dict[str, int]:
@@ -252,14 +260,17 @@ def _box_sizes(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _suspects(patient: Patient, findings: Findings) -> list[Suspect]:
-    worst = sorted(findings.faults.items(), key=lambda item: -item[1].total())[:_NUM_SUSPECTS]
+    """Of each kind of fault some images, in turn: of the gravest kind first, and those first that have most faults."""
+    by_faults = sorted(findings.faults.items(), key=lambda item: -item[1].total())
+    by_kind = [[index for index, faults in by_faults if finding.kind in faults] for finding in findings.listed()]
+    in_turn = dict.fromkeys(chain.from_iterable(zip_longest(*by_kind)))
     return [
         Suspect(
-            patient.names[index],
-            dict(faults),
+            str(patient.case(index)),
+            dict(findings.faults[index]),
             patient.records[index],
             findings.faulty_boxes[index],
             partial(patient.read, index),
         )
-        for index, faults in worst
+        for index in [index for index in in_turn if index is not None][:_NUM_SUSPECTS]
     ]

@@ -4,89 +4,161 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-SEVERITIES = ("error", "warning", "note")
+from lga_jax.data.records import ImageId
 
-# kind: severity, what it is, remedy. An error stops training or loses an image; of a note nothing need come.
+SEVERITIES = ("error", "warning", "note")
+_PLURALS = {"box": "boxes", "class": "classes", "category": "categories"}
+
+# kind: severity, of what, what is wrong, remedy. An error stops training or loses an image; a note asks for nothing.
 KINDS = {
-    "cannot_open": ("error", "cannot be opened", "correct the config's data section or the file"),
-    "no_boxes": ("error", "no box to train on or to score", "name another annotation file or correct its boxes"),
-    "unreadable": ("error", "images of which nothing can be decoded: grey, without boxes", "replace or remove them"),
-    "refused": ("error", "images at which training stops", "correct them or what is annotated"),
-    "size_differs": ("error", "images of another size than annotated", "correct width and height, check the boxes"),
-    "classes_differ": ("error", "classes that data.train and data.eval do not share", "give both the same categories"),
-    "overlap": ("warning", "images of data.eval that are in data.train too: the score flatters", "split anew"),
+    "cannot_open": ("error", "set", "that cannot be opened", "correct the config's data section or the file"),
+    "no_folder": ("error", "folder", "of images that is not there", "correct `images` in the config's data section"),
+    "no_boxes": (
+        "error",
+        "set",
+        "without a box to train on or to score",
+        "name another annotation file or correct its boxes",
+    ),
+    "unreadable": (
+        "error",
+        "image",
+        "of which nothing can be decoded: grey, without boxes",
+        "put sound files in their place, or remove the entries",
+    ),
+    "refused": ("error", "image", "at which training stops", "correct the file, or what is annotated of it"),
+    "size_differs": (
+        "error",
+        "image",
+        "of another size than annotated",
+        "correct width and height in the annotations, and check the boxes",
+    ),
+    "classes_differ": (
+        "error",
+        "class",
+        "that data.train and data.eval do not share",
+        "give both the same categories with the same ids",
+    ),
+    "overlap": ("warning", "image", "of data.eval found in data.train too: the score flatters", "split anew"),
     "corners": (
         "warning",
-        "boxes that reach out of their image; as [x1, y1, x2, y2] nearly all would fit",
+        "box",
+        "reaching out of the image; as [x1, y1, x2, y2] nearly all would fit",
         "convert bbox to [x, y, width, height]",
     ),
-    "fractions": ("warning", "boxes of at most one pixel: fractions of the image?", "multiply them by its size"),
-    "degenerate": ("warning", "boxes without an area, or not finite: left out", "correct or remove them"),
-    "outside": ("warning", "boxes outside their image: left out", "correct them, or the size of the image"),
-    "repeated_box": ("warning", "boxes that repeat another of the same class", "remove the copies"),
+    "fractions": (
+        "warning",
+        "box",
+        "of at most one pixel: fractions of the image?",
+        "convert bbox to [x, y, width, height] in pixels",
+    ),
+    "reaching_out": (
+        "warning",
+        "box",
+        "reaching more than a pixel out of the image: another format, or another image size?",
+        "convert bbox to [x, y, width, height] in pixels of the image as stored",
+    ),
+    "degenerate": ("warning", "box", "without an area, or not finite: left out", "correct or remove it"),
+    "outside": ("warning", "box", "outside the image: left out", "correct it, or the size of the image"),
+    "repeated_box": ("warning", "box", "repeating another of the same class", "remove the copies"),
     "nearly_repeated_box": (
         "warning",
-        "boxes with an IoU from 0.9 with another of the same class",
-        "remove one of each",
+        "box",
+        "with an IoU from 0.9 with another of the same class",
+        "remove one of each two",
     ),
-    "repeated_image": ("warning", "images that repeat another", "remove the copies"),
+    "repeated_image": ("warning", "image", "repeating another", "remove the copies"),
     "overflow": (
         "warning",
-        "images with more boxes than data.max_boxes: the smallest are left out",
-        "raise or unset it",
+        "image",
+        "with more boxes than data.max_boxes: the smallest are left out",
+        "raise or unset data.max_boxes",
     ),
-    "class_without_boxes": ("warning", "classes without a box", "annotate them, or remove them from the categories"),
-    "truncated": ("warning", "files that break off: what is missing is grey", "restore them"),
-    "sixteen_bit": ("warning", "images of 16 bits: the upper eight are used", "convert those that are dark by that"),
+    "class_without_boxes": (
+        "warning",
+        "class",
+        "without a box",
+        "annotate objects of it, or remove it from the categories of both files",
+    ),
+    "truncated": ("warning", "file", "breaking off: what is missing is grey", "restore it"),
+    "sixteen_bit": ("warning", "image", "of 16 bits: the upper eight are used", "convert those that are dark by that"),
     "exif_unclear": (
         "warning",
-        "images that EXIF turns without changing their size: boxes are taken to be on the pixels as stored",
-        "look whether they fit; if not, store the images upright",
+        "image",
+        "turned by EXIF without a change of size: boxes are taken to be on the pixels as stored",
+        "look whether the boxes fit; if not, store the image upright",
     ),
-    "exif_turned": ("note", "images that EXIF turns: their annotated size tells on which pixels boxes were drawn", ""),
-    "cmyk": ("note", "images in CMYK: become RGB without a colour profile", ""),
-    "grey": ("note", "grey images: three equal channels", ""),
-    "clipped": ("note", "boxes that reach more than a pixel out of their image: clipped for training", ""),
-    "crowd": ("note", "crowd boxes: not trained on, ignored by the score", ""),
-    "empty": ("note", "images without a box to train on", ""),
+    "exif_turned": ("note", "image", "turned by EXIF: its annotated size tells on which pixels boxes were drawn", ""),
+    "cmyk": ("note", "image", "in CMYK: made RGB without a colour profile", ""),
+    "grey": ("note", "image", "in grey: three equal channels", ""),
+    "clipped": ("note", "box", "reaching more than a pixel out of the image: clipped for training", ""),
+    "crowd": ("note", "box", "around a crowd: not trained on, ignored by the score", ""),
+    "empty": ("note", "image", "without a box to train on", ""),
 }
 
 
+class Case(NamedTuple):
+    """One thing that is at fault. None is what is not known, or does not apply."""
+
+    detail: str = ""  # what more is known; of a class its name
+    file_name: str | None = None  # of the image
+    image_id: ImageId | None = None
+    annotation_index: int | None = None  # place in the annotation file's list, from 0
+    bbox: Sequence[float] | None = None  # [x, y, width, height] in pixels; may be of no use
+
+    def __str__(self) -> str:
+        where = self.file_name
+        if self.annotation_index is not None:
+            where = f"annotations[{self.annotation_index}]{f' of {where}' if where else ''}"
+        elif where is None and self.image_id is not None:
+            where = f"image {self.image_id}"
+        bbox = ", ".join(f"{length:g}" for length in self.bbox or ())
+        return ": ".join(filter(None, [where, " at ".join(filter(None, [self.detail, bbox]))]))
+
+
 class Finding(NamedTuple):
-    """One kind of thing, and all that have it."""
+    """One kind of fault, and all that have it."""
 
     kind: str  # a word for programs
     severity: str  # one of SEVERITIES
-    text: str  # what it is, for people
+    text: str  # how many of what, and what is wrong with them, for people
     remedy: str  # "" where nothing need be done
-    names: list[str]  # of the images, annotations or classes; at least one
+    cases: list[Case]  # at least one
 
 
 class Findings:
     """What is found of one set, as it comes, and which images have faults."""
 
     def __init__(self) -> None:
-        self._names: dict[str, list[str]] = defaultdict(list)
+        self._cases: dict[str, list[Case]] = defaultdict(list)
         self._kinds = dict(KINDS)
         self.faults: dict[int, Counter[str]] = defaultdict(Counter)  # of each image: its errors and warnings by kind
         self.faulty_boxes: dict[int, list[Sequence[float]]] = defaultdict(list)  # of each image: [x, y, width, height]
 
-    def define(self, kind: str, text: str, remedy: str) -> None:
+    def define(self, kind: str, noun: str, text: str, remedy: str) -> None:
         """A kind of error that KINDS does not have."""
-        self._kinds[kind] = ("error", text, remedy)
+        self._kinds[kind] = ("error", noun, text, remedy)
 
-    def add(self, kind: str, name: str, image: int | None = None, bbox: Sequence[float] | None = None) -> None:
-        """Something called `name`; `image`, `bbox`: where it can be seen."""
-        self._names[kind].append(name)
+    def add(self, kind: str, case: Case, image: int | None = None) -> None:
+        """`image`: number of the record where it can be seen."""
+        self._cases[kind].append(case)
         if image is not None and self._kinds[kind][0] != "note":
             self.faults[image][kind] += 1
-            if bbox is not None:
-                self.faulty_boxes[image].append(bbox)
+            if case.bbox is not None:
+                self.faulty_boxes[image].append(case.bbox)
 
     def listed(self) -> list[Finding]:
         """The gravest first."""
-        found = [Finding(kind, *self._kinds[kind], names) for kind, names in self._names.items()]
+        found = [self._finding(kind, cases) for kind, cases in self._cases.items()]
         return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+    def _finding(self, kind: str, cases: list[Case]) -> Finding:
+        severity, noun, text, remedy = self._kinds[kind]
+        return Finding(kind, severity, f"{counted(len(cases), noun)} {text}", remedy, cases)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: '1 box', '3,941 boxes'."""
+    return f"{number:,} {noun if number == 1 else _PLURALS.get(noun, f'{noun}s')}"
 
 
 def printable(text: str) -> str:

@@ -2,15 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import UInt8
 
-from lga_jax.data.coco_json import CocoJson, read_columns, read_hw
+from lga_jax.data.coco_json import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.coco_schema import (
     Fault,
     category_names,
@@ -18,15 +18,36 @@ from lga_jax.data.coco_schema import (
     find_missing_files,
     is_bbox,
     read_coco,
+    shown,
     sound_entries,
 )
 from lga_jax.data.columns import to_records
-from lga_jax.data.findings import Findings
-from lga_jax.data.images import decode_image, read_header
-from lga_jax.data.records import Record, Source, UnreadableImageError, find_source
+from lga_jax.data.findings import Case, Findings
+from lga_jax.data.images import decode_image, read_header, read_image_file
+from lga_jax.data.layout import suspicious_layout
+from lga_jax.data.records import ImageId, Record, Source, UnreadableImageError, find_source
 from lga_jax.errors import UserError
 
-_NEARLY_ALL, _MANY = 0.95, 0.1  # of the boxes of a set: what corners taken for [x, y, width, height] come to
+# The faults of coco_schema by the last word of their kind: what is wrong, and the keys that show it; None: all of them.
+_SCHEMA = {
+    "no_object": ("other than a JSON object", ()),
+    "key_missing": ("without all keys that are needed", None),
+    "id_type": ("with an id of the wrong kind", ("id",)),
+    "id_size": ("with an id of more than 64 bits", ("id",)),
+    "id_repeated": ("with an id that another one has", ("id",)),
+    "name_type": ("with a name other than text", ("name",)),
+    "file_name_type": ("with a file_name other than text", ("file_name",)),
+    "file_name_outside": ("with a file_name outside the image folder", ("file_name",)),
+    "file_missing": ("without a file", ()),
+    "size": ("without a height and width in whole pixels", ("height", "width")),
+    "too_large": ("with too many pixels", ("height", "width")),
+    "category_id_unknown": ("with a category_id that no category has", ("category_id",)),
+    "image_id_unknown": ("with an image_id that no image has", ("image_id",)),
+    "bbox": ("with a bbox other than four numbers", ("bbox",)),
+    "iscrowd": ("with an iscrowd other than 0 or 1", ("iscrowd",)),
+    "area": ("with an area other than a number", ("area",)),
+}
+_NOUNS = {"images": "image", "categories": "category", "annotations": "annotation"}
 
 
 class Look(NamedTuple):
@@ -42,49 +63,60 @@ class Patient(NamedTuple):
     about: list[str]  # lines for people
     class_names: tuple[str, ...]
     records: Sequence[Record]
-    names: Sequence[str]
+    file_names: Sequence[str | None]
     identities: list[str]  # equal for images that are the same, in whichever source
     look: Callable[[int], Look]
-    read: Callable[[int], UInt8[np.ndarray, "h w 3"]]  # raises UserError or OSError
+    read: Callable[[int], UInt8[np.ndarray, "h w 3"]]  # raises UserError
+
+    def case(self, index: int, detail: str = "", **more: Any) -> Case:
+        """Something about an image, or at a place in it."""
+        return Case(detail, self.file_names[index], self.records[index].image_id, **more)
 
 
-def open_patient(arguments: Mapping[str, Any], findings: Findings) -> Patient:
-    """The source of a config's data.train or data.eval. What is wrong with its annotations goes to `findings`."""
+def open_patient(arguments: Mapping[str, Any], findings: Findings) -> Patient | None:
+    """The source of a config's data.train or data.eval, None where it cannot be opened.
+
+    What is wrong with its data goes to `findings`. Raises UserError for a kind of source or settings that do not exist.
+    """
+    settings = {key: value for key, value in arguments.items() if key != "source"}
+    constructor = find_source(arguments.get("source", ""), **settings)
     try:
-        settings = {key: value for key, value in arguments.items() if key != "source"}
-        constructor = find_source(arguments.get("source", ""), **settings)
         return _open_coco(findings, **settings) if constructor is CocoJson else as_patient(constructor(**settings))
     except UserError as error:
-        findings.add("cannot_open", str(error))
-        return Patient([], (), [], [], [], lambda index: Look("", {}), lambda index: np.zeros((1, 1, 3), np.uint8))
+        findings.add("cannot_open", Case(str(error)))
+        return None
 
 
 def as_patient(source: Source) -> Patient:
     """A source that is open already."""
     if isinstance(source, CocoJson):
-        identities = names = source.paths
+        identities, file_names = source.paths, source.file_names
     else:
         identities = [f"{source.fingerprint} {index}" for index in range(len(source.records))]
-        names = [str(record.image_id) for record in source.records]
+        file_names = [None] * len(source.records)
     look = partial(_look_at_pixels, source)
-    return Patient(source.report, source.class_names, source.records, names, identities, look, source.image)
+    return Patient(source.report, source.class_names, source.records, file_names, identities, look, source.image)
 
 
 def _open_coco(findings: Findings, root: str, annotations: str, images: str, skip_empty: bool) -> Patient:
-    path, folder = Path(root, annotations), Path(root, images)
+    path, folder = (Path(root, place).expanduser() for place in (annotations, images))
     try:
         content = read_coco(path.read_bytes(), str(path))
     except OSError as error:
         raise UserError(
-            f"annotation file {path}: expected to read it, found: {error.strerror}; name another"
+            f"annotation file {path}: expected to read it, found: {error.strerror}; correct the config's data section"
         ) from error
     faults = list(find_faults(content))
     sound = sound_entries(content, faults)
     names = {position: image["file_name"] for position, image in sound["images"].items()}
-    missing = list(find_missing_files(folder, names))
+    if os.path.isdir(folder):
+        missing = list(find_missing_files(folder, names))
+        absent = {position for fault in missing for position in fault.positions}
+    else:
+        findings.add("no_folder", Case(str(folder)))
+        missing, absent = [], set(names)
     _add_faults(findings, [*faults, *missing], content, sound["images"])
     records = _records(findings, sound)
-    absent = {position for fault in missing for position in fault.positions}
     there = [position not in absent for position in names]
     paths = [os.path.join(os.path.abspath(folder), name) for name in names.values()]
 
@@ -92,7 +124,10 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
         return _look_at_file(paths[index], records[index]) if there[index] else Look("", {})
 
     def read(index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return decode_image(_read_file(paths[index]), paths[index], (records[index].height, records[index].width)).image
+        if not there[index]:
+            raise UserError(f"{paths[index]}: expected an image, found none there; add it")
+        hw = records[index].height, records[index].width
+        return decode_image(read_image_file(paths[index]), paths[index], hw).image
 
     about = [f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
     class_names = category_names({"categories": sound["categories"].values()}).values()
@@ -101,20 +136,44 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
 
 def _add_faults(findings: Findings, faults: Iterable[Fault], content: Mapping, images: Mapping[int, dict]) -> None:
     index_of = {image["id"]: index for index, image in enumerate(images.values())}
-    file_names = [image["file_name"] for image in images.values()]
+    file_names = {image["id"]: image["file_name"] for image in images.values()}
     for fault in faults:
-        findings.define(fault.kind, f"{fault.section} at fault: {fault.text}", fault.remedy)
+        text, keys = _SCHEMA.get(fault.kind.split(".")[-1], (f"at fault: {fault.text}", ()))
+        findings.define(fault.kind, _NOUNS[fault.section], text, fault.remedy)
         for position in fault.positions:
-            entry, name = content[fault.section][position], f"{fault.section}[{position}]"
-            if not isinstance(entry, dict):
-                findings.add(fault.kind, name)
-            elif fault.section != "annotations":
-                findings.add(fault.kind, f"{name}: {entry.get('file_name', entry.get('name', 'no name'))}")
-            elif type(entry.get("image_id")) in (int, str) and entry["image_id"] in index_of:
-                index, bbox = index_of[entry["image_id"]], entry.get("bbox")
-                findings.add(fault.kind, f"{name} of {file_names[index]}", index, bbox if is_bbox(bbox) else None)
+            entry = content[fault.section][position]
+            if fault.section == "annotations" and isinstance(entry, dict):
+                case = _annotation_case(position, entry, keys, file_names)
+                findings.add(fault.kind, case, index_of.get(case.image_id))
             else:
-                findings.add(fault.kind, name)
+                findings.add(fault.kind, _entry_case(f"{fault.section}[{position}]", entry, keys))
+
+
+def _annotation_case(
+    position: int, entry: Mapping[str, Any], keys: Collection[str] | None, file_names: Mapping[ImageId, str]
+) -> Case:
+    image_id, bbox = _image_id(entry.get("image_id")), entry.get("bbox")
+    bbox = bbox if is_bbox(bbox) else None
+    return Case(_shown_keys(entry, keys), file_names.get(image_id), image_id, position, bbox)
+
+
+def _entry_case(place: str, entry: object, keys: Collection[str] | None) -> Case:
+    """An image or a category of the annotation file, or what is no object at all."""
+    if not isinstance(entry, dict):
+        return Case(f"{place}: {shown(entry)}")
+    if place.startswith("categories"):
+        return Case(f"{place}: {_shown_keys(entry, None)}")
+    file_name = entry.get("file_name")
+    detail = ", ".join(filter(None, [place, _shown_keys(entry, keys)]))
+    return Case(detail, file_name if isinstance(file_name, str) else None, _image_id(entry.get("id")))
+
+
+def _image_id(value: object) -> ImageId | None:
+    return value if type(value) in (int, str) else None
+
+
+def _shown_keys(entry: Mapping[str, Any], keys: Collection[str] | None) -> str:
+    return ", ".join(f"{key} {shown(entry[key])}" for key in (entry if keys is None else keys) if key in entry)
 
 
 def _records(findings: Findings, sound: Mapping[str, Mapping[int, dict]]) -> list[Record]:
@@ -123,56 +182,37 @@ def _records(findings: Findings, sound: Mapping[str, Mapping[int, dict]]) -> lis
     if not truth["images"]:
         return []
     columns, hw = read_columns(truth, category_names(truth)), read_hw(truth)
-    xywh = np.array([annotation["bbox"] for annotation in truth["annotations"]], np.float64).reshape(-1, 4)
+    xywh = read_xywh(truth)
     with np.errstate(over="ignore", invalid="ignore"):
         moved = np.abs(columns.boxes - np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1))
-    noted = {
-        "degenerate": columns.degenerate,
-        "outside": columns.outside,
-        "clipped": columns.usable & (moved > 1).any(axis=1),
-        **_suspicious_layout(xywh, hw[columns.image][:, ::-1]),
-    }
+    layout = suspicious_layout(xywh, hw[columns.image][:, ::-1])
+    noted = {"degenerate": columns.degenerate, "outside": columns.outside, **layout}
+    if not layout:
+        noted["clipped"] = columns.usable & (moved > 1).any(axis=1)
     positions = list(sound["annotations"])
     for kind, has in noted.items():
         for row in np.flatnonzero(has).tolist():
-            image = int(columns.image[row])
-            name = f"annotations[{positions[row]}] of {truth['images'][image]['file_name']}"
-            findings.add(kind, name, image, xywh[row].tolist())
+            index = int(columns.image[row])
+            image = truth["images"][index]
+            case = Case("", image["file_name"], image["id"], positions[row], xywh[row].tolist())
+            findings.add(kind, case, index)
     return to_records([image["id"] for image in truth["images"]], hw, columns)
 
 
-def _suspicious_layout(xywh: Float[np.ndarray, "n 4"], wh: Int[np.ndarray, "n 2"]) -> dict[str, Bool[np.ndarray, "n"]]:
-    """Which boxes tell that those of the whole set are not meant as [x, y, width, height] in pixels."""
-    if not len(xywh):
-        return {}
-    start, end = xywh[:, :2], xywh[:, 2:]
-    with np.errstate(over="ignore", invalid="ignore"):
-        beyond = (start + end > wh + 1).any(axis=1)
-        fits_as_corners = ((end > start) & (end <= wh + 1)).all(axis=1)
-        small = (np.abs(xywh) <= 1).all(axis=1)
-    if small.all():
-        return {"fractions": small}
-    if fits_as_corners.mean() > _NEARLY_ALL and beyond.mean() > _MANY:
-        return {"corners": beyond}
-    return {}
-
-
 def _look_at_file(path: str, record: Record) -> Look:
+    identity, faults, annotated = "", {}, (record.height, record.width)
     try:
-        data = _read_file(path)
-    except OSError as error:
-        return Look("", {"unreadable": f": {error.strerror}"})
-    identity, faults, annotated = hashlib.sha256(data).hexdigest(), {}, (record.height, record.width)
-    try:
+        data = read_image_file(path)
+        identity = hashlib.sha256(data).hexdigest()
         header = read_header(data, path)
         image, truncated = decode_image(data, path, annotated)
     except UnreadableImageError:
         return Look("", {"unreadable": ""})  # a thousand empty files are no copies of one image
     except UserError as error:
-        return Look(identity, {"refused": f": {error}"})
+        return Look(identity, {"refused": str(error)})
     if image.shape[:2] != annotated:
         found, expected = (f"{width} x {height}" for height, width in (image.shape[:2], annotated))
-        faults["size_differs"] = f": {found}, annotated {expected}"
+        faults["size_differs"] = f"{found}, annotated {expected}"
     marks = {
         "exif_turned": header.upright_hw != header.stored_hw,
         "exif_unclear": header.orientation in range(2, 9) and header.upright_hw == header.stored_hw,
@@ -188,14 +228,7 @@ def _look_at_pixels(source: Source, index: int) -> Look:
     try:
         image = source.image(index)
     except UnreadableImageError as error:
-        return Look("", {"unreadable": f": {error}"})
+        return Look("", {"unreadable": str(error)})
     except UserError as error:
-        return Look("", {"refused": f": {error}"})
+        return Look("", {"refused": str(error)})
     return Look(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(), {})
-
-
-def _read_file(path: str) -> bytes:
-    # A name in an annotation file can be that of a device, which never ends.
-    if not os.path.isfile(path):
-        raise OSError(0, "no regular file")
-    return Path(path).read_bytes()

@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from lga_jax.visualization.canvas import Canvas, Colour, corners, draw_box, font
+from lga_jax.visualization.canvas import Canvas, Colour, corners, draw_box, draw_dashed_box, font
 
 _TILE_LINE, _TILE_FONT = 2, 12  # pixels
+_DASH = 2  # line widths
+_GREY = 128
 
 
 class Label(NamedTuple):
@@ -19,6 +21,7 @@ class Label(NamedTuple):
     bbox: Sequence[float | int]  # (x, y, width, height) in pixels of the image
     text: str
     colour: Colour
+    dashed: bool = False  # in tiles
 
 
 def draw_labels(canvas: Canvas, labels: Iterable[Label]) -> UInt8[np.ndarray, "h w 3"]:
@@ -43,8 +46,20 @@ def draw_tile(image: UInt8[np.ndarray, "h w 3"], labels: Sequence[Label], edge: 
     canvas = Canvas(resized, 1, _TILE_LINE, font(_TILE_FONT))
     scaled = [label._replace(bbox=[length * scale for length in label.bbox]) for label in labels]
     for label in scaled:
-        draw_box(canvas, label.bbox, label.colour)
+        if label.dashed:
+            draw_dashed_box(canvas, label.bbox, label.colour, _DASH)
+        else:
+            draw_box(canvas, label.bbox, label.colour)
     return draw_labels(canvas, [label for label in scaled if label.text])
+
+
+def draw_unreadable(hw: tuple[int, int], edge: int) -> UInt8[np.ndarray, "h w 3"]:
+    """What stands in for an image of `hw` pixels that cannot be read: grey and saying so, `edge` pixels at most."""
+    height, width = (max(1, round(side * edge / max(hw))) for side in hw)
+    picture = Image.new("RGB", (width, height), (_GREY,) * 3)
+    pen = ImageDraw.Draw(picture)
+    pen.text((width / 2, height / 2), "cannot be read", fill="white", font=font(_TILE_FONT), anchor="mm")
+    return np.asarray(picture)
 
 
 def _place_plate(
