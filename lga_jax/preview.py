@@ -2,8 +2,8 @@
 
     python -m lga_jax.preview --config configs/coco.py --output runs/coco/preview --num_images 32
 
-Writes sheets of 16 into DIR/preview_000.jpg, ...: left an image with its boxes as stored, right the same image as the
-step of a new run sees it, with the padding of its bucket. Another --config.seed shows other draws.
+Writes sheets of 16 into DIR/preview_000.jpg, ...: left an image with its boxes as stored, crowds dashed, right the same
+image as the step of a new run sees it, with the padding of its bucket. Another --config.seed shows other draws.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,19 +16,20 @@ import cv2
 import jax
 import numpy as np
 from absl import flags
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from ml_collections import ConfigDict, config_flags
 from PIL import Image, ImageDraw
 
 from lga_jax import errors
 from lga_jax.data.findings import printable
 from lga_jax.data.loader import TrainLoader
+from lga_jax.data.patients import as_patient
 from lga_jax.data.records import Source, UnreadableImageError, open_source
 from lga_jax.evaluation.tables import make_folder, write_atomically
 from lga_jax.structs import Batch
 from lga_jax.visualization.canvas import Colour, font
 from lga_jax.visualization.detections import class_colours
-from lga_jax.visualization.labels import Label, draw_tile
+from lga_jax.visualization.labels import Label, draw_tile, draw_unreadable
 
 _TILE = 384  # pixels
 _CAPTION = 22  # pixels, height
@@ -58,6 +59,7 @@ def preview(config: ConfigDict, output: str, num_images: int) -> list[Path]:
 def draw_samples(config: ConfigDict, num_images: int) -> Iterator[Sample]:
     """The images of steps 0, 1, ... in their order."""
     source = open_source(**config.data.train)
+    file_names = as_patient(source).file_names
     data_config = config.data.copy_and_resolve_references()
     data_config.prefetch = 0  # the same batches, fewer of them in memory
     colours = list(class_colours(dict(enumerate(source.class_names))).values())
@@ -69,7 +71,7 @@ def draw_samples(config: ConfigDict, num_images: int) -> Iterator[Sample]:
             for n in range(config.batch_size)
         )
         for row in islice(rows, num_images):
-            yield _draw(source, row, colours)
+            yield _draw(source, file_names[int(row.index)], row, colours)
 
 
 def sheet(samples: Sequence[Sample]) -> UInt8[np.ndarray, "h w 3"]:
@@ -89,30 +91,35 @@ def sheet(samples: Sequence[Sample]) -> UInt8[np.ndarray, "h w 3"]:
     return np.asarray(picture)
 
 
-def _draw(source: Source, row: Batch, colours: Sequence[Colour]) -> Sample:
-    record = source.records[int(row.index)]
+def _draw(source: Source, file_name: str | None, row: Batch, colours: Sequence[Colour]) -> Sample:
+    record, targets = source.records[int(row.index)], row.targets
+    name = str(record.image_id) if file_name is None else file_name
     try:
-        image = source.image(int(row.index))
-    except UnreadableImageError:
-        image = np.zeros((record.height, record.width, 3), np.uint8)  # as loaders do, go on without it
-    own, targets = ~record.crowd, row.targets
-    labels = _labels(source, colours, record.boxes_original[own], record.labels[own])
-    seen = _labels(source, colours, targets.boxes[targets.valid], targets.labels[targets.valid])
+        labels = _labels(source, colours, record.boxes_original, record.labels, record.crowd)
+        original = draw_tile(source.image(int(row.index)), labels, _TILE)
+    except UnreadableImageError:  # as loaders do, go on without it
+        original = draw_unreadable((record.height, record.width), _TILE)
+    valid = targets.valid
+    seen = _labels(source, colours, targets.boxes[valid], targets.labels[valid], np.zeros(valid.sum(), bool))
     resized = np.round(row.scale_hw * (record.height, record.width)).astype(int)
     bucket = row.images.shape[:2]
     caption = (
-        f"{printable(str(record.image_id))}: {record.width} x {record.height}, seen as {resized[1]} x {resized[0]}"
+        f"{printable(name)}: {record.width} x {record.height}, seen as {resized[1]} x {resized[0]}"
         f" in {bucket[1]} x {bucket[0]}"
     )
-    return Sample(caption, draw_tile(image, labels, _TILE), draw_tile(row.images, seen, _TILE))
+    return Sample(caption, original, draw_tile(row.images, seen, _TILE))
 
 
 def _labels(
-    source: Source, colours: Sequence[Colour], boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, "n"]
+    source: Source,
+    colours: Sequence[Colour],
+    boxes: Float[np.ndarray, "n 4"],
+    labels: Int[np.ndarray, "n"],
+    crowds: Bool[np.ndarray, "n"],
 ) -> list[Label]:
     return [
-        Label((x1, y1, x2 - x1, y2 - y1), printable(source.class_names[label]), colours[label])
-        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True)
+        Label((x1, y1, x2 - x1, y2 - y1), printable(source.class_names[label]), colours[label], crowd)
+        for (x1, y1, x2, y2), label, crowd in zip(boxes.tolist(), labels.tolist(), crowds.tolist(), strict=True)
     ]
 
 

@@ -1,6 +1,8 @@
 """Sheets of what training sees: complete, in place, and the loader's own pixels."""
 
+import json
 from contextlib import closing
+from pathlib import Path
 
 import cv2
 import jax
@@ -58,3 +60,42 @@ def test_sheets_are_written_sixteen_samples_each(tmp_path):
     assert [path.name for path in paths] == ["preview_000.jpg", "preview_001.jpg"]
     full, rest = (cv2.imread(str(path)) for path in paths)
     assert full.shape[0] > 3.5 * rest.shape[0] and full.shape[1] * 3 == rest.shape[1] * 4
+
+
+def _of_files(root: Path, files: dict[str, np.ndarray | bytes], annotations: list[dict]) -> object:
+    """A recipe that trains on images of 64 x 64 pixels; annotations are about the image of their image_id."""
+    (root / "images").mkdir()
+    for name, content in files.items():
+        data = content if isinstance(content, bytes) else cv2.imencode(".png", content)[1].tobytes()
+        (root / "images" / name).write_bytes(data)
+    images = [{"id": n, "file_name": name, "height": 64, "width": 64} for n, name in enumerate(files)]
+    categories = [{"id": 1, "name": "car"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations.json").write_text(json.dumps(content))
+    config = _config()
+    config.data.train = dict(
+        source="coco_json", root=str(root), annotations="annotations.json", images="images", skip_empty=False
+    )
+    return config
+
+
+def test_images_have_the_names_of_their_files(tmp_path):
+    config = _of_files(tmp_path, {"a.png": np.zeros((64, 64, 3), np.uint8)}, [])
+    (sample,) = preview.draw_samples(config, 1)
+    assert sample.caption == "a.png: 64 x 64, seen as 64 x 64 in 96 x 64"
+
+
+def test_crowds_are_dashed_beside_the_other_boxes(tmp_path):
+    box = {"image_id": 0, "category_id": 1, "bbox": [4, 8, 24, 48]}
+    crowd = {"image_id": 0, "category_id": 1, "bbox": [36, 8, 24, 48], "iscrowd": 1}
+    config = _of_files(tmp_path, {"a.png": np.zeros((64, 64, 3), np.uint8)}, [box, crowd])
+    (sample,) = preview.draw_samples(config, 1)
+    left, crowds_left = (sample.original[9 * 6 : 55 * 6, x * 6].max(axis=1) > 60 for x in (4, 36))
+    assert left.all() and 0.3 < crowds_left.mean() < 0.9
+
+
+def test_an_image_that_cannot_be_read_says_so(tmp_path):
+    config = _of_files(tmp_path, {"a.png": b"no image"}, [{"image_id": 0, "category_id": 1, "bbox": [4, 8, 24, 48]}])
+    (sample,) = preview.draw_samples(config, 1)
+    assert sample.original.shape == (384, 384, 3)
+    assert (sample.original > 230).any() and (sample.original == 128).mean() > 0.9
