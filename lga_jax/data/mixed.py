@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,10 +9,12 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
+from lga_jax.data.coco_schema import shown
 from lga_jax.data.records import Record, Source, open_source
 from lga_jax.errors import UserError
 
 _NUM_NAMED = 5  # classes in a line of the report
+_MAX_WEIGHT = 1000  # an epoch is laid out in memory
 
 
 class _Part(NamedTuple):
@@ -30,13 +31,18 @@ class MixedSource:
     names the classes to which this can happen.
     """
 
-    def __init__(self, parts: Mapping[str, Mapping] | ConfigDict, classes: str = "") -> None:
+    def __init__(self, parts: object, classes: str = "") -> None:
         """Opens all parts. Raises UserError for what is amiss in one of them, or in how they are put together.
 
         parts: {name: settings}; settings are those of a config's data.train, and `weight`, how often an epoch sees
             each image of the part. A ConfigDict has its keys, so also the parts, in alphabetical order.
         classes: the part whose classes are learnt; "": the classes of all parts.
         """
+        if not isinstance(parts, Mapping | ConfigDict) or not all(map(_is_part, parts.items())):
+            raise UserError(
+                f"data source 'mixed': expected `parts` as {{name: settings}}, settings those of a source and `weight`,"
+                f" found {shown(parts)}; correct the config"
+            )
         if not parts or classes not in {"", *parts}:
             raise UserError(
                 f"data source 'mixed': expected `parts` by name, and as `classes` one of the names or '', found parts"
@@ -80,12 +86,20 @@ class MixedSource:
 
 
 def _open(name: str, /, *, weight: object = None, source: str = "", **settings: object) -> _Part:
-    if not isinstance(weight, int | float) or not 0 < weight < math.inf:
+    if not isinstance(weight, int | float) or not 0 < weight <= _MAX_WEIGHT:
         raise UserError(
-            f"data part {name!r}: expected a weight above 0, how often an epoch sees each of its images, found"
-            f" {weight!r}; correct the config"
+            f"data part {name!r}: expected a weight above 0 and at most {_MAX_WEIGHT}, how often an epoch sees each of"
+            f" its images, found {weight!r}; correct the config"
         )
-    return _Part(name, open_source(source, **settings), float(weight))
+    try:
+        return _Part(name, open_source(source, **settings), float(weight))
+    except UserError as error:
+        raise UserError(f"data part {name!r}: {error}") from error
+
+
+def _is_part(item: tuple) -> bool:
+    name, settings = item
+    return isinstance(name, str) and isinstance(settings, Mapping | ConfigDict)
 
 
 def _image_id(part: _Part, image_id: int | str) -> str:

@@ -3,7 +3,6 @@
 import logging
 import os
 import uuid
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -83,7 +82,7 @@ def _load(path: Path) -> Index | None:
             return Index(**file)
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of many kinds, from a file that is damaged
         _LOG.warning("%s: damaged, read anew (%s)", path, error)
         return None
 

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Bool, Float, Int
 
-from lga_jax.data.images import stored_hw
+from lga_jax.data.images import MAX_PIXELS, stored_hw
 from lga_jax.data.records import ImageId
 from lga_jax.data.tfds_store import find_folder, naming_damage, open_builder, open_examples
 from lga_jax.errors import UserError
@@ -58,8 +58,12 @@ class TfdsSplit:
         self._annotated = _features(builder.info.features, _IMAGE_KEYS, self._objects)
         is_voc = builder.name == "voc" and "is_difficult" in self._annotated[self._objects].feature
         self._first_pixel = int(is_voc)  # not of a folder that somebody prepared under the name
+        label = self._annotated[self._objects].feature["label"]
+        names = label.get_names_filepath(self.folder, f"{self._objects}-label")
+        if not names.exists():
+            raise UserError(f"{names}: expected the names of the classes, found no file; restore it")
         with naming_damage(self.where):
-            self.categories = _categories(builder, self._annotated[self._objects].feature["label"])
+            self.categories = _categories(builder, label)
             self.digest = _digest(self.folder, split, builder.info.splits[split].filepaths)
 
     def __len__(self) -> int:
@@ -72,18 +76,26 @@ class TfdsSplit:
     def row(self, number: int) -> Row:
         """All but the pixels. Raises UnreadableImageError where neither the set nor the image tells its size."""
         example = self._example(number, self._annotated)
-        file_name = example.get("image/filename", str(number).encode()).decode()
-        image_id = example.get("image/id", file_name)
+        with naming_damage(f"{self.where}: example {number}"):
+            file_name = example.get("image/filename", str(number).encode()).decode()
+            image_id = example.get("image/id", file_name)
+            image_id = image_id.decode() if isinstance(image_id, bytes) else image_id
+        name = f"{self.where}: {file_name}"
         if "image/height" in example:
-            hw = example["image/height"], example["image/width"]
+            hw = int(example["image/height"]), int(example["image/width"])
+            if min(hw) < 1 or hw[0] * hw[1] > MAX_PIXELS:
+                raise UserError(
+                    f"{name}: expected a height and width of 1 to {MAX_PIXELS} pixels in all, found {hw[0]} and"
+                    f" {hw[1]}; correct the annotations and prepare the set anew"
+                )
         else:
-            hw = stored_hw(example["image"], f"{self.where}: {file_name}")
+            hw = stored_hw(example["image"], name)
         objects = example[self._objects]
         boxes = self._to_pixels(np.array(objects["bbox"], np.float64).reshape(-1, 4), hw)
         # Open Images has -1 where it is not known.
         marks = [np.array(objects[key], np.int64) > 0 for key in _CROWD_KEYS if key in objects]
         return Row(
-            image_id=image_id.decode() if isinstance(image_id, bytes) else image_id,
+            image_id=image_id,
             file_name=file_name,
             hw=hw,
             boxes_original=boxes,

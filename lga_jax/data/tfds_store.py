@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ def prepare_command(name: str, data_dir: str) -> str:
 
 def find_folder(name: str, data_dir: str) -> Path:
     """The folder of a prepared set: the newest version, unless the name ends with one, as "coco/2017:1.1.0" does."""
-    root = Path(data_dir).expanduser()
+    root = Path(os.path.expanduser(data_dir))
     path, _, version = name.partition(":")
     found = [folder for folder in _versions((root / path).glob("*")) if version in ("", folder.name)]
     if found:

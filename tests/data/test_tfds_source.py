@@ -317,6 +317,23 @@ def test_degenerate_boxes_are_left_out_and_counted(tmp_path):
     np.testing.assert_array_equal(source.records[0].boxes_original, [[0, 0, 9, 8]])
 
 
+@pytest.mark.parametrize("hw", [(0, 9), (8, -20), (2**40, 2**40)])
+def test_a_size_that_no_image_has_is_refused(tmp_path, hw):
+    example = {"image": jpeg(8, 9), "image/height": hw[0], "image/width": hw[1], "objects": []}
+    write_set(tmp_path, "mine", OBJECTS, [example], **{"image/height": np.int64, "image/width": np.int64})
+    with pytest.raises(UserError, match=rf"train: 0: expected a height and width .*, found {hw[0]} and {hw[1]}; corr"):
+        _open(tmp_path)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    example = {"image": jpeg(8, 9), "image/filename": b"\xff\xfe.jpg", "objects": []}
+    write_set(tmp_path, "mine", OBJECTS, [example], **{"image/filename": tfds.features.Text()})
+    with pytest.raises(
+        UserError, match=r"train: example 0: expected what TFDS wrote, found it damaged \('utf-8' codec"
+    ):
+        _open(tmp_path)
+
+
 def test_objects_without_a_known_label_are_refused(tmp_path):
     annotated = [{"bbox": box(0.0, 0.0, 1.0, 1.0), "label": -1}]
     write_set(tmp_path, "mine", OBJECTS, [{"image": jpeg(8, 9), "objects": annotated}])
@@ -435,12 +452,16 @@ def _raise_os_error(*_: object) -> None:
     raise OSError("no space")
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\3\4 no archive", None])
+@pytest.mark.parametrize("damage", [b"", b"PK\3\4 no archive", None, "method"])
 def test_a_damaged_index_is_made_anew(make_set, damage, caplog):
     data_dir = make_set()
     path, before = _index_files(data_dir)[0], _open(data_dir).fingerprint
     if damage is None:
         np.savez(path, image=np.arange(3))
+    elif damage == "method":  # of compression: one that no reader knows
+        data = bytearray(path.read_bytes())
+        data[data.rindex(b"PK\1\2") + 10] = 77
+        path.write_bytes(data)
     else:
         path.write_bytes(damage)
     assert _open(data_dir).fingerprint == before
@@ -534,6 +555,10 @@ FAULTS = {
     "no features": (lambda folder: (folder / "features.json").unlink(), r"^metadata of .*1.0.0: expected what TFDS"),
     "no JSON": (lambda folder: (folder / "dataset_info.json").write_text("{"), r"^metadata of .* found it damaged \("),
     "other JSON": (lambda folder: (folder / "features.json").write_text("[1]"), r"^metadata of .* found it damaged \("),
+    "class names": (
+        lambda folder: (folder / "objects-label.labels.txt").unlink(),
+        r"objects-label.labels.txt: expected the names of the classes, found no file; restore it$",
+    ),
     "category ids": (
         lambda folder: (folder / "metadata.json").write_text('{"category_ids": [1]}'),
         r"train: expected what TFDS wrote, found it damaged \(zip\(\) argument 2 is longer than argument 1\)",
