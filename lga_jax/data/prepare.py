@@ -7,7 +7,8 @@ r"""Prepares sets for TfdsSource: official ones of TensorFlow Datasets (TFDS), o
 
 Images are kept as they are, in a few large files that are read in any order (array_record). TFDS downloads to
 data_dir/downloads, or takes archives from --manual_dir that came there by other means, and checks their checksums; run
-again, it goes on with the archives it has. A set that is there is left alone: to prepare it anew, remove its folder.
+again, it goes on with the archives it has. What was killed before left folders behind, which are named. A set that is
+there is left alone: to prepare it anew, remove its folder.
 
 coco, voc, open_images_v4 and COCO-JSON folders need no TensorFlow; other sets may.
 """
@@ -16,7 +17,9 @@ import argparse
 import contextlib
 import difflib
 import importlib.util
+import os
 import re
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -46,6 +49,10 @@ def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) ->
     manual_dir: a folder with archives under their official names; what is not there is downloaded.
     Raises UserError for unknown names, sets that are none of object detection, and what goes wrong with the archives.
     """
+    if manual_dir is not None:
+        manual_dir = os.path.expanduser(manual_dir)
+        if not os.path.isdir(manual_dir):
+            raise UserError(f"--manual_dir: expected a folder with archives, found none at {manual_dir}; correct it")
     module = _find_official(name)
     with _naming_failures(name), _standing_in_for_tensorflow(module):
         builder = tfds.builder(name, data_dir=data_dir)
@@ -66,17 +73,40 @@ def prepare_coco_json(name: str, data_dir: str, root: str, splits: Mapping[str, 
     for word in (name, *splits):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
             raise UserError(f"name of a set or split: expected small letters, digits and _, found {word!r}; rename it")
+    if "all" in splits:
+        raise UserError("name of a split: expected another than 'all', TFDS's word for all splits, found it; rename it")
     builder = _FolderBuilder(name, data_dir, root, splits)
     if Path(builder.data_dir).exists():
         raise UserError(f"{builder.data_dir}: expected no set yet, found one; remove it or choose another --name")
     try:
         builder.download_and_prepare()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{root}: expected names that UTF-8 can hold, found {error.object!r}; rename it") from error
     except OSError as error:
         raise UserError(f"{data_dir}: expected to write a set there, found {one_line(error)}; make room") from error
     report = _index(name, data_dir, builder)
     if builder.num_clipped:
         report.append(f"{builder.num_clipped} boxes reach beyond their image: clipped, as TFDS wants it")
     return report
+
+
+def find_leftovers(data_dir: str) -> list[str]:
+    """One line for people about every folder of a preparation that was killed, or that is at work right now."""
+    root = Path(os.path.expanduser(data_dir))
+    patterns = ("*/incomplete.*", "*/*/incomplete.*", "downloads/*.tmp.*", "downloads/*/*.tmp.*")
+    return [
+        f"{folder}: {_num_bytes(folder) / 2**20:.1f} MiB that an earlier preparation left unfinished and nothing will"
+        f" use; unless it is still running, remove it: rm -r {shlex.quote(str(folder))}"
+        for folder in sorted({folder for pattern in patterns for folder in root.glob(pattern)})
+    ]
+
+
+def _num_bytes(folder: Path) -> int:
+    total = 0
+    with contextlib.suppress(OSError):  # whoever is still at work there takes it away
+        for path in folder.rglob("*"):
+            total += path.lstat().st_size
+    return total
 
 
 class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -249,6 +279,10 @@ def main() -> None:
     parser.add_argument("--annotations", nargs="+", help="coco_json: annotation file of each split, relative to root")
     parser.add_argument("--images", nargs="+", help="coco_json: folder of images of each split, relative to root")
     given = parser.parse_args()
+    if given.what == "coco_json" and given.split and len(set(given.split)) < len(given.split):
+        parser.error(f"--split: expected each name once, found {' '.join(given.split)}")
+    for line in find_leftovers(given.data_dir):
+        print(line, file=sys.stderr)
     of_folder = (given.name, given.root, given.split, given.annotations, given.images)
     if given.what != "coco_json":
         if any(of_folder):

@@ -244,6 +244,45 @@ def test_names_that_no_file_should_have_are_refused(make_folder, tmp_path, name,
         prepare_coco_json(name, str(tmp_path / "tfds"), str(make_folder()), {split: PLACES["train"]})
 
 
+def test_the_word_for_all_splits_is_no_name_of_one(make_folder, tmp_path):
+    with pytest.raises(UserError, match=r"^name of a split: expected another than 'all', .*, found it; rename it"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder()), {"all": PLACES["train"]})
+
+
+def test_a_name_that_utf_8_cannot_hold_is_refused(make_folder, tmp_path):
+    content = truth()
+    content["categories"][0]["name"] = "\ud800"
+    with pytest.raises(UserError, match=r": expected names that UTF-8 can hold, found .*ud800"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder(content)), PLACES)
+
+
+def test_ids_of_64_bits_are_kept(make_folder, tmp_path):
+    content = truth()
+    content["images"][0]["id"] = 2**63 - 1
+    for annotation in content["annotations"]:
+        annotation["image_id"] = {11: 2**63 - 1}.get(annotation["image_id"], 5)
+    prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder(content)), PLACES)
+    source = TfdsSource("mine", str(tmp_path / "tfds"), "train", skip_empty=False)
+    assert [record.image_id for record in source.records] == [2**63 - 1, 5]
+
+
+def test_what_a_killed_preparation_left_is_named_and_kept(make_folder, tmp_path):
+    tfds_dir = tmp_path / "t fds"
+    for name in ("mine/incomplete.A1B2C3_1.0.0", "coco/2017/incomplete.A1B2C3_1.1.0", "downloads/x.zip.tmp.0a"):
+        (tfds_dir / name).mkdir(parents=True)
+        (tfds_dir / name / "shard").write_bytes(bytes(3 * 2**20))
+    assert prepare.find_leftovers(str(tmp_path / "nowhere")) == []
+    lines = prepare.find_leftovers(str(tfds_dir))
+    assert len(lines) == 3
+    folder = tfds_dir / "mine" / "incomplete.A1B2C3_1.0.0"
+    assert lines[2] == (
+        f"{folder}: 3.0 MiB that an earlier preparation left unfinished and nothing will use; unless it is still"
+        f" running, remove it: rm -r '{folder}'"
+    )
+    prepare_coco_json("mine", str(tfds_dir), str(make_folder()), PLACES)
+    assert prepare.find_leftovers(str(tfds_dir)) == lines
+
+
 @pytest.mark.parametrize("name", ["two\nlines", " ", "", "end "])
 def test_class_names_that_tfds_cannot_keep_are_refused(make_folder, tmp_path, name):
     content = truth()
@@ -289,12 +328,23 @@ def test_a_folder_is_prepared_from_the_command_line(make_folder, tmp_path):
             ["coco_json", "--data_dir=d", "--name=n", "--root=r", "--split", "a", "b", "--annotations=x", "--images=y"],
             "as many --annotations and --images as --split",
         ),
+        (
+            ["coco_json", "--data_dir=d", "--name=n", "--root=r", "--split", "a", "a"],
+            "--split: expected each name once, found a a",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_said(monkeypatch, capsys, arguments, expected: str):
     with pytest.raises(SystemExit, match="2"):
         _run(monkeypatch, *arguments)
     assert expected in capsys.readouterr().err
+
+
+def test_leftovers_are_named_before_anything_else(monkeypatch, capsys, tmp_path):
+    (tmp_path / "voc" / "2007" / "incomplete.A1B2C3_5.0.0").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^--manual_dir: expected a folder with archives, found none at .*downlaods; "):
+        _run(monkeypatch, "voc/2007", "--data_dir", str(tmp_path), "--manual_dir", str(tmp_path / "downlaods"))
+    assert "incomplete.A1B2C3_5.0.0: 0.0 MiB that an earlier preparation left" in capsys.readouterr().err
 
 
 def test_an_official_set_is_prepared_from_the_command_line(
