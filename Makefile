@@ -12,7 +12,7 @@ DEMO := runs/demo
 HELD_OUT_LAST := $(DEMO)/held_out/annotations/instances.json
 WORKERS ?= 2  # test processes
 
-.PHONY: help demo test test-fast fuzz test-parity parity-table lint clean
+.PHONY: help demo test test-fast fuzz test-parity parity-table bench lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -66,6 +66,9 @@ test-parity: $(TORCH)  ## install PyTorch and torchvision, and compare with them
 
 parity-table: $(TORCH)  ## the same, and write the table of docs/parity.md
 	$(CPU) $(PY) -m pytest tests/parity --parity-table=docs/parity.md
+
+bench: $(TORCH)  ## measure the speed of everything and write benchmarks/speed, half an hour on two cores
+	$(CPU) $(PY) -m benchmarks.bench --output benchmarks/speed
 
 $(TORCH): $(STAMP)
 	@echo "installing PyTorch and torchvision into $(VENV)"
