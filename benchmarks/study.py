@@ -60,10 +60,14 @@ class Running(NamedTuple):
     log: Path
 
 
-def environment() -> dict[str, str]:
-    """Of every run."""
+def environment(workdir: Path) -> dict[str, str]:
+    """Of every run. The runs of a row differ in their seeds only and share what was compiled for the first."""
     given = os.environ.get("XLA_FLAGS", "")
-    return os.environ | {"XLA_FLAGS": f"{given} {XLA_FLAGS}".strip(), "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"}
+    return os.environ | {
+        "XLA_FLAGS": f"{given} {XLA_FLAGS}".strip(),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.absolute() / "compiled"),
+    }
 
 
 def plan(
@@ -106,7 +110,7 @@ def start(job: Job, core: int, places: Places, overrides: dict[str, Any]) -> Run
             command(job, places, overrides),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=environment(places.workdir),
             # Before jax is imported: it makes as many threads as it may use cores.
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )

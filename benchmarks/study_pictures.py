@@ -9,6 +9,7 @@ over all true positives of a class, in the frame of the RoI, beside where the pa
 
 import argparse
 import random
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def find_pairs(row_name: str, given: argparse.Namespace) -> tuple[Source, list[P
         config.data,
         config.batch_size,
         should_stop=lambda: False,
-        progress=True,
+        progress=sys.stderr.isatty(),
     )
     masked = [detection for detection in result.detections if "mask_centres" in detection]
     if not masked:
@@ -103,6 +104,7 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict, name: s
     scale = TILE / side
     move = np.array([[scale, 0, -around[0] * scale], [0, scale, -around[1] * scale]])
     canvas = make_canvas(cv2.warpAffine(image, move, (TILE, TILE), flags=cv2.INTER_CUBIC))
+    canvas = canvas._replace(line=2 * canvas.scale)  # the tile is made small again
 
     def place(bbox: list[float]) -> list[float]:
         return [*((np.array(bbox[:2]) - around) * scale), bbox[2] * scale, bbox[3] * scale]

@@ -65,6 +65,9 @@ ROWS: dict[str, Row] = {
     "overlap": Row("penalty of 0.1 on the masks' overlap", overlap_weight=0.1),
     "crop14": Row("crops of 14 cells", crop_size=14),
     "none_crop14": Row("no attention, crops of 14 cells averaged to 7", attention="none", crop_size=14),
+    "joint_masks": Row(
+        "joint classifier, guide stopped at the pooled features", classifier="joint", guide_into="masks"
+    ),
     "softmax_masks": Row("spatial softmax, guide stopped at the features", centres="softmax", guide_into="masks"),
     "softmax_joint": Row("spatial softmax, joint classifier", centres="softmax", classifier="joint"),
     "softmax_joint_masks": Row(
@@ -104,7 +107,7 @@ def challenge_config() -> ConfigDict:
 def bccd_config() -> ConfigDict:
     """Short edge 192, ResNet-18 with ImageNet weights."""
     config = bccd.get_config()
-    config.num_steps = 365  # 5 epochs
+    config.num_steps = 438  # 6 epochs
     config.data.short_edges = (192,)
     config.data.eval_short_edge = 192
     config.data.long_edge = 256

@@ -49,7 +49,7 @@ STEP_SEED = 0  # of the samples drawn inside the step: a constant of the compile
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Trains and scores; returns what becomes the line. Writes the parameters and the progress on its way."""
-    started = time.monotonic()
+    started, spent = time.monotonic(), time.process_time()
     workdir, row = Path(job["workdir"]), ROWS[job["row"]]
     config = resolve(job["data"], row, job["root"], job["weights"], job["overrides"])
     config.seed = job["seed"]
@@ -76,14 +76,15 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             state, metrics = train_step(state, next(loader))
             if step == 0:
                 jax.block_until_ready(metrics)
-                training = time.monotonic()
+                training, training_cpu = time.monotonic(), time.process_time()
                 waits.clear()
             if step % PROBE_EVERY == PROBE_EVERY - 1:
                 for name, value in metrics.items():
                     losses[name].append(round(float(value), 5))
                 if not np.isfinite(losses["total"][-1]):
                     raise FloatingPointError(f"step {step + 1}: the loss is {losses['total'][-1]}")
-    rate = (config.num_steps - 1) * config.batch_size / max(time.monotonic() - training - sum(waits), 1e-9)
+    num_images = (config.num_steps - 1) * config.batch_size
+    clock, cpu = np.array([time.monotonic() - training, time.process_time() - training_cpu]) - np.sum(waits, axis=0)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     _save(variables, params_path(workdir, job["data"], job["row"], job["seed"]))
     result = evaluate(
@@ -109,7 +110,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "losses": dict(losses),
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "seconds": round(time.monotonic() - started, 1),
-        "images_per_second": round(rate, 2),
+        "cpu_seconds": round(time.process_time() - spent, 1),
+        "images_per_second": round(num_images / max(clock, 1e-9), 2),
+        "images_per_cpu_second": round(num_images / max(cpu, 1e-9), 2),  # what a core to itself would give
         "num_steps": config.num_steps,
         "batch_size": config.batch_size,
         "versions": {
@@ -248,10 +251,10 @@ def _code_digest() -> str:
 
 
 @contextlib.contextmanager
-def _not_counted(waits: list[float]) -> Iterator[None]:
-    start = time.monotonic()
+def _not_counted(waits: list[tuple[float, float]]) -> Iterator[None]:
+    clock, cpu = time.monotonic(), time.process_time()
     yield
-    waits.append(time.monotonic() - start)
+    waits.append((time.monotonic() - clock, time.process_time() - cpu))
 
 
 def _save(variables: Any, path: Path) -> None:

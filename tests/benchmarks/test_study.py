@@ -105,7 +105,7 @@ def line(row, seed, ap, **changes):
         "AP50": ap + 0.2,
         "challenges": [{"challenge": "plain", "severity": 0, "num_images": 3, "ap": ap + 0.1}],
         "attention": None if row == "none" else attention,
-        "images_per_second": 40.0,
+        "images_per_cpu_second": 40.0,
         "trace": []
         if row == "none"
         else [{"step": step, "centres": [[2, 2], [5, 5 - step]], "sigmas": [[1, 1], [1.5, 1]]} for step in (0, 1)],
