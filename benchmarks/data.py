@@ -207,18 +207,27 @@ def _open(folder: str) -> None:
 
 
 def main() -> None:
-    questions = {"loader": loader, "overhead": overhead, "plan": plan, "start_up": start_up, "memory": memory}
+    questions = {
+        "loader": loader,
+        "overhead": overhead,
+        "plan": plan,
+        "start_up": start_up,
+        "memory": memory,
+        "padding": lambda: padding(args.annotations),
+    }
     parser = argparse.ArgumentParser()
     parser.add_argument("--annotations", help="a COCO file with the sizes of images")
-    parser.add_argument("--only", help=f"some of {','.join([*questions, 'padding'])}", default="")
+    parser.add_argument("--only", help=f"some of {','.join(questions)}", default=",".join(questions))
     parser.add_argument("--open", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    names = args.only.split(",")
+    if unknown := [name for name in names if name not in questions]:
+        parser.error(f"--only: expected some of {','.join(questions)}, found {','.join(unknown)}")
     jax.config.update("jax_platforms", "cpu")
     if args.open:
         return _open(args.open)
-    questions["padding"] = lambda: padding(args.annotations)
     print("| what | measured | wanted |\n|---|---|---|")
-    for name in args.only.split(",") if args.only else questions:
+    for name in names:
         for row in questions[name]():
             print(f"| {' | '.join(row)} |", flush=True)
     return None
