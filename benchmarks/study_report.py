@@ -198,7 +198,7 @@ def plot_differences(runs: Runs, data: str, path: Path) -> None:
         axes.scatter([gain.mean], [place], color="#0072B2", s=32, zorder=4)
     axes.axvline(0, color="black", lw=0.8)
     axes.set_yticks(range(len(gains)), [row for row, _ in gains])
-    axes.set_xlabel("AP against none, same seed (grey: each seed; bar: 95 %, spread pooled over rows)")
+    axes.set_xlabel("AP against none, seed by seed\n(grey: each seed; bar: 95 %, pooled over rows)")
     axes.set_title(f"{data}: what each form of attention adds")
     axes.grid(axis="x", alpha=0.3)
     _save(figure, path)
@@ -219,6 +219,7 @@ def plot_hits(runs: Runs, data: str, path: Path) -> None:
         special = row.startswith("lga")
         axes.scatter([x], [y], color="#D55E00" if special else "#0072B2", s=30)
         axes.annotate(row, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+    axes.margins(x=0.15)  # room for names
     axes.set_xlabel("spread of the centres, cells of 7 (small: one place)")
     axes.set_ylabel("any mask hits the part: rate minus chance")
     axes.set_title(f"{data}: do the masks stay apart, and do they find the part?")
