@@ -88,6 +88,8 @@ def train(config: ConfigDict, workdir: str) -> None:
                 _save(checkpoints, log, step, state, loader, manifest)
     if loader.num_unreadable:
         _say(f"data.train: {loader.num_unreadable} images could not be read and were trained on as empty grey ones")
+    if loader.num_without_slot:
+        _say(f"data.train: {loader.num_without_slot} boxes found no slot beside pasted ones; data.max_boxes unset keeps all")
     done = step >= config.num_steps and step in log.evaluations
     _say(
         _closing_line(workdir, config.num_steps, checkpoints.scores) if done else _stopped_line(step, config.num_steps)
