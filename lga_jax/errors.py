@@ -1,5 +1,6 @@
 """How the project tells a user that something they gave it is wrong."""
 
+import errno
 import os
 import re
 import sys
@@ -30,6 +31,11 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
             os._exit(130)
 
     return wrapped
+
+
+def remedy_for_writing(error: OSError) -> str:
+    """What to do where something could not be written."""
+    return "free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "name another folder"
 
 
 def run(main: Callable[[], None]) -> None:

@@ -146,4 +146,4 @@ def _completed(annotation: Mapping, number: int) -> dict:
 
 def _check_exists(path: Path, what: str, is_there: Callable[[Path], bool]) -> None:
     if not is_there(path):
-        raise UserError(f"{what}: expected it at {path}, found none there; correct the config's data section")
+        raise UserError(f"{what}: expected it at {path}, found none there; correct the path")

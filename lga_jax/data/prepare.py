@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import difflib
 import importlib.util
+import logging
 import os
 import re
 import shlex
@@ -31,7 +32,7 @@ from unittest import mock
 import importlib_resources  # noqa: F401  TFDS imports it when it prepares, but does not bring it along
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import extractor
+from tensorflow_datasets.core.download import downloader, extractor
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from lga_jax.data.coco_json import CocoJson
@@ -40,7 +41,9 @@ from lga_jax.data.images import read_image_file
 from lga_jax.data.tfds_source import TfdsSource
 from lga_jax.data.tfds_split import find_objects
 from lga_jax.data.tfds_store import one_line
-from lga_jax.errors import UserError, exit_on_user_error
+from lga_jax.errors import UserError, exit_on_user_error, remedy_for_writing
+
+_MAX_RETRIES = 5  # of a download, each after twice as long a time: without a network, seconds in all
 
 
 def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) -> list[str]:
@@ -54,7 +57,7 @@ def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) ->
         if not os.path.isdir(manual_dir):
             raise UserError(f"--manual_dir: expected a folder with archives, found none at {manual_dir}; correct it")
     module = _find_official(name)
-    with _naming_failures(name), _standing_in_for_tensorflow(module):
+    with _naming_failures(name), _standing_in_for_tensorflow(module), _few_retries():
         builder = tfds.builder(name, data_dir=data_dir)
         find_objects(builder.info.features, name)
         builder.download_and_prepare(
@@ -83,7 +86,9 @@ def prepare_coco_json(name: str, data_dir: str, root: str, splits: Mapping[str, 
     except UnicodeEncodeError as error:
         raise UserError(f"{root}: expected names that UTF-8 can hold, found {error.object!r}; rename it") from error
     except OSError as error:
-        raise UserError(f"{data_dir}: expected to write a set there, found {one_line(error)}; make room") from error
+        raise UserError(
+            f"{data_dir}: expected to write a set there, found {one_line(error)}; {remedy_for_writing(error)}"
+        ) from error
     report = _index(name, data_dir, builder)
     if builder.num_clipped:
         report.append(f"{builder.num_clipped} boxes reach beyond their image: clipped, as TFDS wants it")
@@ -222,6 +227,19 @@ def _standing_in_for_tensorflow(module: ModuleType) -> Iterator[None]:
                 if hasattr(user, "tf"):
                     patches.enter_context(mock.patch.object(user, "tf", _TensorFlow()))
         yield
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """Without a network TFDS would try for minutes, and urllib3 would say so each time."""
+    log = logging.getLogger("urllib3")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with mock.patch.object(downloader, "MAX_RETRIES", _MAX_RETRIES):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 class _TensorFlow:

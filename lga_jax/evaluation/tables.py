@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, remedy_for_writing
 from lga_jax.evaluation.attention import AttentionStatistics, ChallengeAP
 from lga_jax.evaluation.run import EvalResult
 
@@ -63,7 +63,7 @@ def make_folder(folder: str | os.PathLike) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
-            f"{folder}: expected a folder that can be written, found: {error.strerror}; free space or name another one"
+            f"{folder}: expected a folder that can be written, found: {error.strerror}; {remedy_for_writing(error)}"
         ) from error
 
 
@@ -99,7 +99,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         if temporary:
             temporary.unlink(missing_ok=True)
         raise UserError(
-            f"{path}: expected to write it, found: {error.strerror}; free space or name another folder"
+            f"{path}: expected to write it, found: {error.strerror}; {remedy_for_writing(error)}"
         ) from error
 
 

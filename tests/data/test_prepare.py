@@ -1,6 +1,8 @@
 import json
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -112,6 +114,21 @@ def test_a_damaged_archive_is_said(coco, tmp_path):
     (tmp_path / "archives" / "val2017.zip").write_bytes(b"no archive")
     with taken_for_official("coco", coco), pytest.raises(UserError, match=r"^coco/2017: .* found .*val2017.zip"):
         prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+
+
+def test_without_network_it_is_said_in_seconds(tmp_path, monkeypatch, caplog):
+    def no_address(*args: object) -> None:
+        raise OSError("no address for a name")
+
+    waits = []
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(
+        UserError, match=r"^voc/2007: expected to download and unpack its archives, found HTTPSConnectionPool"
+    ):
+        prepare_official("voc/2007", str(tmp_path / "tfds"))
+    assert 0 < sum(waits) < 20  # seconds, of all downloads
+    assert "Retrying" not in caplog.text
 
 
 def test_without_network_the_way_round_it_is_said(tmp_path):
@@ -232,7 +249,7 @@ def test_a_set_of_that_name_is_not_overwritten(make_folder, tmp_path):
 
 def test_a_place_that_cannot_be_written_to_is_said(make_folder, tmp_path):
     (tmp_path / "tfds").write_text("a file")
-    with pytest.raises(UserError, match=r"tfds: expected to write a set there, found .*; make room"):
+    with pytest.raises(UserError, match=r"tfds: expected to write a set there, found .*; name another folder"):
         prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder()), PLACES)
 
 

@@ -17,7 +17,9 @@ def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
 
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match=r"file: expected a folder that can be written, found: File exists; free space"):
+    with pytest.raises(
+        UserError, match=r"file: expected a folder that can be written, found: File exists; name another folder"
+    ):
         make_folder(tmp_path / "file")
     with pytest.raises(UserError, match=r"file/deep: expected a folder .* found: Not a directory"):
         make_folder(tmp_path / "file" / "deep")
