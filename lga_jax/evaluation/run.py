@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.stages import Lowered
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -15,12 +16,13 @@ from lga_jax.data.loader import EvalLoader
 from lga_jax.data.records import Source
 from lga_jax.evaluation.attention import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
 from lga_jax.evaluation.coco_metrics import coco_metrics
+from lga_jax.evaluation.compilation import size_of
 from lga_jax.evaluation.results import count_non_finite, to_coco
 from lga_jax.models.detector import Detector
 from lga_jax.models.inference import detect
 from lga_jax.structs import DEVICE_AXIS, Batch, Detections
 
-PredictStep = Callable[[Mapping[str, Any], Batch], Detections]
+PredictStep = Callable[[Mapping[str, Any], Batch], Detections]  # with `lower`, as jax's stages have it
 
 
 class EvalResult(NamedTuple):
@@ -54,6 +56,13 @@ def make_predict_step(detector: Detector, inference: Mapping[str, Any]) -> Predi
         return detect(outputs, batch.image_hw, **inference)
 
     return jax.pmap(predict, axis_name=DEVICE_AXIS, in_axes=(None, 0))
+
+
+def lower_predictions(
+    predict_step: PredictStep, variables: Mapping[str, Any], loader: EvalLoader
+) -> dict[str, Lowered]:
+    """The program of each bucket that has images, by its name, for `compile_ahead`."""
+    return {f"evaluation {size_of(batch)}": predict_step.lower(variables, batch) for batch in loader.empty_batches()}
 
 
 def locate(predict_step: PredictStep, variables: Mapping[str, Any], batches: Iterable[Batch]) -> Iterator[Located]:

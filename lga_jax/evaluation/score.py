@@ -3,14 +3,17 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from lga_jax.data.loader import EvalLoader
 from lga_jax.data.records import Source
 from lga_jax.errors import UserError
-from lga_jax.evaluation.run import EvalResult, evaluate, make_predict_step
+from lga_jax.evaluation.compilation import compile_ahead
+from lga_jax.evaluation.run import EvalResult, evaluate, lower_predictions, make_predict_step
 from lga_jax.evaluation.tables import format_result, make_folder, write_result
 from lga_jax.models.detector import build_detector
 
@@ -43,12 +46,16 @@ def score_model(
     make_folder(folder)
     detector = build_detector(config.model, len(source.class_names))
     num_devices = jax.device_count()
+    batch_size = -(-config.batch_size // num_devices) * num_devices  # any number of devices can score any run
+    predict_step = make_predict_step(detector, config.inference)
+    with closing(EvalLoader(source, config.data, batch_size, jax.local_devices())) as loader:
+        compile_ahead(lower_predictions(predict_step, variables, loader))
     result = evaluate(
-        make_predict_step(detector, config.inference),
+        predict_step,
         variables,
         source,
         config.data,
-        -(-config.batch_size // num_devices) * num_devices,  # any number of devices can score any run
+        batch_size,
         should_stop=lambda: False,
         progress=True,
     )

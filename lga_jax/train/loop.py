@@ -16,12 +16,11 @@ from lga_jax.data.doctor import glance
 from lga_jax.data.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.records import Source, open_source
 from lga_jax.errors import UserError
-from lga_jax.evaluation.run import EvalResult, PredictStep, evaluate, make_predict_step
+from lga_jax.evaluation.compilation import compile_ahead, size_of
+from lga_jax.evaluation.run import EvalResult, PredictStep, evaluate, lower_predictions, make_predict_step
 from lga_jax.models.detector import Detector, build_detector
 from lga_jax.models.resnet import frozen_labels
-from lga_jax.structs import Batch
 from lga_jax.train.checkpoint import Checkpoints, Restored, best_step
-from lga_jax.train.compilation import compile_ahead
 from lga_jax.train.interrupt import Interrupt
 from lga_jax.train.manifest import Manifest, make_manifest
 from lga_jax.train.metrics import MetricsLog
@@ -89,7 +88,9 @@ def train(config: ConfigDict, workdir: str) -> None:
     if loader.num_unreadable:
         _say(f"data.train: {loader.num_unreadable} images could not be read and were trained on as empty grey ones")
     if loader.num_without_slot:
-        _say(f"data.train: {loader.num_without_slot} boxes found no slot beside pasted ones; leave data.max_boxes unset")
+        _say(
+            f"data.train: {loader.num_without_slot} boxes found no slot beside pasted ones; leave data.max_boxes unset"
+        )
     done = step >= config.num_steps and step in log.evaluations
     _say(
         _closing_line(workdir, config.num_steps, checkpoints.scores) if done else _stopped_line(step, config.num_steps)
@@ -184,17 +185,11 @@ def _compile(
     train_step: Step, predict_step: PredictStep, state: TrainState, loader: TrainLoader, eval_loader: EvalLoader
 ) -> None:
     """So that no later step waits for a compiler, or fails in one: each new bucket and the first evaluation would."""
-    programs = {f"training {_size(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
-    variables = _scored_variables(state)
+    programs = {f"training {size_of(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
     with closing(eval_loader):
-        for batch in eval_loader.empty_batches():
-            programs[f"evaluation {_size(batch)}"] = predict_step.lower(variables, batch)
+        programs |= lower_predictions(predict_step, _scored_variables(state), eval_loader)
     seconds = compile_ahead(programs)
     _say("compiled for " + ", ".join(f"{name} in {taken:.1f} s" for name, taken in seconds.items()))
-
-
-def _size(batch: Batch) -> str:
-    return "{}x{}".format(*batch.images.shape[2:4])
 
 
 def _evaluation_due(config: ConfigDict, step: int) -> bool:

@@ -64,7 +64,7 @@ def replicate(tree: Any) -> Any:
 def make_train_step(
     detector: Detector,
     optimizer: optax.GradientTransformation,
-    losses: Mapping[str, float],
+    losses: Mapping[str, Any],
     *,
     ema_decay: float,
     seed: int,

@@ -1,7 +1,9 @@
 """What predict.py does: detections of a user's images as COCO results and as pictures."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,34 +11,45 @@ from typing import Any
 import cv2
 import jax
 import numpy as np
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lga_jax.data.loader import EvalLoader
-from lga_jax.data.records import UnreadableImageError
 from lga_jax.errors import UserError
+from lga_jax.evaluation.compilation import compile_ahead
 from lga_jax.evaluation.results import count_non_finite, to_coco
-from lga_jax.evaluation.run import Located, PredictStep, locate, make_predict_step
-from lga_jax.evaluation.tables import write_json
+from lga_jax.evaluation.run import Located, PredictStep, locate, lower_predictions, make_predict_step
+from lga_jax.evaluation.tables import make_folder, write_json
 from lga_jax.models.detector import build_detector
 from lga_jax.visualization.detections import draw_detections
 from lga_jax.visualization.image_files import ImageFiles, find_images
 
 _SHOWN = (".jpg", ".jpeg", ".png")  # formats in which a picture is written
+_WAITING = 8  # pictures a thread: when more wait to be written, the next batch waits too
 
 
 def predict(
-    manifest: Mapping[str, Any], variables: Mapping[str, Any], place: str, output: str, score_threshold: float
+    manifest: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    place: str,
+    output: str,
+    *,
+    score_threshold: float,
+    batch_size: int,
+    pictures: bool,
 ) -> None:
     """Detects objects with score at least score_threshold in the image or folder `place` with a restored model.
 
-    Writes output/detections.json and a picture of each image. Files of a folder that cannot be read are named in the
-    UserError that ends the call, after the others are written.
+    Writes output/detections.json and, with `pictures`, a picture of each image. `batch_size` images pass the network
+    together, on each device. Files of a folder that cannot be read are named in the UserError that ends the call, after
+    the others are written.
     """
     config = config_of(manifest)
     detector = build_detector(config.model, len(manifest["class_names"]))
     inference = config.inference.to_dict() | {"score_threshold": score_threshold}
-    predict_images(make_predict_step(detector, inference), variables, manifest, config.data, place, output)
+    step = make_predict_step(detector, inference)
+    predict_images(step, variables, manifest, config.data, place, output, batch_size=batch_size, pictures=pictures)
 
 
 def predict_images(
@@ -46,8 +59,14 @@ def predict_images(
     data_config: ConfigDict,
     place: str,
     output: str,
+    *,
+    batch_size: int,
+    pictures: bool,
 ) -> None:
-    """`predict` with any predict step; of the manifest it uses 'class_names' and 'category_ids'."""
+    """`predict` with any predict step; of the manifest it uses 'class_names' and 'category_ids'.
+
+    While the devices work on a batch, threads decode the next ones and others write the pictures of the last.
+    """
     paths = find_images(place)
     source = ImageFiles(paths, manifest["class_names"])
     if not source.records:
@@ -55,17 +74,26 @@ def predict_images(
     _check_free(output)
     targets = [Path(output, name) for name in picture_names(source.paths)]
     results, non_finite = [], 0
-    loader = EvalLoader(source, data_config, jax.device_count(), jax.local_devices())
+    written: deque[Future] = deque()
+    loader = EvalLoader(source, data_config, batch_size * jax.device_count(), jax.local_devices())
     bar = tqdm(total=len(source.records), desc="predicting", unit="image", disable=Path(place).is_file())
-    with closing(loader), bar:
+    with closing(loader), ThreadPoolExecutor(data_config.num_workers) as writers, bar:
+        compile_ahead(lower_predictions(predict_step, variables, loader))
         for located in locate(predict_step, variables, loader):
             non_finite += count_non_finite(located.detections)
             for index, found in _per_image(located, source, manifest["category_ids"]):
-                results += _write_picture(source, index, found, manifest, targets[index])
+                target = targets[index] if pictures else None
+                written.append(writers.submit(_write_picture, source, index, found, manifest, target))
+            while written and (written[0].done() or len(written) > _WAITING * data_config.num_workers):
+                results += written.popleft().result()
                 bar.update()
+        for picture in written:
+            results += picture.result()
+            bar.update()
     if len(source.unreadable) == len(paths):
         raise _unreadable(source, paths)
     results.sort(key=lambda result: result["image_id"])  # stable: the best of an image stays first
+    make_folder(output)  # not before there is something to put into it
     write_json(Path(output) / "detections.json", results)
     print(f"{len(results)} objects in {len(paths) - len(source.unreadable)} images, written to {output}")
     if non_finite:
@@ -109,16 +137,22 @@ def _per_image(located: Located, source: ImageFiles, category_ids: Sequence[int]
 
 
 def _write_picture(
-    source: ImageFiles, index: int, found: Sequence[dict], manifest: Mapping[str, Any], target: Path
+    source: ImageFiles, index: int, found: Sequence[dict], manifest: Mapping[str, Any], target: Path | None
 ) -> list[dict]:
-    """The image's results with its file name and their class names; none where its pixels do not decode."""
+    """The image's results with its file name and their class names; none where its pixels do not decode.
+
+    Without a target no picture is drawn.
+    """
     path = source.paths[index]
-    try:
-        image = source.image(index)
-    except UnreadableImageError:
+    if path in source.unreadable:
         return []
     names = dict(zip(manifest["category_ids"], manifest["class_names"], strict=True))
-    picture = draw_detections(image, found, names)
+    if target:
+        _save_picture(draw_detections(source.image(index), found, names), target)
+    return [result | {"file_name": path.name, "category_name": names[result["category_id"]]} for result in found]
+
+
+def _save_picture(picture: UInt8[np.ndarray, "h w 3"], target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)  # not before there is something to put into it
         quality = [] if target.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 92]
@@ -127,7 +161,6 @@ def _write_picture(
         written = False
     if not written:
         raise UserError(f"--output: expected to write {target}, could not; free space or name another folder")
-    return [result | {"file_name": path.name, "category_name": names[result["category_id"]]} for result in found]
 
 
 def _check_free(output: str) -> None:

@@ -3,6 +3,7 @@
 import json
 
 import cv2
+import jax
 import numpy as np
 import pytest
 
@@ -41,8 +42,24 @@ def find_the_middle(variables, batch):
     )
 
 
-def run(place, output):
-    predict_images(find_the_middle, {}, MANIFEST, DATA, str(place), str(output))
+class _Step:
+    """A predict step of numpy; what it compiles ahead is nothing."""
+
+    def __init__(self):
+        self.lowered = []
+
+    def __call__(self, variables, batch):
+        return find_the_middle(variables, batch)
+
+    def lower(self, variables, batch):
+        self.lowered.append(batch.images.shape[1:4])
+        return jax.jit(lambda: 0).lower()
+
+
+def run(place, output, batch_size=1, pictures=True):
+    step = _Step()
+    predict_images(step, {}, MANIFEST, DATA, str(place), str(output), batch_size=batch_size, pictures=pictures)
+    return step
 
 
 @pytest.fixture
@@ -68,6 +85,25 @@ def test_a_folder_gives_a_json_and_a_picture_of_each_image(photos, tmp_path, cap
     np.testing.assert_allclose(results[0]["mask_centres"], [[60, 80]], atol=0.1)
     assert cv2.imread(str(out / "b.png")).shape[:2] > (160, 320)
     assert "3 objects in 3 images" in capsys.readouterr().out
+
+
+def test_throughput_mode_finds_the_same_and_draws_nothing(photos, tmp_path):
+    for number in range(40):  # more than may wait to be written
+        cv2.imwrite(str(photos / f"more_{number:02}.png"), np.full((40, 80, 3), number, np.uint8))
+    (photos / "half.png").write_bytes((photos / "b.png").read_bytes()[:40])  # a header, no pixels
+    found = []
+    for options in (dict(), dict(batch_size=2, pictures=False)):
+        out = tmp_path / str(len(found))
+        with pytest.raises(UserError, match=r"1 of 44 files that cannot be read \(half\.png\)"):
+            run(photos, out, **options)
+        found.append(json.loads((out / "detections.json").read_text()))
+        assert len(list(out.iterdir())) == (1 if options else 44)
+    assert found[0] == found[1]
+
+
+def test_each_bucket_is_compiled_before_the_first_batch(photos, tmp_path):
+    lowered = run(photos, tmp_path / "out", batch_size=3).lowered
+    assert sorted(lowered) == [(3, 64, 96), (3, 96, 64)]
 
 
 def test_one_image_without_a_progress_bar(photos, tmp_path, capsys):

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from jax.stages import Lowered
 
+from lga_jax.structs import Batch
+
 
 def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
     """Compiles all at the same time; the seconds that each took, by name.
@@ -21,3 +23,8 @@ def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
 
     with ThreadPoolExecutor(max(1, len(programs))) as threads:  # XLA compiles outside Python's lock
         return dict(zip(programs, threads.map(seconds, programs.values()), strict=True))
+
+
+def size_of(batch: Batch) -> str:
+    """Height and width of its padded images, to name a program with."""
+    return "{}x{}".format(*batch.images.shape[2:4])
