@@ -113,7 +113,7 @@ def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
         raise UserError(
             f"data.eval: expected the {len(source.class_names)} classes of data.train in the same order, found "
             f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'}); "
-            f"give both the same categories"
+            f"give both the same categories with the same ids"
         )
     for line in glance(source, eval_source):
         _say(line)
