@@ -89,7 +89,7 @@ def train(config: ConfigDict, workdir: str) -> None:
         _say(f"data.train: {loader.num_unreadable} images could not be read and were trained on as empty grey ones")
     if loader.num_without_slot:
         _say(
-            f"data.train: {loader.num_without_slot} boxes found no slot beside pasted ones; leave data.max_boxes unset"
+            f"data.train: {loader.num_without_slot} boxes had no slot beside pasted ones; leave data.max_boxes unset"
         )
     done = step >= config.num_steps and step in log.evaluations
     _say(
