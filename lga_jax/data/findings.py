@@ -25,7 +25,7 @@ KINDS = {
         "of which nothing can be decoded: grey, without boxes",
         "put sound files in their place, or remove the entries",
     ),
-    "refused": ("error", "image", "at which training stops", "correct the file, or what is annotated of it"),
+    "refused": ("error", "image", "at which training stops", "replace, or correct the annotations"),
     "size_differs": (
         "error",
         "image",
@@ -48,25 +48,25 @@ KINDS = {
     "fractions": (
         "warning",
         "box",
-        "of at most one pixel: fractions of the image?",
+        "of at most one pixel: perhaps fractions of the image",
         "convert bbox to [x, y, width, height] in pixels",
     ),
     "reaching_out": (
         "warning",
         "box",
-        "reaching more than a pixel out of the image: another format, or another image size?",
+        "reaching more than a pixel out of the image: perhaps in another format, or for another image size",
         "convert bbox to [x, y, width, height] in pixels of the image as stored",
     ),
-    "degenerate": ("warning", "box", "without an area, or not finite: left out", "correct or remove it"),
-    "outside": ("warning", "box", "outside the image: left out", "correct it, or the size of the image"),
-    "repeated_box": ("warning", "box", "repeating another of the same class", "remove the copies"),
+    "degenerate": ("warning", "box", "without an area, or not finite: left out", "correct or remove what is left out"),
+    "outside": ("warning", "box", "outside the image: left out", "correct bbox, or the size of the image"),
+    "repeated_box": ("warning", "box", "repeating another of the same class", "keep one of each"),
     "nearly_repeated_box": (
         "warning",
         "box",
         "with an IoU from 0.9 with another of the same class",
-        "remove one of each two",
+        "keep one of each",
     ),
-    "repeated_image": ("warning", "image", "repeating another", "remove the copies"),
+    "repeated_image": ("warning", "image", "repeating another", "keep one of each"),
     "overflow": (
         "warning",
         "image",
@@ -77,17 +77,17 @@ KINDS = {
         "warning",
         "class",
         "without a box",
-        "annotate objects of it, or remove it from the categories of both files",
+        "annotate objects, or remove what has none from the categories of both files",
     ),
-    "truncated": ("warning", "file", "breaking off: what is missing is grey", "restore it"),
-    "sixteen_bit": ("warning", "image", "of 16 bits: the upper eight are used", "convert those that are dark by that"),
+    "truncated": ("warning", "file", "breaking off: what is missing is grey", "restore from the original"),
+    "sixteen_bit": ("warning", "image", "of 16 bits: the upper eight are used", "convert what is dark by that"),
     "exif_unclear": (
         "warning",
         "image",
         "turned by EXIF without a change of size: boxes are taken to be on the pixels as stored",
-        "look whether the boxes fit; if not, store the image upright",
+        "look whether the boxes fit; if not, store upright",
     ),
-    "exif_turned": ("note", "image", "turned by EXIF: its annotated size tells on which pixels boxes were drawn", ""),
+    "exif_turned": ("note", "image", "turned by EXIF: the annotated size tells on which pixels boxes were drawn", ""),
     "cmyk": ("note", "image", "in CMYK: made RGB without a colour profile", ""),
     "grey": ("note", "image", "in grey: three equal channels", ""),
     "clipped": ("note", "box", "reaching more than a pixel out of the image: clipped for training", ""),
@@ -109,7 +109,7 @@ class Case(NamedTuple):
         where = self.file_name
         if self.annotation_index is not None:
             where = f"annotations[{self.annotation_index}]{f' of {where}' if where else ''}"
-        elif where is None and self.image_id is not None:
+        elif not where and self.image_id is not None:
             where = f"image {self.image_id}"
         bbox = ", ".join(f"{length:g}" for length in self.bbox or ())
         return ": ".join(filter(None, [where, " at ".join(filter(None, [self.detail, bbox]))]))

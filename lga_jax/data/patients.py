@@ -209,7 +209,7 @@ def _look_at_file(path: str, record: Record) -> Look:
     except UnreadableImageError:
         return Look("", {"unreadable": ""})  # a thousand empty files are no copies of one image
     except UserError as error:
-        return Look(identity, {"refused": str(error)})
+        return Look(identity, {"refused": str(error).removeprefix(f"{path}: ")})
     if image.shape[:2] != annotated:
         found, expected = (f"{width} x {height}" for height, width in (image.shape[:2], annotated))
         faults["size_differs"] = f"{found}, annotated {expected}"

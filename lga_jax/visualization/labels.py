@@ -58,7 +58,7 @@ def draw_unreadable(hw: tuple[int, int], edge: int) -> UInt8[np.ndarray, "h w 3"
     height, width = (max(1, round(side * edge / max(hw))) for side in hw)
     picture = Image.new("RGB", (width, height), (_GREY,) * 3)
     pen = ImageDraw.Draw(picture)
-    pen.text((width / 2, height / 2), "cannot be read", fill="white", font=font(_TILE_FONT), anchor="mm")
+    pen.text((width / 2, height / 2), "cannot be read", fill="white", font=font(edge // 16), anchor="mm")
     return np.asarray(picture)
 
 
