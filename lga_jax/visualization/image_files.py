@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from lga_jax.data.images import decode_image, upright_hw
+from lga_jax.data.images import decode_image, read_image_file, upright_hw
 from lga_jax.data.records import Record, UnreadableImageError
 from lga_jax.errors import UserError
 
@@ -38,8 +38,8 @@ class ImageFiles:
         """RGB pixels, upright; of a truncated JPEG what is there."""
         path = self.paths[index]
         try:
-            return decode_image(path.read_bytes(), str(path)).image
-        except (UserError, OSError) as error:
+            return decode_image(read_image_file(path), str(path)).image
+        except UserError as error:
             self.unreadable[path] = str(error)
             raise UnreadableImageError(str(error)) from error
 
@@ -56,8 +56,8 @@ class ImageFiles:
 
     def _size(self, path: Path) -> tuple[int, int] | None:
         try:
-            return upright_hw(path.read_bytes(), str(path))
-        except (UserError, OSError) as error:
+            return upright_hw(read_image_file(path), str(path))
+        except UserError as error:
             self.unreadable[path] = str(error)
             return None
 
