@@ -70,6 +70,7 @@ def get_config() -> ConfigDict:
                 norm_eps=1e-5,
                 stride_in_1x1=False,  # where a bottleneck strides: in its 3x3 (torchvision) or first 1x1 (Caffe)
                 frozen_stages=2,  # 0: none, 1: stem, 2: stem and layer1, ... 5: all
+                remat=False,  # True: less memory and more time, the backward pass computes each block again
             ),
             fpn=dict(
                 channels=256,

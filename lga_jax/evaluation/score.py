@@ -18,7 +18,10 @@ from lga_jax.evaluation.tables import format_result, make_folder, write_result
 from lga_jax.models.detector import build_detector
 
 # Sections and keys of config.model that change neither a parameter nor what a parameter means.
-_FREE = ("dtype", "init_from", "init_strict", "anchor_sampling", "proposals", "roi_sampling", "backbone.frozen_stages")
+_FREE = (
+    *("dtype", "init_from", "init_strict", "anchor_sampling", "proposals", "roi_sampling"),
+    *("backbone.frozen_stages", "backbone.remat"),
+)
 _BLOCKS = ("lga", "cbam", "non_local")  # sections of which only the chosen `attention` is in use
 
 

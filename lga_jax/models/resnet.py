@@ -67,6 +67,7 @@ class ResNet(nn.Module):
     frozen_stages: int
     stride_in_1x1: bool = False
     norm_eps: float = 1e-5
+    remat: bool = False  # the backward pass computes the inside of each block again instead of keeping it
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -76,12 +77,13 @@ class ResNet(nn.Module):
         x = Norm(self.norm, self.norm_eps, self.dtype, name="norm1")(x, train and self.frozen_stages < 1)
         x = nn.relu(x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        block_class = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
         features = []
         for stage, num_blocks in enumerate(blocks, start=1):
             if self.frozen_stages == stage:
                 x = jax.lax.stop_gradient(x)
             for block in range(num_blocks):
-                residual = ResidualBlock(
+                residual = block_class(
                     width=self.width * 2 ** (stage - 1),
                     stride=2 if stage > 1 and block == 0 else 1,
                     kind=kind,
