@@ -1,0 +1,54 @@
+"""What the compiler is given: the program of a training step, read before any backend has had its say."""
+
+import re
+
+import optax
+import pytest
+
+from lga_jax.models.detector import build_detector
+from lga_jax.train.step import create_state, init_variables, make_train_step
+from tests.models import tiny
+from tests.train.test_step import LOSSES, make_batch
+
+
+@pytest.fixture(scope="module", params=["none", "lga"])
+def program(request):
+    config = tiny.model_config(dtype="bfloat16", attention=request.param)
+    config.backbone.update(norm="frozen_bn", frozen_stages=2)
+    detector = build_detector(config, tiny.NUM_CLASSES)
+    optimizer = optax.sgd(0.01, 0.9)
+    step = make_train_step(detector, optimizer, LOSSES, ema_decay=0.0, seed=0)
+    return step.lower(create_state(init_variables(detector, 0), optimizer, ema=False), make_batch(4)).as_text()
+
+
+def operations(program, name):
+    """The types behind the colon of each operation: operands and result."""
+    return [line.rsplit(" : ", 1)[1] for line in program.splitlines() if f"stablehlo.{name}" in line]
+
+
+def test_every_convolution_and_nearly_every_product_is_in_bfloat16(program):
+    assert (convolutions := operations(program, "convolution"))
+    assert not [types for types in convolutions if re.search(r"xf32|xf64", types)]
+    products = operations(program, "dot_general")
+    wide = [types for types in products if "xf32" in types]
+    # The Gaussians' parameters and the guide's classifier are small and stay float32.
+    assert len(wide) < 0.2 * len(products)
+    assert "f64" not in program
+
+
+def test_nothing_in_the_step_returns_to_the_host(program):
+    assert not re.findall(r"callback|infeed|outfeed|stablehlo\.send|stablehlo\.recv", program)
+
+
+def test_the_state_is_updated_in_place(program):
+    """Every array of the state, two for each parameter and the constants, shares its buffer with a result."""
+    arguments = program.split("func.func public @main(")[1].split(") ->")[0]
+    donated = arguments.count("tf.aliasing_output") + arguments.count("jax.buffer_donor")
+    assert donated > 0.9 * arguments.count("%arg") - 6  # images, boxes, ...: the batch is not given away
+
+
+def test_loops_are_few(program):
+    """NMS one for all levels of all images, matching and RoIAlign five together; the others draw random bits."""
+    loops = operations(program, "while")
+    assert len([types for types in loops if re.match(r"tensor<[\dx]+xi1>", types)]) == 1  # NMS: which boxes to keep
+    assert len([types for types in loops if "ui32" not in types]) <= 6
