@@ -70,14 +70,18 @@ def _run(name: str, measured: list[dict], args: argparse.Namespace, bar: tqdm) -
 
 def page(report: dict, folder: Path) -> str:
     """All tables, and the plots drawn into the folder."""
+    how = (
+        "Written by `make bench`: on a CPU, from a clean clone. On a GPU `python -m benchmarks.bench --output FOLDER` "
+        "writes the same, with the extras `cuda` and `bench` installed."
+    )
     parts = [
         "# Speed",
-        "Written by `python -m benchmarks.bench`; not by hand.",
+        how,
         _after(_docstring("timing"), "How to read"),
     ]
     for name in filter(report.get, PARTS):
         part = report[name]
-        title, _, text = _docstring(name).partition("\n\n")
+        title, _, text = _docstring(name).partition(".\n\n")
         paragraphs = [text for text in text.split("\n\n") if not text.startswith("    ")]
         parts += [f"## {title}", f"    {part['command']}", *paragraphs]
         parts.append(timing.markdown(part["rows"]))

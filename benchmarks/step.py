@@ -262,13 +262,14 @@ def _predict(config: ConfigDict, detector: Detector, variables: dict, batch: Bat
 
 def attention(args: argparse.Namespace) -> Iterator[dict]:
     """Whole training steps of all variants in turn; ratios are against the first of the same dtype."""
-    batch, variants, counts, calls = random_batch(args), args.variants.split(","), {}, {}
+    batch, variants, counts, calls, variables = random_batch(args), args.variants.split(","), {}, {}, {}
     keys = [(variant, dtype) for dtype in args.dtypes.split(",") for variant in variants]
     for variant, dtype in keys:
         config = recipe(args, dtype=dtype, attention=variant)
         detector = build_detector(config.model, NUM_CLASSES)
-        call, counts[variant, dtype] = train_step(config, detector, init_variables(detector, 0), batch)
-        calls[variant, dtype] = call
+        if variant not in variables:  # they are float32 whatever the activations are
+            variables[variant] = init_variables(detector, 0)
+        calls[variant, dtype], counts[variant, dtype] = train_step(config, detector, variables[variant], batch)
     taken = timing.in_turn(calls, args.rounds)
     hw, rois = " x ".join(args.image_hw.split(",")), config.model.roi_sampling.num_samples
     for variant, dtype in keys:

@@ -178,7 +178,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
     side = 256 if args.quick else 3072 if on_cpu else 16384
     table, line = "The machine", describe_machine()
     products = {f"{side}^2 matrix product, {t}, {n}": (t, f) for t, n, f in _products(side, on_cpu)}
-    taken = in_turn({what: product for what, (_, product) in products.items()}, args.rounds)
+    taken = in_turn({what: product for what, (_, product) in products.items()}, 2 * args.rounds)
     for what, (dtype, _) in products.items():
         rate = 2 * side**3 / min(taken[what]) / 1e9
         yield {"table": table, "what": what, "dtype": dtype, "best, GFLOP/s": rate, "note": line}
@@ -298,7 +298,7 @@ def _table(name: str, rows: list[dict], level: int) -> str:
 
 def _cell(column: str, value: Any) -> str:
     if isinstance(value, float) and column.startswith("share"):
-        return f"{100 * value:.0f} %" if value >= 0.095 else f"{100 * value:.1g} %"
+        return f"{100 * value:.0f} %" if abs(value) >= 0.095 else f"{100 * value:.1g} %"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return str(value)
