@@ -4,11 +4,10 @@
 
 Inference goes from uint8 images on the host to detections on the host; a training step is forward, backward and SGD
 with momentum, stem and first stage frozen. Images are 800 x 1088 with 20 boxes each. lga_jax runs
-configs/coco_torchvision_v1.py, which samples, proposes and keeps what torchvision does, without attention (what LGA adds
-is in benchmarks/step.py). torchvision runs eagerly, as its users run it, in the memory format that is faster on the
-machine at hand (channels_last wherever it was tried; --form contiguous is torch's default), in bfloat16 with autocast.
-The two programs are processes of which one waits while the other is at work. Peak memory is the device's where it counts,
-of the whole process where the device is the CPU.
+configs/coco_torchvision_v1.py, which samples, proposes and keeps what torchvision does, without attention (what it adds
+is in benchmarks/step.py). torchvision runs eagerly, as its users run it, in channels_last, in bfloat16 with autocast;
+`--form contiguous` is torch's default. The two programs are processes of which one waits while the other is at work.
+Peak memory is the device's where it counts, of the whole process where the device is the CPU.
 Needs torch and torchvision (the extra `bench`).
 """
 
