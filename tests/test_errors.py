@@ -110,8 +110,15 @@ def test_an_interrupt_is_one_line_and_status_130(folder):
     command = [sys.executable, "script.py", "--config=good.py", "--workdir=w", "--step=6"]
     env = {"PYTHONPATH": str(Path(__file__).parents[1])}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with subprocess.Popen(command, cwd=folder, env=env, **pipes) as process:
-        assert process.stdout.readline() == "started\n"
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+
+    def heed_interrupts() -> None:  # shells start what runs in the background with SIGINT ignored, and it is inherited
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, cwd=folder, env=env, preexec_fn=heed_interrupts, **pipes) as process:
+        try:
+            assert process.stdout.readline() == "started\n"
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, stderr) == (130, "interrupted\n")
