@@ -110,11 +110,9 @@ def test_an_interrupt_is_one_line_and_status_130(folder):
     command = [sys.executable, "script.py", "--config=good.py", "--workdir=w", "--step=6"]
     env = {"PYTHONPATH": str(Path(__file__).parents[1])}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def heed_interrupts() -> None:  # shells start what runs in the background with SIGINT ignored, and it is inherited
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(command, cwd=folder, env=env, preexec_fn=heed_interrupts, **pipes) as process:
+    # Shells start what runs in the background with SIGINT ignored, which is inherited.
+    heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    with subprocess.Popen([sys.executable, "-c", heed, *command], cwd=folder, env=env, **pipes) as process:
         try:
             assert process.stdout.readline() == "started\n"
             process.send_signal(signal.SIGINT)
