@@ -111,9 +111,9 @@ def start(job: Job, core: int, places: Places, overrides: dict[str, Any]) -> Run
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(places.workdir),
-            # Before jax is imported: it makes as many threads as it may use cores.
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
+    # Long before jax is imported there: it makes as many threads as it may use cores.
+    os.sched_setaffinity(process.pid, {core})
     return Running(job, process, core, log)
 
 
