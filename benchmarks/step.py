@@ -56,7 +56,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--variants", default="none,lga,cbam,non_local", help="Values of model.attention.")
-    parser.add_argument("--dtypes", default="float32,bfloat16", help="Values of model.dtype for whole steps.")
+    parser.add_argument("--dtypes", help="Values of model.dtype for whole steps. Default: float32, and bfloat16 but on CPUs.")
     parser.add_argument("--stage_dtype", default="", help="The one for stages; default: float32 on a CPU.")
     parser.add_argument("--only", default="training,inference,attention", help="Which tables.")
 
@@ -65,7 +65,9 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
     if args.quick:
         args.image_hw, args.dtypes, args.variants = "64,64", "float32", "none,lga"
         args.overrides = [*args.overrides, *TINY]
-    dtype = args.stage_dtype or ("float32" if jax.devices()[0].platform == "cpu" else "bfloat16")
+    on_cpu = jax.devices()[0].platform == "cpu"
+    args.dtypes = args.dtypes or ("float32" if on_cpu else "float32,bfloat16")
+    dtype = args.stage_dtype or ("float32" if on_cpu else "bfloat16")
     for name in args.only.split(","):
         yield from attention(args) if name == "attention" else stages(args, dtype, training=name == "training")
 
