@@ -56,7 +56,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--variants", default="none,lga,cbam,non_local", help="Values of model.attention.")
-    parser.add_argument("--dtypes", help="Values of model.dtype for whole steps. Default: float32, and bfloat16 but on CPUs.")
+    parser.add_argument("--dtypes", help="Of whole steps. Default: float32, and bfloat16 but on CPUs.")
     parser.add_argument("--stage_dtype", default="", help="The one for stages; default: float32 on a CPU.")
     parser.add_argument("--only", default="training,inference,attention", help="Which tables.")
 
