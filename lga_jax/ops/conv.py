@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from lga_jax.ops import winograd
 
-# Where the products outweigh the transformations, measured on two x86 machines (benchmarks/RESULTS.md).
+# Where the saved products outweigh the transformations, by trials on one x86 machine with AVX-512.
 _WINOGRAD_CHANNELS, _WINOGRAD_CELLS = 128, 6000
 
 
