@@ -33,6 +33,7 @@ class Row(NamedTuple):
     centres: str = "dense"  # "softmax": mean place of a heat map per mask, then eq. 1's range
     centre_lr: float = 1.0  # times the learning rate, for the layer that gives the centres
     overlap_weight: float = 0.0  # of the mean cosine between the masks of a RoI
+    guide_sees: str = "pyramid"  # "c2": what the guide pools are crops of the backbone's first stage, which sees little
     crop_size: int = 7  # cells; 14: attention on 14 x 14, its result averaged to 7 x 7 for the box head
 
 
@@ -75,6 +76,15 @@ ROWS: dict[str, Row] = {
         centres="softmax",
         classifier="joint",
         guide_into="masks",
+    ),
+    "local": Row("guide on the backbone's first stage", guide_sees="c2"),
+    "local_joint": Row("guide on the backbone's first stage, joint classifier", classifier="joint", guide_sees="c2"),
+    "local_softmax": Row("guide on the backbone's first stage, spatial softmax", centres="softmax", guide_sees="c2"),
+    "local_softmax_joint": Row(
+        "guide on the backbone's first stage, spatial softmax, joint classifier",
+        centres="softmax",
+        classifier="joint",
+        guide_sees="c2",
     ),
     "softmax_overlap": Row("spatial softmax, penalty of 0.1 on overlap", centres="softmax", overlap_weight=0.1),
     "softmax_foreground": Row(
@@ -161,14 +171,21 @@ def resolve(
 
 
 def digest(config: ConfigDict, row: Row) -> str:
-    """Of all that decides the result of a run but for its seed; not of where data and weights lie."""
+    """Of all that decides the result of a run but for its seed; not of where data and weights lie.
+
+    Of the row only what differs from the library's default, so that a new field leaves earlier runs valid.
+    """
     config = config.copy_and_resolve_references()
     config.seed = 0
     for part in ("train", "eval"):
         if "root" in config.data[part]:
             config.data[part].root = ""
     config.model.init_from = Path(config.model.init_from).name
-    settings = json.dumps([VERSION, config.to_dict(), row._replace(text="")], sort_keys=True)
+    default = Row("")
+    changed = {
+        name: value for name, value in row._asdict().items() if name != "text" and value != getattr(default, name)
+    }
+    settings = json.dumps([VERSION, config.to_dict(), changed], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 

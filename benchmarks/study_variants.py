@@ -15,7 +15,9 @@ from ml_collections import ConfigDict
 
 from benchmarks.study_rows import Row
 from lga_jax.models.detector import Detector, build_detector
+from lga_jax.models.fpn import FPN
 from lga_jax.models.lga_head import LGAHead
+from lga_jax.models.rpn import RPNHead
 from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.structs import Attention, Gaussians
 
@@ -28,6 +30,7 @@ class StudyHead(LGAHead):
     guide_into: str = "all"
     softmax: bool = False
     overlap_weight: float = 0.0
+    local_channels: int = 0  # the last channels of the crops: of a finer level, and for the guide alone
 
     def setup(self) -> None:
         super().setup()
@@ -37,7 +40,8 @@ class StudyHead(LGAHead):
         if self.joint:
             self.joint_classes = nn.Dense(self.num_classes + 1, kernel_init=nn.initializers.normal(0.01))
 
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
+    def __call__(self, crops: Float[Array, "*n s s _"]) -> Attention:
+        crops = crops[..., : crops.shape[-1] - self.local_channels]
         read = jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops
         gaussians = self.predict_gaussians(read)
         if self.overlap_weight:
@@ -61,7 +65,9 @@ class StudyHead(LGAHead):
         sigmas = jnp.broadcast_to(sigmas, centres.shape)
         return Gaussians(centres=centres, sigmas=sigmas, masks=gaussian_masks(centres, sigmas, size))
 
-    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
+    def guide(self, crops: Float[Array, "*n s s _"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
+        if self.local_channels:
+            crops = crops[..., -self.local_channels :]
         if self.guide_into != "all":
             crops = jax.lax.stop_gradient(crops)
         if not self.joint:
@@ -128,26 +134,61 @@ class Averaged(nn.Module):
         return Attention(fused=average_to(crops, HEAD_SIZE), gaussians=None)
 
 
+class LocalFPN(FPN):
+    """The library's FPN, and behind each level's channels those of C2, averaged to the level's size.
+
+    C2 is the one stage whose cells see no more than a part of most objects: what is pooled there can name the class
+    only where the mask lies on what tells it.
+    """
+
+    def __call__(self, features: list[Float[Array, "b _ _ _"]], train: bool) -> list[Float[Array, "b _ _ _"]]:
+        pyramid = super().__call__(features, train)
+        local, levels = features[0], []
+        for level in pyramid:
+            levels.append(jnp.concatenate([level, local], axis=-1))
+            local = nn.avg_pool(local, (2, 2), strides=(2, 2), padding="SAME")
+        return levels
+
+
+class FirstChannelsRPN(RPNHead):
+    """The library's RPN head, which sees nothing of what LocalFPN appends."""
+
+    channels: int = 0
+
+    def __call__(self, pyramid: list[Float[Array, "b _ _ _"]]) -> Any:
+        return super().__call__([level[..., : self.channels] for level in pyramid])
+
+
 def build_row(config: ConfigDict, row: Row, num_classes: int) -> Detector:
     """The detector of a resolved configuration (study_rows.resolve) with the row's attention."""
     detector = build_detector(config.model, num_classes)
     if row.attention == "lga":
-        fields: dict[str, Any] = {name: getattr(detector.attention, name) for name in LGAHead.__dataclass_fields__}
-        fields = {name: value for name, value in fields.items() if name not in ("parent", "name")}
+        local = row.guide_sees == "c2"
         attention = StudyHead(
-            **fields,
+            **_fields(detector.attention),
             union=row.fusion == "union",
             joint=row.classifier == "joint",
             guide_into=row.guide_into,
             softmax=row.centres == "softmax",
             overlap_weight=row.overlap_weight,
+            local_channels=detector.backbone.width if local else 0,
         )
-        return detector.clone(attention=attention)
+        if not local:
+            return detector.clone(attention=attention)
+        fpn, rpn = _fields(detector.fpn), _fields(detector.rpn)
+        return detector.clone(
+            attention=attention, fpn=LocalFPN(**fpn), rpn=FirstChannelsRPN(**rpn, channels=detector.fpn.channels)
+        )
     if row.attention == "auxiliary":
         return detector.clone(attention=Auxiliary(num_classes))
     if row.attention == "none":
         return detector.clone(attention=Averaged())
     return detector
+
+
+def _fields(module: nn.Module) -> dict[str, Any]:
+    names = [name for name in type(module).__dataclass_fields__ if name not in ("parent", "name")]
+    return {name: getattr(module, name) for name in names}
 
 
 def average_to(crops: Float[Array, "*n s s c"], size: int) -> Float[Array, "*n {size} {size} c"]:

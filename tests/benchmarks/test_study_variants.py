@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.study_rows import ROWS, Row, digest, resolve
-from benchmarks.study_variants import StudyHead, average_to, build_row, overlap
+from benchmarks.study_variants import LocalFPN, StudyHead, average_to, build_row, overlap
+from lga_jax.models.fpn import FPN
 from lga_jax.models.lga_head import LGAHead
 from lga_jax.structs import Targets
 from lga_jax.train.step import init_variables
@@ -108,6 +109,29 @@ def test_the_guide_stops_where_it_is_said_to(into, pooled, anywhere):
     through_all = jax.grad(lambda x: (apply(variables, x)[1] ** 2).sum())(x)
     assert bool(jnp.any(through_pooling != 0)) == pooled
     assert bool(jnp.any(through_all != 0)) == anywhere
+
+
+def test_a_local_guide_sees_the_finer_level_and_nothing_else_does():
+    x = crops()
+    head = make_head(local_channels=4)
+    variables, apply = initialised(head, x)
+    attention, _ = apply(variables, x)
+    assert attention.fused.shape == (*x.shape[:-1], 12)
+    guided = jax.grad(lambda x: (head.apply(variables, x, attention.gaussians.masks, method="guide") ** 2).sum())(x)
+    fused = jax.grad(lambda x: (apply(variables, x)[0].fused ** 2).sum())(x)
+    for gradient, seen in ((guided, slice(12, 16)), (fused, slice(0, 12))):
+        assert float(jnp.abs(gradient[..., seen]).min()) > 0
+        np.testing.assert_array_equal(jnp.delete(gradient, jnp.r_[seen], axis=-1), 0)
+
+
+def test_a_local_pyramid_carries_the_first_stage_at_every_level():
+    fpn = LocalFPN(channels=16)
+    features = [jax.random.normal(jax.random.key(i), (1, 32 >> i, 32 >> i, 8 << i)) for i in range(4)]
+    variables = fpn.init(jax.random.key(0), features, False)
+    pyramid = FPN(channels=16).apply(variables, features, False)
+    for i, (level, plain) in enumerate(zip(fpn.apply(variables, features, False), pyramid, strict=True)):
+        np.testing.assert_array_equal(level[..., :16], plain)
+        np.testing.assert_allclose(level[..., 16:], average_to(features[0], 32 >> i), atol=1e-6)
 
 
 @pytest.mark.parametrize("softmax", [False, True])
