@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lga_jax.models.layers import kaiming_fan_out, xavier_caffe2
+from lga_jax.models.layers import Dense, kaiming_fan_out, xavier_caffe2
 from lga_jax.structs import Attention
 
 
@@ -29,8 +29,8 @@ class CBAM(nn.Module):
     @nn.compact
     def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
         channels = crops.shape[-1]
-        squeeze = nn.Dense(channels // self.reduction, kernel_init=xavier_caffe2, dtype=self.dtype, name="squeeze")
-        excite = nn.Dense(channels, kernel_init=xavier_caffe2, dtype=self.dtype, name="excite")
+        squeeze = Dense(channels // self.reduction, kernel_init=xavier_caffe2, dtype=self.dtype, name="squeeze")
+        excite = Dense(channels, kernel_init=xavier_caffe2, dtype=self.dtype, name="excite")
         pooled = jnp.stack([crops.mean(axis=(-3, -2)), crops.max(axis=(-3, -2))])
         channel_gate = nn.sigmoid(excite(nn.relu(squeeze(pooled))).sum(axis=0))
         x = crops * channel_gate[..., None, None, :]
@@ -55,10 +55,10 @@ class NonLocal(nn.Module):
         cells = crops.reshape(*batch, height * width, channels)
         inner = channels // self.reduction
         query, key, value = (
-            nn.Dense(inner, kernel_init=kaiming_fan_out, dtype=self.dtype, name=name)(cells)
+            Dense(inner, kernel_init=kaiming_fan_out, dtype=self.dtype, name=name)(cells)
             for name in ("query", "key", "value")
         )
         affinity = jax.nn.softmax(jnp.einsum("...ic,...jc->...ij", query, key).astype(jnp.float32), axis=-1)
         gathered = jnp.einsum("...ij,...jc->...ic", affinity.astype(self.dtype), value)
-        update = nn.Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="output")(gathered)
+        update = Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="output")(gathered)
         return Attention(fused=crops + update.reshape(crops.shape), gaussians=None)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from lga_jax.models.layers import conv_norm, kaiming_fan_out, uniform_fan_in, xavier_caffe2
+from lga_jax.models.layers import Dense, conv_norm, kaiming_fan_out, uniform_fan_in, xavier_caffe2
 from lga_jax.ops.matching import match
 from lga_jax.ops.sampling import sample_balanced
 from lga_jax.structs import RoIs, RoITargets, Targets
@@ -62,7 +62,7 @@ class BoxHead(nn.Module):
                 kernel_init=uniform_fan_in,
                 bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
             )
-        return nn.Dense(features, **init, dtype=self.dtype, name=name)(x)
+        return Dense(features, **init, dtype=self.dtype, name=name)(x)
 
 
 def sample_rois(

@@ -1,5 +1,6 @@
 """Convolution and normalisation layers shared by the networks."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lga_jax.ops.conv import conv2d
+from lga_jax.ops.matmul import matmul
 from lga_jax.structs import DEVICE_AXIS
 
 # Caffe2's "Xavier" of FPN and the box head: uniform with variance 1 / fan_in.
@@ -16,6 +18,14 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # What torch.nn.Linear starts with: uniform within 1 / sqrt(fan_in).
 uniform_fan_in = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 NORMS = ("frozen_bn", "bn", "gn")
+
+
+def _dense_product(x: Float[Array, "*n c"], kernel: Float[Array, "c o"], *_: Any, **__: Any) -> Float[Array, "*n o"]:
+    """What nn.Dense asks a dot_general for; it is always the last axis of x and the first of the kernel."""
+    return matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
+
+
+Dense = functools.partial(nn.Dense, dot_general=_dense_product)
 
 
 class Conv(nn.Module):

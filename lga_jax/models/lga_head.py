@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lga_jax.errors import UserError
-from lga_jax.models.layers import xavier_caffe2
+from lga_jax.models.layers import Dense, xavier_caffe2
 from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.structs import Attention, Gaussians
 
@@ -37,8 +37,8 @@ class LGAHead(nn.Module):
                     f"model.lga.{option}: expected {' or '.join(map(repr, choices))}, found {getattr(self, option)!r}"
                 )
         small = nn.initializers.normal(0.01)
-        self.reduce = nn.Dense(self.reduced_channels, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_d
-        self.hidden_layer = nn.Dense(self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_c's hidden layer
+        self.reduce = Dense(self.reduced_channels, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_d
+        self.hidden_layer = Dense(self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_c's hidden layer
         self.centres = nn.Dense(2 * self.num_masks, kernel_init=small, bias_init=_centres_apart)
         # The bias starts the ReLU in its linear part: a ReLU that starts dead would pin sigma at 1 for good.
         sigmas_per_mask = 2 if self.sigma == "per_axis" else 1

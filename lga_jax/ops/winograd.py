@@ -38,7 +38,7 @@ def conv3x3(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Floa
     return result.reshape(batch, 2 * rows * strips, 2 * columns, features)[:, :height, :width]
 
 
-def kernel_gradient(x: Float[Array, "b h w c"], cotangent: Float[Array, "b h w o"]) -> Float[Array, "3 3 c o"]:
+def conv3x3_kernel_gradient(x: Float[Array, "b h w c"], cotangent: Float[Array, "b h w o"]) -> Float[Array, "3 3 c o"]:
     """Gradient of conv3x3 in its kernel, in float32."""
     (batch, height, width, channels), features = x.shape, cotangent.shape[-1]
     rows, columns, strips = _layout(height, width)

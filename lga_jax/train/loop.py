@@ -88,9 +88,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     if loader.num_unreadable:
         _say(f"data.train: {loader.num_unreadable} images could not be read and were trained on as empty grey ones")
     if loader.num_without_slot:
-        _say(
-            f"data.train: {loader.num_without_slot} boxes had no slot beside pasted ones; leave data.max_boxes unset"
-        )
+        _say(f"data.train: {loader.num_without_slot} boxes had no slot beside pasted ones; leave data.max_boxes unset")
     done = step >= config.num_steps and step in log.evaluations
     _say(
         _closing_line(workdir, config.num_steps, checkpoints.scores) if done else _stopped_line(step, config.num_steps)

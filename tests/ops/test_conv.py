@@ -55,6 +55,7 @@ def test_bfloat16_stays_bfloat16(size):
 def small_is_large(monkeypatch):
     monkeypatch.setattr(conv, "_WINOGRAD_CELLS", 1)
     monkeypatch.setattr(conv, "_WINOGRAD_CHANNELS", 1)
+    monkeypatch.setattr(conv, "_PRODUCT_CHANNELS", 1)
 
 
 def primitives(function, *args) -> str:

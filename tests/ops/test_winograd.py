@@ -29,7 +29,7 @@ def test_kernel_gradient_equals_that_of_the_plain_form(shape):
     x, kernel, cotangent = case(*shape)
     _, pull_back = jax.vjp(conv._plain, x, kernel)
     expected = pull_back(cotangent)[1]
-    np.testing.assert_allclose(jax.jit(winograd.kernel_gradient)(x, cotangent), expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(jax.jit(winograd.conv3x3_kernel_gradient)(x, cotangent), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_as_exact_as_the_direct_sum():
@@ -47,5 +47,8 @@ def test_bfloat16_is_summed_in_float32():
     wide = [value.astype(jnp.float32) for value in (x, kernel, cotangent)]
     np.testing.assert_allclose(result.astype(jnp.float32), winograd.conv3x3(*wide[:2]), rtol=2**-7)
     np.testing.assert_allclose(
-        winograd.kernel_gradient(x, cotangent), winograd.kernel_gradient(wide[0], wide[2]), rtol=1e-4, atol=1e-4
+        winograd.conv3x3_kernel_gradient(x, cotangent),
+        winograd.conv3x3_kernel_gradient(wide[0], wide[2]),
+        rtol=1e-4,
+        atol=1e-4,
     )
