@@ -281,7 +281,11 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
     )
     state = create_state(variables, optimizer, ema=False)
     del variables
-    train_step = make_train_step(detector, optimizer, config.losses.to_dict(), ema_decay=0.0, seed=0)
+    # A GPU is kept busy by many images, a CPU's caches and memory are spared by one.
+    at_once = 1 if jax.default_backend() == "cpu" else 0
+    train_step = make_train_step(
+        detector, optimizer, config.losses.to_dict(), ema_decay=0.0, seed=0, images_at_once=at_once
+    )
 
     def step() -> None:
         nonlocal state

@@ -177,6 +177,7 @@ def digest(config: ConfigDict, row: Row) -> str:
     """
     config = config.copy_and_resolve_references()
     config.seed = 0
+    del config.images_at_once  # decides memory, not results
     for part in ("train", "eval"):
         if "root" in config.data[part]:
             config.data[part].root = ""

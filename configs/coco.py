@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 16  # images in a step, over all devices and processes
+    config.images_at_once = 0  # of a device's share of a step; fewer need less memory ("bn": all); 0: all of them
     config.num_steps = 90_000
     config.log_every = 20  # steps
     config.checkpoint_every = 2_500  # steps

@@ -38,6 +38,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     mend, among it TrainingDivergedError.
     """
     _check_cadence(config)
+    _check_images_at_once(config)
     source, eval_source = _open_sources(config)
     detector = build_detector(config.model, len(source.class_names))
     with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
@@ -53,7 +54,12 @@ def train(config: ConfigDict, workdir: str) -> None:
         _say(f"step {start:,} of {config.num_steps:,}, {jax.device_count()} {jax.default_backend()} devices")
 
         train_step = make_train_step(
-            detector, optimizer, config.losses.to_dict(), ema_decay=config.optim.ema_decay, seed=config.seed
+            detector,
+            optimizer,
+            config.losses.to_dict(),
+            ema_decay=config.optim.ema_decay,
+            seed=config.seed,
+            images_at_once=config.images_at_once,
         )
         predict_step = make_predict_step(detector, config.inference.to_dict())
         loader = _open_loader(source, config, start, position)
@@ -99,6 +105,21 @@ def _check_cadence(config: ConfigDict) -> None:
     for key, least in (("num_steps", 1), ("log_every", 1), ("checkpoint_every", 1), ("eval_every", 0)):
         if config[key] < least:
             raise UserError(f"{key}: expected at least {least} (steps), found {config[key]}; correct the config")
+
+
+def _check_images_at_once(config: ConfigDict) -> None:
+    at_once, share = config.images_at_once, config.batch_size // jax.device_count()
+    if at_once < 0 or (at_once and share % at_once):
+        raise UserError(
+            f"images_at_once: expected 0 or a divisor of the {share} images that each of {jax.device_count()} devices "
+            f"has of batch_size {config.batch_size}, found {at_once}; correct the config"
+        )
+    model = config.model
+    if at_once not in (0, share) and "bn" in (model.backbone.norm, model.fpn.norm, model.box_head.norm):
+        raise UserError(
+            f"images_at_once: expected 0 with the norm 'bn', whose statistics are over all images of a step, found "
+            f"{at_once}; use 'frozen_bn' or 'gn', or 0"
+        )
 
 
 def _open_sources(config: ConfigDict) -> tuple[Source, Source]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Key
 
 from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
@@ -68,27 +68,44 @@ def make_train_step(
     *,
     ema_decay: float,
     seed: int,
+    images_at_once: int = 0,
 ) -> Step:
     """The pmapped step: (state, batch) -> (state, metrics), the state donated.
 
     Leaves of the batch are [local devices, b, ...]; metrics are scalars, equal on all devices: the loss terms,
     'grad_norm' (before clipping) and 'positive_rois' (per image).
+
+    images_at_once: of a device's b images, so many are worked on together, and the gradients of all are averaged; 0
+        for all of them. The result is the same, but for running statistics: those of a detector with "bn" would be of
+        fewer images.
     """
+
+    def loss_fn(
+        params: Any, batch_stats: Any, batch: Batch, keys: Key[Array, "b"]
+    ) -> tuple[Array, tuple[dict[str, Array], Any]]:
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, updated = detector.apply(
+            variables, batch.images, batch.image_hw, batch.targets, keys, mutable=["batch_stats"]
+        )
+        terms = detection_losses(outputs, batch.targets, **losses)
+        positive = (outputs.roi_targets.labels < detector.num_classes) & outputs.roi_targets.valid
+        metrics = terms | {"positive_rois": positive.sum(axis=1).mean()}
+        return terms["total"], (metrics, updated.get("batch_stats", {}))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         keys = _image_keys(seed, state.step, batch.index.shape[0])
+        gradient = jax.grad(loss_fn, has_aux=True)
+        if images_at_once in (0, batch.index.shape[0]):
+            grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, batch, keys)
+        else:
+            parts = jax.tree.map(lambda leaf: leaf.reshape(-1, images_at_once, *leaf.shape[1:]), (batch, keys))
+            batch_stats = state.batch_stats
 
-        def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            outputs, updated = detector.apply(
-                variables, batch.images, batch.image_hw, batch.targets, keys, mutable=["batch_stats"]
-            )
-            terms = detection_losses(outputs, batch.targets, **losses)
-            positive = (outputs.roi_targets.labels < detector.num_classes) & outputs.roi_targets.valid
-            metrics = terms | {"positive_rois": positive.sum(axis=1).mean()}
-            return terms["total"], (metrics, updated.get("batch_stats", {}))
+            def of_part(part: tuple[Batch, Array]) -> tuple[Any, dict[str, Array]]:
+                grads, (metrics, _) = gradient(state.params, batch_stats, *part)
+                return grads, metrics
 
-        (_, (metrics, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+            grads, metrics = _mean_over(of_part, parts)
         # The loss is normalised by fixed counts, so the mean over devices is the loss of the whole batch.
         grads, metrics, batch_stats = jax.lax.pmean((grads, metrics, batch_stats), DEVICE_AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -100,6 +117,20 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params), metrics
 
     return jax.pmap(step, axis_name=DEVICE_AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+
+
+def _mean_over(function: Callable[[Any], Any], parts: Any) -> Any:
+    """Mean of what `function` returns for each part; leaves of `parts` are [parts, ...]. One part after the other, so
+    that memory holds the activations of one."""
+
+    def add(total: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    first = jax.tree.map(lambda leaf: leaf[0], parts)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, first))
+    total, _ = jax.lax.scan(add, zeros, parts)
+    count = jax.tree.leaves(parts)[0].shape[0]
+    return jax.tree.map(lambda leaf: leaf / count, total)
 
 
 def _image_keys(seed: int, step: Int[Array, ""], num_images: int) -> Array:

@@ -18,6 +18,7 @@ from configs.coco import get_config
 from lga_jax.data import loader
 from lga_jax.data.challenge import Challenge
 from lga_jax.data.records import Record
+from lga_jax.evaluation import run as run_module
 from lga_jax.evaluation.run import evaluate, make_predict_step
 from lga_jax.evaluation.tables import describe_attention, format_result, make_folder, write_result
 from lga_jax.models.detector import Detector
@@ -196,8 +197,12 @@ def test_challenge_source_reports_challenges(tmp_path):
     assert sorted(path.name for path in (tmp_path / "eval_5").iterdir()) == ["detections.json", "metrics.json"]
 
 
-def test_the_predict_step_answers_for_every_device_and_batch_row():
-    """A stand-in detector whose single RoI is the image itself: the real `detect`, under pmap on four devices."""
+@pytest.mark.parametrize("pixels", [2**20, 1])
+def test_the_predict_step_answers_for_every_device_and_batch_row(pixels, monkeypatch):
+    """A stand-in detector whose single RoI is the image itself: the real `detect`, under pmap on four devices.
+
+    All images of a device at once, or one after the other, as large ones on CPUs.
+    """
 
     class WholeImage(Detector):
         @nn.compact
@@ -218,6 +223,7 @@ def test_the_predict_step_answers_for_every_device_and_batch_row():
                 box_deltas=jnp.zeros((b, 1, 2, 4)),
             )
 
+    monkeypatch.setattr(run_module, "_CPU_PIXELS", pixels)
     source = Boards(9)
     inference = dict(score_threshold=0.1, nms_iou=0.5, max_candidates=10, max_detections=3, min_size=0.0)
     fields = {field.name: None for field in dataclasses.fields(Detector) if field.name not in ("parent", "name")}
@@ -269,3 +275,8 @@ def test_two_processes_share_the_images_and_agree_on_the_result_and_on_stopping(
         ap, detections, stopped = json.loads(line)
         assert ap == pytest.approx(1.0) and stopped is None
         assert detections == alone.detections
+
+
+def test_images_at_once_divide_the_batch_and_stay_below_the_bound():
+    assert [run_module._images_at_once(8, 2**10, width) for width in (2**7, 300, 2**9, 2**10, 2**12)] == [8, 2, 2, 1, 1]
+    assert run_module._images_at_once(7, 2**10, 2**8) == 1

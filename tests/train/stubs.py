@@ -61,7 +61,7 @@ def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, st
     evaluation = evaluation or StubEvaluation()
     traced = [] if traced is None else traced
 
-    def make_train_step(detector, optimizer, losses, *, ema_decay, seed):
+    def make_train_step(detector, optimizer, losses, *, ema_decay, seed, images_at_once):
         def step(state, batch):
             traced.append(("training", batch.images.shape[1:3]))
             place = 7.0 * jax.lax.axis_index(AXIS) + seed  # jax.random would take a second to compile

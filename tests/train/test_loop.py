@@ -256,6 +256,23 @@ def test_impossible_cadence_is_refused(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            dict(images_at_once=3),
+            r"^images_at_once: expected 0 or a divisor of the 2 images that each of 4 ",
+        ),
+        (dict(images_at_once=-1), r"^images_at_once: expected 0 or a divisor of the 2 .* found -1;"),
+        ({"images_at_once": 1, "model.backbone.norm": "bn"}, r"^images_at_once: expected 0 with the norm 'bn', whose "),
+    ],
+)
+def test_images_at_once_must_divide_and_suit_the_norm(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        train(stub_config(batch_size=8, **changes), str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
     install(monkeypatch)
     sources = iter([["a", "b"], ["a", "c"]])

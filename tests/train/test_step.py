@@ -63,6 +63,18 @@ def test_four_devices_equal_one_device(setup, on_four_devices):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_a_few_images_at_once_equal_all_of_them(setup, on_four_devices):
+    """Losses have fixed divisors, so the mean of the parts' gradients is the gradient of the whole."""
+    detector, optimizer, _, variables = setup
+    together, wanted = on_four_devices
+    step = make_train_step(detector, optimizer, LOSSES, ema_decay=0.9, seed=0, images_at_once=1)
+    in_parts, metrics = step(create_state(variables, optimizer, ema=True), make_batch(2, 2))
+    for name, value in wanted.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+    for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(in_parts), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("norm", "dtype"), [("bn", "float32"), ("frozen_bn", "bfloat16")])
 def test_other_norms_and_bfloat16_train(norm, dtype):
