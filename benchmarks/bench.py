@@ -20,7 +20,7 @@ from tqdm import tqdm
 from benchmarks import timing
 
 # Module -> about how many seconds it takes on two cores, for the bar.
-PARTS = {"ops": 90, "against_torchvision": 900, "step": 700, "compile_time": 200, "scaling": 280}
+PARTS = {"ops": 90, "against_torchvision": 1100, "step": 850, "compile_time": 200, "scaling": 280}
 WITH_PLOTS = ("scaling",)
 
 
