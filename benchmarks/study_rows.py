@@ -19,7 +19,7 @@ VERSION = 1  # raise when the same settings come to mean another run
 
 
 class Row(NamedTuple):
-    """One form of attention; the fields are the library's default."""
+    """One form of attention."""
 
     text: str
     attention: str = "lga"  # "lga", "cbam", "non_local", "none", or "auxiliary": no masks, only the guide's classifier
@@ -37,35 +37,31 @@ class Row(NamedTuple):
     crop_size: int = 7  # cells; 14: attention on 14 x 14, its result averaged to 7 x 7 for the box head
 
 
+# The form that keeps its masks apart and on the part that tells the class; what is varied one by one.
+FOUND: dict[str, Any] = dict(centres="softmax", classifier="joint", guide_sees="c2")
+
 ROWS: dict[str, Row] = {
+    # What LGA is compared with.
     "none": Row("no attention", attention="none"),
     "auxiliary": Row("no masks: the guide's classifier on the whole crop", attention="auxiliary", num_masks=1),
     "cbam": Row("CBAM", attention="cbam"),
     "non_local": Row("non-local block", attention="non_local"),
+    # The paper's letter, and one classifier per mask, from which the next rows start.
     "lga_paper": Row(
         "the paper's letter: shared classifier, one sigma per mask", sigma="isotropic", classifier="shared"
     ),
-    "lga": Row("the library's default"),
+    "lga": Row("one classifier per mask, a sigma per axis"),
     "no_guide": Row("masks without the guide", guide_weight=0.0),
-    "k1": Row("1 mask", num_masks=1),
-    "k2": Row("2 masks", num_masks=2),
-    "k8": Row("8 masks", num_masks=8),
-    "isotropic": Row("one sigma per mask", sigma="isotropic"),
-    "concat": Row("fusion by concatenation", fusion="concat"),
-    "union": Row("fusion by the masks' union", fusion="union"),
-    "guide_0.1": Row("guide weight 0.1", guide_weight=0.1),
-    "guide_1": Row("guide weight 1", guide_weight=1.0),
-    "guide_2": Row("guide weight 2", guide_weight=2.0),
-    "foreground": Row("guide on foreground RoIs only", guide_rois="foreground"),
+    # What may keep masks apart: one thing at a time.
     "shared": Row("one classifier shared by the masks", classifier="shared"),
     "joint": Row("one classifier over all masked poolings", classifier="joint"),
     "guide_masks": Row("guide stopped at the pooled features", guide_into="masks"),
     "guide_head": Row("guide and masks stopped at the crops", guide_into="head"),
     "softmax": Row("centres from a spatial softmax", centres="softmax"),
+    "local": Row("guide on the backbone's first stage", guide_sees="c2"),
     "slow_centres": Row("a tenth of the learning rate for the centres", centre_lr=0.1),
     "overlap": Row("penalty of 0.1 on the masks' overlap", overlap_weight=0.1),
-    "crop14": Row("crops of 14 cells", crop_size=14),
-    "none_crop14": Row("no attention, crops of 14 cells averaged to 7", attention="none", crop_size=14),
+    # Together.
     "joint_masks": Row(
         "joint classifier, guide stopped at the pooled features", classifier="joint", guide_into="masks"
     ),
@@ -77,23 +73,25 @@ ROWS: dict[str, Row] = {
         classifier="joint",
         guide_into="masks",
     ),
-    "local": Row("guide on the backbone's first stage", guide_sees="c2"),
-    "local_joint": Row("guide on the backbone's first stage, joint classifier", classifier="joint", guide_sees="c2"),
-    "local_softmax": Row("guide on the backbone's first stage, spatial softmax", centres="softmax", guide_sees="c2"),
-    "local_softmax_joint": Row(
-        "guide on the backbone's first stage, spatial softmax, joint classifier",
-        centres="softmax",
-        classifier="joint",
-        guide_sees="c2",
-    ),
-    "softmax_overlap": Row("spatial softmax, penalty of 0.1 on overlap", centres="softmax", overlap_weight=0.1),
-    "softmax_foreground": Row(
-        "spatial softmax, guide of weight 2 on foreground RoIs",
-        centres="softmax",
-        guide_rois="foreground",
-        guide_weight=2.0,
-    ),
-    "softmax_crop14": Row("spatial softmax, crops of 14 cells", centres="softmax", crop_size=14),
+    "local_joint": Row("guide on the first stage, joint classifier", classifier="joint", guide_sees="c2"),
+    "local_softmax": Row("guide on the first stage, spatial softmax", centres="softmax", guide_sees="c2"),
+    "local_softmax_joint": Row("guide on the first stage, spatial softmax, joint classifier", **FOUND),
+    # Around the last.
+    "k1": Row("1 mask", **FOUND, num_masks=1),
+    "k2": Row("2 masks", **FOUND, num_masks=2),
+    "k8": Row("8 masks", **FOUND, num_masks=8),
+    "isotropic": Row("one sigma per mask", **FOUND, sigma="isotropic"),
+    "concat": Row("fusion by concatenation", **FOUND, fusion="concat"),
+    "union": Row("fusion by the masks' union", **FOUND, fusion="union"),
+    "guide_0": Row("masks without the guide, centres from a spatial softmax", centres="softmax", guide_weight=0.0),
+    "guide_0.1": Row("guide weight 0.1", **FOUND, guide_weight=0.1),
+    "guide_1": Row("guide weight 1", **FOUND, guide_weight=1.0),
+    "guide_2": Row("guide weight 2", **FOUND, guide_weight=2.0),
+    "foreground": Row("guide on foreground RoIs only", **FOUND, guide_rois="foreground"),
+    "local_masks": Row("guide stopped at the first stage's features", **FOUND, guide_into="masks"),
+    "local_overlap": Row("penalty of 0.1 on the masks' overlap", **FOUND, overlap_weight=0.1),
+    "crop14": Row("crops of 14 cells", **FOUND, crop_size=14),
+    "none_crop14": Row("no attention, crops of 14 cells averaged to 7", attention="none", crop_size=14),
 }
 
 
@@ -173,7 +171,7 @@ def resolve(
 def digest(config: ConfigDict, row: Row) -> str:
     """Of all that decides the result of a run but for its seed; not of where data and weights lie.
 
-    Of the row only what differs from the library's default, so that a new field leaves earlier runs valid.
+    Of the row only what differs from the fields' defaults, so that a new field leaves earlier runs valid.
     """
     config = config.copy_and_resolve_references()
     config.seed = 0
