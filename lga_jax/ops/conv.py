@@ -1,5 +1,7 @@
 """2-D convolution, channels last, in the form that the platform runs fast."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -7,10 +9,10 @@ from jaxtyping import Array, Float
 from lga_jax.ops import products, winograd
 from lga_jax.ops.matmul import matmul
 
-# By trials on one x86 machine with AVX-512. Where the saved products outweigh Winograd's transformations in float32:
-_WINOGRAD_CHANNELS, _WINOGRAD_CELLS = 128, 6000
-# and from where on nine products are faster than XLA's convolution in bfloat16.
+# By trials on one x86 machine with AVX-512: from where on 3x3 convolutions have forms of their own on CPUs, and from
+# where on the saved products outweigh Winograd's transformations in float32.
 _PRODUCT_CHANNELS = 64
+_WINOGRAD_CHANNELS, _WINOGRAD_CELLS = 128, 6000
 
 
 def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1) -> Float[Array, "b _ _ o"]:
@@ -23,17 +25,9 @@ def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride
     if kernel.shape[:2] == (1, 1):
         x = x[:, ::stride, ::stride]
         return matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:3], -1)
-    if kernel.shape[:2] == (3, 3) and stride == 1 and _cpu_form(x, kernel):
-        return _conv3x3(x, kernel)
+    if kernel.shape[:2] == (3, 3) and stride in (1, 2) and min(kernel.shape[2:]) >= _PRODUCT_CHANNELS:
+        return _conv3x3(stride, x, kernel)
     return _plain(x, kernel, stride)
-
-
-def _cpu_form(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> object:
-    """The module with the 3x3 convolution that is fast on CPUs; None where that is XLA's."""
-    cells, channels = x.shape[0] * x.shape[1] * x.shape[2], min(kernel.shape[2:])
-    if x.dtype == jnp.bfloat16:
-        return products if channels >= _PRODUCT_CHANNELS else None
-    return winograd if channels >= _WINOGRAD_CHANNELS and cells >= _WINOGRAD_CELLS else None
 
 
 def _plain(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1) -> Float[Array, "b _ _ o"]:
@@ -43,27 +37,58 @@ def _plain(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride
     )
 
 
-@jax.custom_vjp
-def _conv3x3(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "b h w o"]:
-    return jax.lax.platform_dependent(x, kernel, cpu=_cpu_form(x, kernel).conv3x3, default=_plain)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv3x3(stride: int, x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "b _ _ o"]:
+    plain = functools.partial(_plain, stride=stride)
+    on_cpu = plain
+    if stride == 1 and x.dtype == jnp.bfloat16:
+        on_cpu = products.conv3x3
+    if stride == 1 and _suits_winograd(x, kernel):
+        on_cpu = winograd.conv3x3
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 
 
-def _conv3x3_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _conv3x3(x, kernel), (x, kernel)
+def _suits_winograd(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> bool:
+    cells, channels = x.shape[0] * x.shape[1] * x.shape[2], min(kernel.shape[2:])
+    return x.dtype != jnp.bfloat16 and channels >= _WINOGRAD_CHANNELS and cells >= _WINOGRAD_CELLS
 
 
-def _conv3x3_backward(inputs: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+def _conv3x3_forward(stride: int, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _conv3x3(stride, x, kernel), (x, kernel)
+
+
+def _conv3x3_backward(stride: int, inputs: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, kernel = inputs
-    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    kernel_gradient = jax.lax.platform_dependent(
-        x, cotangent, cpu=_cpu_form(x, kernel).conv3x3_kernel_gradient, default=_plain_kernel_gradient
-    )
-    return _conv3x3(cotangent, flipped), kernel_gradient.astype(kernel.dtype)
+    if stride == 1:
+        input_gradient = _conv3x3(1, cotangent, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    else:
+        input_gradient = jax.lax.platform_dependent(
+            cotangent,
+            kernel,
+            cpu=functools.partial(products.strided_input_gradient, height=x.shape[1], width=x.shape[2]),
+            default=functools.partial(_plain_input_gradient, shape=x.shape, stride=stride),
+        )
+    on_cpu = functools.partial(products.conv3x3_kernel_gradient, stride=stride)
+    if stride == 1 and _suits_winograd(x, kernel):
+        on_cpu = winograd.conv3x3_kernel_gradient
+    plain = functools.partial(_plain_kernel_gradient, stride=stride)
+    kernel_gradient = jax.lax.platform_dependent(x, cotangent, cpu=on_cpu, default=plain)
+    return input_gradient, kernel_gradient.astype(kernel.dtype)
 
 
-def _plain_kernel_gradient(x: Float[Array, "b h w c"], cotangent: Float[Array, "b h w o"]) -> Float[Array, "3 3 c o"]:
+def _plain_input_gradient(
+    cotangent: Float[Array, "b _ _ o"], kernel: Float[Array, "3 3 c o"], shape: tuple[int, ...], stride: int
+) -> Float[Array, "b h w c"]:
+    x = jnp.zeros(shape, kernel.dtype)
+    (gradient,) = jax.linear_transpose(lambda x: _plain(x, kernel, stride), x)(cotangent)
+    return gradient
+
+
+def _plain_kernel_gradient(
+    x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ o"], stride: int
+) -> Float[Array, "3 3 c o"]:
     kernel = jnp.zeros((3, 3, x.shape[-1], cotangent.shape[-1]), x.dtype)
-    (gradient,) = jax.linear_transpose(lambda kernel: _plain(x, kernel), kernel)(cotangent)
+    (gradient,) = jax.linear_transpose(lambda kernel: _plain(x, kernel, stride), kernel)(cotangent)
     return gradient.astype(jnp.float32)
 
 

@@ -32,10 +32,10 @@ def conv3x3(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Floa
     """Convolution with stride 1 and one cell of zero padding: nine products over strips that fit the cache."""
     (batch, height, width, _), features = x.shape, kernel.shape[-1]
     rows, strips = _strips(height, width)
-    padded = jnp.pad(x, ((0, 0), (1, 1 + rows * strips - height), (1, 1), (0, 0)))
+    padded = _pad(x, rows * strips, width, 1)
 
     def convolve_strip(number: Array) -> Array:
-        shifted = _shifted(padded, number // strips, number % strips * rows, rows)
+        shifted = _shifted(padded, number // strips, number % strips * rows, rows, width, 1)
         total = sum(_product(cells, kernel[i, j]) for (i, j), cells in shifted.items())
         return total.astype(x.dtype).reshape(rows, width, features)
 
@@ -43,23 +43,50 @@ def conv3x3(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Floa
     return result.reshape(batch, rows * strips, width, features)[:, :height]
 
 
-def conv3x3_kernel_gradient(x: Float[Array, "b h w c"], cotangent: Float[Array, "b h w o"]) -> Float[Array, "3 3 c o"]:
-    """Gradient of conv3x3 in its kernel, in float32."""
-    (batch, height, width, channels), features = x.shape, cotangent.shape[-1]
+def conv3x3_kernel_gradient(
+    x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ o"], stride: int
+) -> Float[Array, "3 3 c o"]:
+    """Gradient in the kernel of a convolution with one cell of zero padding, in float32.
+
+    XLA's own is as fast in most places, but runs on one core in others, as in the body of a loop.
+    """
+    (batch, height, width, features), channels = cotangent.shape, x.shape[-1]
     rows, strips = _strips(height, width)
-    below = rows * strips - height
-    padded = jnp.pad(x, ((0, 0), (1, 1 + below), (1, 1), (0, 0)))
-    cotangent = jnp.pad(cotangent, ((0, 0), (0, below), (0, 0), (0, 0)))
+    padded = _pad(x, rows * strips, width, stride)
+    cotangent = jnp.pad(cotangent, ((0, 0), (0, rows * strips - height), (0, 0), (0, 0)))
 
     def add_strip(number: Array, sums: list[Array]) -> list[Array]:
         image, row = number // strips, number % strips * rows
         strip = jax.lax.dynamic_slice(cotangent, (image, row, 0, 0), (1, rows, width, features))
         strip = _transposed(strip.reshape(-1, features))
-        shifted = _shifted(padded, image, row, rows)
+        shifted = _shifted(padded, image, row, rows, width, stride)
         return [total + _product(strip, cells) for total, cells in zip(sums, shifted.values(), strict=True)]
 
     sums = jax.lax.fori_loop(0, batch * strips, add_strip, [jnp.zeros((features, channels), jnp.float32)] * 9)
     return jax.lax.optimization_barrier(jnp.stack(sums)).swapaxes(1, 2).reshape(3, 3, channels, features)
+
+
+def strided_input_gradient(
+    cotangent: Float[Array, "b _ _ o"], kernel: Float[Array, "3 3 c o"], height: int, width: int
+) -> Float[Array, "b {height} {width} c"]:
+    """Gradient in the input, of that height and width, of a convolution with stride 2 and one cell of zero padding.
+
+    Input row 2y met the kernel's row 1 at output row y, input row 2y + 1 its row 2 at y and its row 0 at y + 1; columns
+    alike. So each of the four phases of the input is a sum of products with the output's cells or their neighbours.
+    """
+    batch, rows, columns, features = cotangent.shape
+    padded = jnp.pad(cotangent, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    met = [[(1, 0)], [(2, 0), (0, 1)]]  # by the parity of the input: kernel's row and the output's offset
+
+    def phase(row_parity: int, column_parity: int) -> Array:
+        return sum(
+            _product(padded[:, a : a + rows, b : b + columns].reshape(-1, features), kernel[i, j].T)
+            for i, a in met[row_parity]
+            for j, b in met[column_parity]
+        ).reshape(batch, rows, columns, -1)
+
+    phases = jnp.stack([jnp.stack([phase(p, q) for q in range(2)], axis=3) for p in range(2)], axis=2)
+    return phases.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width].astype(cotangent.dtype)
 
 
 def _product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
@@ -77,10 +104,22 @@ def _strips(height: int, width: int) -> tuple[int, int]:
     return rows, -(-height // rows)
 
 
+def _pad(x: Float[Array, "b h w c"], rows: int, columns: int, stride: int) -> Float[Array, "b _ _ c"]:
+    """Zeros around, so that every one of rows x columns outputs meets all of the kernel."""
+    _, height, width, _ = x.shape
+    below, right = (stride * (outputs - 1) + 2 - inputs for outputs, inputs in ((rows, height), (columns, width)))
+    return jnp.pad(x, ((0, 0), (1, max(below, 0)), (1, max(right, 0)), (0, 0)))
+
+
 def _shifted(
-    padded: Float[Array, "b _ _ c"], image: Array, row: Array, rows: int
+    padded: Float[Array, "b _ _ c"], image: Array, row: Array, rows: int, columns: int, stride: int
 ) -> dict[tuple[int, int], Float[Array, "n c"]]:
-    """What each of the nine entries (i, j) of a kernel meets in a strip."""
-    _, _, width, channels = padded.shape
-    strip = jax.lax.dynamic_slice(padded, (image, row, 0, 0), (1, rows + 2, width, channels))[0]
-    return {(i, j): strip[i : i + rows, j : j + width - 2].reshape(-1, channels) for i in range(3) for j in range(3)}
+    """What each of the nine entries (i, j) of a kernel meets in a strip of the output that begins at `row`."""
+    high, wide = stride * (rows - 1) + 1, stride * (columns - 1) + 1
+    channels = padded.shape[-1]
+    strip = jax.lax.dynamic_slice(padded, (image, stride * row, 0, 0), (1, high + 2, wide + 2, channels))[0]
+    return {
+        (i, j): strip[i : i + high : stride, j : j + wide : stride].reshape(-1, channels)
+        for i in range(3)
+        for j in range(3)
+    }

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.ops import products
+from lga_jax.ops import conv, products
 from tests.reference import conv as reference
 
 
@@ -45,11 +45,18 @@ def test_convolution_equals_the_reference(shape, strips):
     np.testing.assert_allclose(jax.jit(products.conv3x3)(x, kernel), reference.conv2d(x, kernel, 1), atol=1e-4)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kernel_gradient_is_the_derivative(shape, strips):
-    x, cotangent, kernel = random(*shape, 5), random(*shape, 4, seed=2), random(3, 3, 5, 4, seed=1)
-    expected = jax.vjp(lambda kernel: products.conv3x3(x, kernel), kernel)[1](cotangent)[0]
-    np.testing.assert_allclose(jax.jit(products.conv3x3_kernel_gradient)(x, cotangent), expected, rtol=1e-5, atol=1e-4)
+def test_gradients_are_the_derivatives(shape, stride, strips):
+    x, kernel = random(*shape, 5), random(3, 3, 5, 4, seed=1)
+    result, pull_back = jax.vjp(lambda x, kernel: conv._plain(x, kernel, stride), x, kernel)
+    cotangent = random(*result.shape, seed=2)
+    of_input, of_kernel = pull_back(cotangent)
+    ours = jax.jit(products.conv3x3_kernel_gradient, static_argnums=2)(x, cotangent, stride)
+    np.testing.assert_allclose(ours, of_kernel, rtol=1e-4, atol=1e-4)
+    if stride == 2:
+        ours = jax.jit(products.strided_input_gradient, static_argnums=(2, 3))(cotangent, kernel, *shape[1:])
+        np.testing.assert_allclose(ours, of_input, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_convolution_rounds_only_its_result():
@@ -59,7 +66,7 @@ def test_bfloat16_convolution_rounds_only_its_result():
     assert result.dtype == jnp.bfloat16
     np.testing.assert_allclose(wide(result), exact, rtol=2**-8, atol=1e-4)
     cotangent = random(2, 9, 8, 8, seed=2, dtype=jnp.bfloat16)
-    gradient = jax.jit(products.conv3x3_kernel_gradient)(x, cotangent)
-    expected = products.conv3x3_kernel_gradient(x.astype(jnp.float32), cotangent.astype(jnp.float32))
+    gradient = jax.jit(products.conv3x3_kernel_gradient, static_argnums=2)(x, cotangent, 1)
+    expected = products.conv3x3_kernel_gradient(x.astype(jnp.float32), cotangent.astype(jnp.float32), 1)
     assert gradient.dtype == jnp.float32
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
