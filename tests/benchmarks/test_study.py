@@ -91,6 +91,7 @@ def line(row, seed, ap, **changes):
         "hit_rate_elsewhere": 0.3,
         "chance": 0.4,
         "hit_rate_per_mask": [0.2, 0.4],
+        "hit_rate_elsewhere_per_mask": [0.35, 0.25],
         "chance_per_mask": 0.1,
         "spread": 1.5,
         "moves": [0.5, 0.7],
@@ -150,7 +151,10 @@ def test_tables_have_the_numbers():
     runs = latest(lines(), "challenge")
     assert "| `none` | no attention | 2 | 0.5100 (0.0141) |" in main_table(runs)
     assert "+0.0200" in main_table(runs)
-    assert "| `lga` | 0.500 (0.000) | 0.300 | 0.400 | 0.300 | 0.100 | 1.50 (0.00) | 0.60 |" in attention_table(runs)
+    assert (
+        "| `lga` | 0.500 (0.000) | 0.300 | 0.400 | 0.400 (0.000) | 0.250 | 0.100 | 0.300 | 1.50 (0.00) | 0.60 |"
+        in attention_table(runs)
+    )
     assert "| `lga` | +0.020 |" in challenge_table(runs)
     assert "| `lga` | 0.25 |" in class_table(runs)
 
