@@ -67,7 +67,7 @@ test-parity: $(TORCH)  ## install PyTorch and torchvision, and compare with them
 parity-table: $(TORCH)  ## the same, and write the table of docs/parity.md
 	$(CPU) $(PY) -m pytest tests/parity --parity-table=docs/parity.md
 
-bench: $(TORCH)  ## measure the speed of everything and write benchmarks/speed, half an hour on two cores
+bench: $(TORCH)  ## measure the speed of everything and write benchmarks/speed, three quarters of an hour on two cores
 	$(CPU) $(PY) -m benchmarks.bench --output benchmarks/speed
 
 $(TORCH): $(STAMP)

@@ -19,8 +19,8 @@ def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride
     """Convolution padded by kernel // 2 on every side, as torchvision's ResNet pads.
 
     A 1x1 kernel is one matrix product: XLA's CPU backend runs it and its gradient several times faster in that form,
-    and the other backends lower both forms alike. On CPUs, products have float32 sums and large 3x3 convolutions run
-    in Winograd's form (float32) or as products (bfloat16).
+    and the other backends lower both forms alike. On CPUs, 3x3 convolutions of many channels run as products
+    (bfloat16) or, if large, in Winograd's form (float32); so do their gradients, those of small ones as products.
     """
     if kernel.shape[:2] == (1, 1):
         x = x[:, ::stride, ::stride]

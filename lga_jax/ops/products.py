@@ -2,7 +2,8 @@
 
 XLA's CPU backend multiplies bfloat16 matrices at twice the rate of float32 ones and more (AVX512-BF16, AMX), but only
 where the result is asked for in float32 and no operand has to be transposed on the way; otherwise it converts them.
-Here sums are float32 and operands are transposed first, the narrower one.
+Here sums are float32 and operands are transposed first, the narrower one. Gradients of kernels take this way in float32
+too: it is as fast as XLA's own or faster, and stays so in the body of a loop.
 """
 
 import jax
@@ -48,7 +49,7 @@ def conv3x3_kernel_gradient(
 ) -> Float[Array, "3 3 c o"]:
     """Gradient in the kernel of a convolution with one cell of zero padding, in float32.
 
-    XLA's own is as fast in most places, but runs on one core in others, as in the body of a loop.
+    XLA's own runs on one core in the body of a loop, tens of times slower.
     """
     (batch, height, width, features), channels = cotangent.shape, x.shape[-1]
     rows, strips = _strips(height, width)
