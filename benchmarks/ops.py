@@ -7,6 +7,7 @@ are random. What is differentiable is measured forward and forward + backward, t
 """
 
 import argparse
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -203,7 +204,7 @@ def matching(sizes: Sizes) -> Iterator[Case]:
 
 
 def attention(sizes: Sizes) -> Iterator[Case]:
-    """LGA in training includes its guide: the logits of the masked crops and their gradient."""
+    """LGA in training includes its guide: the logits of what the masks highlight in crops of the frozen first stage."""
     model = coco.get_config().model.to_dict()
     for dtype in ("float32", "bfloat16"):
         blocks = {
@@ -213,27 +214,29 @@ def attention(sizes: Sizes) -> Iterator[Case]:
         }
         crops = random_floats(0, sizes.rois, 7, 7, CHANNELS, dtype=dtype)
         weight = random_floats(1, *crops.shape, dtype=dtype)
+        seen = random_floats(2, *crops.shape, dtype=dtype)
         for name, block in blocks.items():
 
-            def call(module: Any, crops: jax.Array) -> tuple:
+            def call(module: Any, crops: jax.Array, seen: jax.Array) -> tuple:
                 found = module(crops)
                 if found.gaussians is None:
                     return found.fused, 0.0
-                return found.fused, module.guide(crops, found.gaussians.masks).mean()
+                return found.fused, module.guide(seen, found.gaussians.masks).mean()
 
-            variables = block.init(jax.random.key(0), crops, method=call)
+            variables = block.init(jax.random.key(0), crops, seen, method=call)
+            run = functools.partial(block.apply, method=call)
 
             def forward(variables: dict, crops: jax.Array, block: Any = block) -> jax.Array:
                 return block.apply(variables, crops).fused
 
-            def loss(variables: dict, crops: jax.Array, weight: jax.Array, block: Any = block, call: Any = call) -> Any:
-                fused, guide = block.apply(variables, crops, method=call)
+            def loss(variables: dict, crops: jax.Array, seen: jax.Array, weight: jax.Array, run: Any = run) -> Any:
+                fused, guide = run(variables, crops, seen)
                 return jnp.vdot(fused.astype(jnp.float32), weight.astype(jnp.float32)) + guide
 
             backward = jax.value_and_grad(loss, argnums=(0, 1))
             for what, function, args in (
                 ("forward", forward, (variables, crops)),
-                ("forward + backward", backward, (variables, crops, weight)),
+                ("forward + backward", backward, (variables, crops, seen, weight)),
             ):
                 goal = {"goal": "<= 0.5"} if name == "LGA" and function is backward else {}
                 against = f"non-local, {what}, {dtype}"
@@ -287,7 +290,7 @@ TABLES = {
     "attention": (
         lambda sizes: f"Attention blocks on {sizes.rois} crops of 7 x 7 x {CHANNELS}, against non-local",
         attention,
-        "Forward + backward of LGA includes the guide, which inference does not compute.",
+        "Forward + backward of LGA has the guide, which inference does without, but not the crops that it reads.",
     ),
     "detect": (
         lambda sizes: "Final detections of one image",

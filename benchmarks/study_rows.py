@@ -37,8 +37,10 @@ class Row(NamedTuple):
     crop_size: int = 7  # cells; 14: attention on 14 x 14, its result averaged to 7 x 7 for the box head
 
 
-# The form that keeps its masks apart and on the part that tells the class; what is varied one by one.
-FOUND: dict[str, Any] = dict(centres="softmax", classifier="joint", guide_sees="c2")
+# The forms that keep their masks apart and on the part that tells the class; the second is what won, and is varied one
+# by one.
+LOCAL: dict[str, Any] = dict(centres="softmax", classifier="joint", guide_sees="c2")
+FOUND = LOCAL | dict(guide_rois="foreground")
 
 ROWS: dict[str, Row] = {
     # What LGA is compared with.
@@ -75,7 +77,11 @@ ROWS: dict[str, Row] = {
     ),
     "local_joint": Row("guide on the first stage, joint classifier", classifier="joint", guide_sees="c2"),
     "local_softmax": Row("guide on the first stage, spatial softmax", centres="softmax", guide_sees="c2"),
-    "local_softmax_joint": Row("guide on the first stage, spatial softmax, joint classifier", **FOUND),
+    "local_softmax_joint": Row("guide on the first stage, spatial softmax, joint classifier", **LOCAL),
+    "local_masks": Row("the same, guide stopped at the first stage's features", **LOCAL, guide_into="masks"),
+    "guide_0.1": Row("the same, guide weight 0.1", **LOCAL, guide_weight=0.1),
+    "guide_0": Row("masks without the guide, centres from a spatial softmax", centres="softmax", guide_weight=0.0),
+    "foreground": Row("the same, guide on foreground RoIs only", **FOUND),
     # Around the last.
     "k1": Row("1 mask", **FOUND, num_masks=1),
     "k2": Row("2 masks", **FOUND, num_masks=2),
@@ -83,13 +89,10 @@ ROWS: dict[str, Row] = {
     "isotropic": Row("one sigma per mask", **FOUND, sigma="isotropic"),
     "concat": Row("fusion by concatenation", **FOUND, fusion="concat"),
     "union": Row("fusion by the masks' union", **FOUND, fusion="union"),
-    "guide_0": Row("masks without the guide, centres from a spatial softmax", centres="softmax", guide_weight=0.0),
-    "guide_0.1": Row("guide weight 0.1", **FOUND, guide_weight=0.1),
-    "guide_1": Row("guide weight 1", **FOUND, guide_weight=1.0),
-    "guide_2": Row("guide weight 2", **FOUND, guide_weight=2.0),
-    "foreground": Row("guide on foreground RoIs only", **FOUND, guide_rois="foreground"),
-    "local_masks": Row("guide stopped at the first stage's features", **FOUND, guide_into="masks"),
-    "local_overlap": Row("penalty of 0.1 on the masks' overlap", **FOUND, overlap_weight=0.1),
+    "foreground_0.1": Row("guide weight 0.1", **FOUND, guide_weight=0.1),
+    "foreground_1": Row("guide weight 1", **FOUND, guide_weight=1.0),
+    "foreground_2": Row("guide weight 2", **FOUND, guide_weight=2.0),
+    "foreground_masks": Row("guide stopped at the first stage's features", **FOUND, guide_into="masks"),
     "crop14": Row("crops of 14 cells", **FOUND, crop_size=14),
     "none_crop14": Row("no attention, crops of 14 cells averaged to 7", attention="none", crop_size=14),
 }
@@ -159,9 +162,9 @@ def resolve(
     model = config.model
     model.attention = row.attention if row.attention in ("cbam", "non_local", "none") else "lga"
     model.roi_align.crop_size = row.crop_size
-    model.lga.update(num_masks=row.num_masks, sigma=row.sigma)
+    model.lga.update(num_masks=row.num_masks, mu=row.centres, sigma=row.sigma)
+    model.lga.update(classifier=row.classifier, guide_level=row.guide_sees)
     model.lga.fusion = "concat" if row.fusion == "concat" else "sum"
-    model.lga.classifier = "per_mask" if row.classifier == "per_mask" else "shared"
     config.losses.guide_weight = row.guide_weight
     config.losses.guide_rois = row.guide_rois
     config.update_from_flattened_dict(dict(overrides or {}))

@@ -4,21 +4,15 @@ Every one keeps equation 1 and the guide of the paper: `StudyHead` is the librar
 their defaults it computes the same. What each field means stands in benchmarks/study_rows.py.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from benchmarks.study_rows import Row
 from lga_jax.models.detector import Detector, build_detector
-from lga_jax.models.fpn import FPN
 from lga_jax.models.lga_head import LGAHead
-from lga_jax.models.rpn import RPNHead
-from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.structs import Attention, Gaussians
 
 HEAD_SIZE = 7  # cells of the crop that the box head reads, whatever the attention works on
@@ -26,22 +20,10 @@ HEAD_SIZE = 7  # cells of the crop that the box head reads, whatever the attenti
 
 class StudyHead(LGAHead):
     union: bool = False
-    joint: bool = False
     guide_into: str = "all"
-    softmax: bool = False
     overlap_weight: float = 0.0
-    local_channels: int = 0  # the last channels of the crops: of a finer level, and for the guide alone
 
-    def setup(self) -> None:
-        super().setup()
-        # Layers of the library's head that a form does not call hold no parameters.
-        if self.softmax:
-            self.softmax_centres = SoftmaxCentres(self.num_masks)
-        if self.joint:
-            self.joint_classes = nn.Dense(self.num_classes + 1, kernel_init=nn.initializers.normal(0.01))
-
-    def __call__(self, crops: Float[Array, "*n s s _"]) -> Attention:
-        crops = crops[..., : crops.shape[-1] - self.local_channels]
+    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
         read = jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops
         gaussians = self.predict_gaussians(read)
         if self.overlap_weight:
@@ -54,56 +36,8 @@ class StudyHead(LGAHead):
             fused = crops * (1.0 + highlight)[..., None]
         return Attention(fused=average_to(fused, HEAD_SIZE), gaussians=gaussians)
 
-    def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
-        if not self.softmax:
-            return super().predict_gaussians(crops)
-        size = crops.shape[-2]
-        reduced = nn.relu(self.reduce(crops))
-        centres = self.softmax_centres(reduced)
-        hidden = nn.relu(self.hidden_layer(reduced.reshape(*reduced.shape[:-3], -1))).astype(jnp.float32)
-        sigmas = (nn.relu(self.sigmas(hidden)) + 1.0).reshape(*hidden.shape[:-1], self.num_masks, -1)
-        sigmas = jnp.broadcast_to(sigmas, centres.shape)
-        return Gaussians(centres=centres, sigmas=sigmas, masks=gaussian_masks(centres, sigmas, size))
-
-    def guide(self, crops: Float[Array, "*n s s _"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
-        if self.local_channels:
-            crops = crops[..., -self.local_channels :]
-        if self.guide_into != "all":
-            crops = jax.lax.stop_gradient(crops)
-        if not self.joint:
-            return super().guide(crops, masks)
-        masks = masks.astype(crops.dtype)
-        highlighted = jnp.einsum("...ijc,...mij->...mc", crops, masks).astype(jnp.float32)
-        highlighted /= masks.astype(jnp.float32).sum(axis=(-2, -1))[..., None]
-        return self.joint_classes(highlighted.reshape(*highlighted.shape[:-2], -1))[..., None, :]
-
-
-class SoftmaxCentres(nn.Module):
-    """Centres as the mean place of a heat map per mask (a 1x1 convolution and a softmax over the cells), brought into
-    eq. 1's range by its tanh. A learned map of places starts the masks apart."""
-
-    num_masks: int
-
-    @nn.compact
-    def __call__(self, reduced: Float[Array, "*n s s c"]) -> Float[Array, "*n m 2"]:
-        size = reduced.shape[-2]
-        cells = (2.0 * np.arange(size) + 1.0) / size - 1.0  # -1 and 1 are the edges of the crop
-
-        def places(key: Array, shape: tuple[int, ...]) -> Float[Array, "s s m"]:
-            angles = 2.0 * np.pi * np.arange(self.num_masks) / self.num_masks + np.pi / 4.0
-            radius = 0.6 if self.num_masks > 1 else 0.0
-            x = (cells[:, None] - radius * np.cos(angles)) ** 2
-            y = (cells[:, None] - radius * np.sin(angles)) ** 2
-            return jnp.asarray(-(y[:, None] + x[None]) / (2 * 0.4**2), jnp.float32).reshape(shape)
-
-        heat = nn.Dense(self.num_masks, use_bias=False, kernel_init=nn.initializers.normal(0.01), name="heat")(reduced)
-        heat = heat.astype(jnp.float32) + self.param("places", places, (size, size, self.num_masks))
-        share = jax.nn.softmax(heat.reshape(*heat.shape[:-3], -1, self.num_masks), axis=-2).reshape(heat.shape)
-        mean = jnp.stack(
-            [jnp.einsum("...ijm,j->...m", share, cells), jnp.einsum("...ijm,i->...m", share, cells)], axis=-1
-        )
-        scale = self.param("scale", nn.initializers.constant(1.25), (self.num_masks, 2))
-        return size / 2 * (1.0 + jnp.tanh(scale * mean))  # eq. 1
+    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
+        return super().guide(crops if self.guide_into == "all" else jax.lax.stop_gradient(crops), masks)
 
 
 class Auxiliary(nn.Module):
@@ -113,6 +47,7 @@ class Auxiliary(nn.Module):
     """
 
     num_classes: int
+    guide_level = "pyramid"
 
     def setup(self) -> None:
         self.guide_classes = nn.Dense(self.num_classes + 1, kernel_init=nn.initializers.normal(0.01))
@@ -134,61 +69,23 @@ class Averaged(nn.Module):
         return Attention(fused=average_to(crops, HEAD_SIZE), gaussians=None)
 
 
-class LocalFPN(FPN):
-    """The library's FPN, and behind each level's channels those of C2, averaged to the level's size.
-
-    C2 is the one stage whose cells see no more than a part of most objects: what is pooled there can name the class
-    only where the mask lies on what tells it.
-    """
-
-    def __call__(self, features: list[Float[Array, "b _ _ _"]], train: bool) -> list[Float[Array, "b _ _ _"]]:
-        pyramid = super().__call__(features, train)
-        local, levels = features[0], []
-        for level in pyramid:
-            levels.append(jnp.concatenate([level, local], axis=-1))
-            local = nn.avg_pool(local, (2, 2), strides=(2, 2), padding="SAME")
-        return levels
-
-
-class FirstChannelsRPN(RPNHead):
-    """The library's RPN head, which sees nothing of what LocalFPN appends."""
-
-    channels: int = 0
-
-    def __call__(self, pyramid: list[Float[Array, "b _ _ _"]]) -> Any:
-        return super().__call__([level[..., : self.channels] for level in pyramid])
-
-
 def build_row(config: ConfigDict, row: Row, num_classes: int) -> Detector:
     """The detector of a resolved configuration (study_rows.resolve) with the row's attention."""
     detector = build_detector(config.model, num_classes)
     if row.attention == "lga":
-        local = row.guide_sees == "c2"
+        names = [name for name in LGAHead.__dataclass_fields__ if name not in ("parent", "name")]
         attention = StudyHead(
-            **_fields(detector.attention),
+            **{name: getattr(detector.attention, name) for name in names},
             union=row.fusion == "union",
-            joint=row.classifier == "joint",
             guide_into=row.guide_into,
-            softmax=row.centres == "softmax",
             overlap_weight=row.overlap_weight,
-            local_channels=detector.backbone.width if local else 0,
         )
-        if not local:
-            return detector.clone(attention=attention)
-        fpn, rpn = _fields(detector.fpn), _fields(detector.rpn)
-        return detector.clone(
-            attention=attention, fpn=LocalFPN(**fpn), rpn=FirstChannelsRPN(**rpn, channels=detector.fpn.channels)
-        )
+        return detector.clone(attention=attention)
     if row.attention == "auxiliary":
         return detector.clone(attention=Auxiliary(num_classes))
     if row.attention == "none":
         return detector.clone(attention=Averaged())
     return detector
-
-
-def _fields(module: nn.Module) -> dict[str, Any]:
-    names = [name for name in type(module).__dataclass_fields__ if name not in ("parent", "name")]
-    return {name: getattr(module, name) for name in names}
 
 
 def average_to(crops: Float[Array, "*n s s c"], size: int) -> Float[Array, "*n {size} {size} c"]:

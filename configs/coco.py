@@ -104,9 +104,11 @@ def get_config() -> ConfigDict:
                 num_masks=4,  # k of the paper
                 reduced_channels=64,  # output of f_d
                 hidden=256,  # hidden units of f_c
+                mu="softmax",  # f_c of the centres: mean place of a heat map per mask, or "dense", from the whole crop
                 sigma="per_axis",  # or "isotropic"
                 fusion="sum",  # x + mean_k(x M_k), or "concat": a 1x1 convolution over [x, x M_1 .. x M_k]
-                classifier="per_mask",  # or "shared": who classifies the masked features for the guide
+                classifier="joint",  # of the masked features, for the guide: of all together, or "shared", "per_mask"
+                guide_level="c2",  # whose crops the guide masks: the backbone's first stage, or "pyramid", the head's
             ),
             cbam=dict(reduction=16, kernel_size=7),
             non_local=dict(reduction=2),
@@ -124,7 +126,7 @@ def get_config() -> ConfigDict:
             rpn_box_beta=0.0,  # smooth-L1 transition, in units of the deltas; 0: L1
             roi_box_beta=0.0,
             guide_weight=0.5,  # of the classification loss on the masked features
-            guide_rois="all",  # that it is asked about, or "foreground"
+            guide_rois="foreground",  # that it is asked about, or "all"
         )
     )
     config.inference = ConfigDict(

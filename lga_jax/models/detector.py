@@ -1,5 +1,6 @@
 """LGA R-CNN: the whole detector on one page (figure 1 of the paper), and how it is built from a configuration."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,8 @@ class Detector(nn.Module):
     ) -> Outputs:
         """Sampling is random in `keys`, one per image, so that an image's samples do not depend on its neighbours."""
         train = targets is not None
-        pyramid = self.fpn(self.backbone(self._normalise(images, image_hw), train), train)
+        features = self.backbone(self._normalise(images, image_hw), train)
+        pyramid = self.fpn(features, train)
         objectness, anchor_deltas = self.rpn(pyramid)
         features_hw = [level.shape[1:3] for level in pyramid]
         anchors = pyramid_anchors(images.shape[1:3], features_hw, fpn_module.STRIDES, **self.anchors)
@@ -69,14 +71,14 @@ class Detector(nn.Module):
                 lambda key, proposals, truth: sample_rois(key, proposals, truth, self.num_classes, **self.roi_sampling)
             )(roi_keys, rois, targets)
 
-        crops = jax.vmap(
-            lambda features, boxes: multilevel_roi_align(
-                features, boxes, strides=fpn_module.STRIDES[:4], **self.roi_align
-            )
-        )(pyramid[:4], rois.boxes)
+        crops = self._crop(pyramid[:4], rois.boxes)
         attention = self.attention(crops)
-        guided = train and attention.gaussians is not None
-        guide_logits = self.attention.guide(crops, attention.gaussians.masks) if guided else None
+        guide_logits = None
+        if train and attention.gaussians is not None:
+            seen = crops
+            if self.attention.guide_level == "c2":
+                seen = self._crop(fpn_module.averaged_pyramid(features[0]), rois.boxes)
+            guide_logits = self.attention.guide(seen, attention.gaussians.masks)
         class_logits, box_deltas = self.box_head(attention.fused, train)
         return Outputs(
             anchors=all_anchors,
@@ -97,6 +99,11 @@ class Detector(nn.Module):
         rows = jnp.arange(images.shape[1])[None, :, None] < image_hw[:, 0, None, None]
         columns = jnp.arange(images.shape[2])[None, None, :] < image_hw[:, 1, None, None]
         return jnp.where((rows & columns)[..., None], x, 0.0).astype(self.dtype)
+
+    def _crop(self, pyramid: list[Float[Array, "b _ _ c"]], boxes: Float[Array, "b r 4"]) -> Float[Array, "b r s s c"]:
+        """Levels P2 to P5, or others of their strides."""
+        align = functools.partial(multilevel_roi_align, strides=fpn_module.STRIDES[:4], **self.roi_align)
+        return jax.vmap(align)(pyramid, boxes)
 
     def _select_proposals(self, objectness: list, deltas: list, anchors: list, image_hw: Array, train: bool) -> Any:
         """Proposals are constants for the second stage: no gradient returns through them into the RPN."""

@@ -32,6 +32,17 @@ class FPN(nn.Module):
         return [*pyramid, pyramid[-1][:, ::2, ::2]]
 
 
+def averaged_pyramid(c2: Float[Array, "b h w c"]) -> list[Float[Array, "b _ _ c"]]:
+    """C2, and its averages at the strides of P3 to P5.
+
+    However large the object, a cell sees little beyond itself: unlike P2 to P5, nothing here has passed deeper stages.
+    """
+    levels = [c2]
+    for _ in range(3):
+        levels.append(nn.avg_pool(levels[-1], (2, 2), (2, 2), padding="SAME", count_include_pad=False))
+    return levels
+
+
 def _upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Nearest neighbour, twice the size."""
     b, h, w, c = x.shape

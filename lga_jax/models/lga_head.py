@@ -1,9 +1,14 @@
-"""The loss-guided attention (LGA) head: Gaussian masks predicted from RoI features (paper section III-B)."""
+"""The loss-guided attention (LGA) head: Gaussian masks predicted from RoI features (paper section III-B).
+
+Read to the letter (mu "dense", classifier "shared", guide_level "pyramid") all masks of a RoI come to lie on one place,
+and not on what tells its class; docs/study.md measures why, and what the other choices change.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -20,17 +25,21 @@ class LGAHead(nn.Module):
     num_masks: int
     reduced_channels: int
     hidden: int
+    mu: str  # eq. 1's f_c for the centres: "dense", or "softmax" over the cells
     sigma: str  # "isotropic" or "per_axis"
     fusion: str  # "sum" or "concat"
-    classifier: str  # "shared" by the masks or one "per_mask"
+    classifier: str  # of the guide: "shared" by the masks, one "per_mask", or "joint", one over all masks side by side
+    guide_level: str  # what the guide pools, crops of: the "pyramid", or "c2", the backbone's first stage
     num_classes: int
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         for option, choices in {
+            "mu": ("dense", "softmax"),
             "sigma": ("isotropic", "per_axis"),
             "fusion": ("sum", "concat"),
-            "classifier": ("shared", "per_mask"),
+            "classifier": ("shared", "per_mask", "joint"),
+            "guide_level": ("pyramid", "c2"),
         }.items():
             if getattr(self, option) not in choices:
                 raise UserError(
@@ -39,7 +48,10 @@ class LGAHead(nn.Module):
         small = nn.initializers.normal(0.01)
         self.reduce = Dense(self.reduced_channels, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_d
         self.hidden_layer = Dense(self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_c's hidden layer
-        self.centres = nn.Dense(2 * self.num_masks, kernel_init=small, bias_init=_centres_apart)
+        if self.mu == "softmax":
+            self.centres = SoftmaxCentres(self.num_masks)
+        else:
+            self.centres = nn.Dense(2 * self.num_masks, kernel_init=small, bias_init=_centres_apart)
         # The bias starts the ReLU in its linear part: a ReLU that starts dead would pin sigma at 1 for good.
         sigmas_per_mask = 2 if self.sigma == "per_axis" else 1
         self.sigmas = nn.Dense(
@@ -69,25 +81,58 @@ class LGAHead(nn.Module):
         reduced = nn.relu(self.reduce(crops))
         hidden = nn.relu(self.hidden_layer(reduced.reshape(*reduced.shape[:-3], -1))).astype(jnp.float32)
         per_mask = (*hidden.shape[:-1], self.num_masks, -1)
-        centres = size / 2 * (1.0 + jnp.tanh(self.centres(hidden))).reshape(per_mask)
+        places = self.centres(reduced) if self.mu == "softmax" else self.centres(hidden).reshape(per_mask)
+        centres = size / 2 * (1.0 + jnp.tanh(places))
         sigmas = jnp.broadcast_to((nn.relu(self.sigmas(hidden)) + 1.0).reshape(per_mask), centres.shape)
         return Gaussians(centres=centres, sigmas=sigmas, masks=gaussian_masks(centres, sigmas, size))
 
-    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m l"]:
-        """Class logits of what each mask highlights (section III-B-2), read by one linear layer.
+    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
+        """Class logits of what each mask highlights (section III-B-2), read by one linear layer; with a "joint"
+        classifier those of all masks together, [*n 1 l].
 
-        The masked features x M_k are averaged over the crop with the mask as weight; written as one product, the m
-        masked maps are never materialised.
+        `crops` are those of `guide_level`. The masked features x M_k are averaged over the crop with the mask as
+        weight; written as one product, the m masked maps are never materialised.
         """
         masks = masks.astype(crops.dtype)
         highlighted = jnp.einsum("...ijc,...mij->...mc", crops, masks).astype(jnp.float32)
         highlighted /= masks.astype(jnp.float32).sum(axis=(-2, -1))[..., None]
+        if self.classifier == "joint":
+            return self.guide_classes(highlighted.reshape(*highlighted.shape[:-2], 1, -1))
         logits = self.guide_classes(highlighted)
         if self.classifier == "shared":
             return logits
         # One classifier per mask: all of them are applied in one product, mask m keeps the answer of classifier m.
         logits = logits.reshape(*logits.shape[:-1], self.num_masks, self.num_classes + 1)
         return jnp.einsum("...mmk->...mk", logits)
+
+
+class SoftmaxCentres(nn.Module):
+    """f_c for the centres, before eq. 1's tanh: the mean place of a heat map per mask, a 1x1 convolution of the reduced
+    crop and a softmax over its cells. A mask moves to what it responds to wherever that is in the crop.
+
+    A learned map of places starts the masks apart: bumps evenly spaced on a circle around the middle.
+    """
+
+    num_masks: int
+
+    @nn.compact
+    def __call__(self, reduced: Float[Array, "*n s s c"]) -> Float[Array, "*n m 2"]:
+        size = reduced.shape[-2]
+        cells = (2.0 * np.arange(size) + 1.0) / size - 1.0  # -1 and 1 are the edges of the crop
+
+        def places(key: Array, shape: Sequence[int]) -> Float[Array, "s s m"]:
+            x, y = np.moveaxis(_circle(self.num_masks), -1, 0)
+            squared = (cells[:, None, None] - y) ** 2 + (cells[:, None] - x) ** 2
+            return jnp.asarray(-squared / (2 * 0.4**2), jnp.float32)
+
+        heat = nn.Dense(self.num_masks, use_bias=False, kernel_init=nn.initializers.normal(0.01), name="heat")(reduced)
+        heat = heat.astype(jnp.float32) + self.param("places", places, (size, size, self.num_masks))
+        share = jax.nn.softmax(heat.reshape(*heat.shape[:-3], -1, self.num_masks), axis=-2).reshape(heat.shape)
+        mean = jnp.stack(
+            [jnp.einsum("...ijm,j->...m", share, cells), jnp.einsum("...ijm,i->...m", share, cells)], axis=-1
+        )
+        # The mean of a map of cells reaches the outermost ones at best, and the tanh brings it nearer.
+        return self.param("scale", nn.initializers.constant(1.25), (self.num_masks, 2)) * mean
 
 
 class MaskedConcat(nn.Module):
@@ -111,11 +156,15 @@ class MaskedConcat(nn.Module):
 
 
 def _centres_apart(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Float[Array, "_"]:
-    """Bias of f_c that starts the m centres evenly spaced on a circle, 0.6 S_ratio from the middle.
+    """Bias of f_c that starts the m centres apart: tanh of it is `_circle`."""
+    return jnp.asarray(np.arctanh(_circle(shape[0] // 2)).reshape(-1), dtype)
+
+
+def _circle(num_masks: int) -> Float[np.ndarray, "m 2"]:
+    """(x, y) of centres evenly spaced on a circle, 0.6 S_ratio from the middle and in units of it; one: the middle.
 
     "After initialized, different Gaussian masks pay attention to different regions" (section III-B-2).
     """
-    num_masks = shape[0] // 2
     angles = 2.0 * np.pi * np.arange(num_masks) / num_masks + np.pi / 4.0
     radius = 0.6 if num_masks > 1 else 0.0
-    return jnp.asarray(np.arctanh(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)).reshape(-1), dtype)
+    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)

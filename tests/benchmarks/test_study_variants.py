@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks.study_rows import ROWS, Row, digest, resolve
-from benchmarks.study_variants import LocalFPN, StudyHead, average_to, build_row, overlap
-from lga_jax.models.fpn import FPN
+from benchmarks.study_variants import StudyHead, average_to, build_row, overlap
 from lga_jax.models.lga_head import LGAHead
 from lga_jax.structs import Targets
 from lga_jax.train.step import init_variables
 
-SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, sigma="per_axis", fusion="sum", classifier="per_mask")
+SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, mu="dense", sigma="per_axis", fusion="sum")
+SIZES |= dict(classifier="per_mask", guide_level="pyramid")
 TINY = {
     "model.backbone.width": 8,
     "model.fpn.channels": 16,
@@ -88,13 +88,12 @@ def test_with_its_fields_at_their_defaults_it_is_the_librarys_head():
     np.testing.assert_array_equal(guide, library.apply(variables, x, attention.gaussians.masks, method=LGAHead.guide))
 
 
-@pytest.mark.parametrize("fields", [{}, {"softmax": True}, {"joint": True}, {"guide_into": "masks"}, {"union": True}])
+@pytest.mark.parametrize("fields", [{}, {"guide_into": "masks"}, {"union": True}, {"overlap_weight": 0.1}])
 def test_the_guide_reaches_centres_and_sigmas(fields):
     x = crops()
     variables, apply = initialised(make_head(**fields), x)
     gradient = jax.grad(lambda v: (apply(v, x)[1] ** 2).sum())(variables)["params"]
-    centres = gradient["softmax_centres"] if fields.get("softmax") else gradient["centres"]
-    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves([centres, gradient["sigmas"]]))
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves([gradient["centres"], gradient["sigmas"]]))
 
 
 @pytest.mark.parametrize(
@@ -109,52 +108,6 @@ def test_the_guide_stops_where_it_is_said_to(into, pooled, anywhere):
     through_all = jax.grad(lambda x: (apply(variables, x)[1] ** 2).sum())(x)
     assert bool(jnp.any(through_pooling != 0)) == pooled
     assert bool(jnp.any(through_all != 0)) == anywhere
-
-
-def test_a_local_guide_sees_the_finer_level_and_nothing_else_does():
-    x = crops()
-    head = make_head(local_channels=4)
-    variables, apply = initialised(head, x)
-    attention, _ = apply(variables, x)
-    assert attention.fused.shape == (*x.shape[:-1], 12)
-    guided = jax.grad(lambda x: (head.apply(variables, x, attention.gaussians.masks, method="guide") ** 2).sum())(x)
-    fused = jax.grad(lambda x: (apply(variables, x)[0].fused ** 2).sum())(x)
-    for gradient, seen in ((guided, slice(12, 16)), (fused, slice(0, 12))):
-        assert float(jnp.abs(gradient[..., seen]).min()) > 0
-        np.testing.assert_array_equal(jnp.delete(gradient, jnp.r_[seen], axis=-1), 0)
-
-
-def test_a_local_pyramid_carries_the_first_stage_at_every_level():
-    fpn = LocalFPN(channels=16)
-    features = [jax.random.normal(jax.random.key(i), (1, 32 >> i, 32 >> i, 8 << i)) for i in range(4)]
-    variables = fpn.init(jax.random.key(0), features, False)
-    pyramid = FPN(channels=16).apply(variables, features, False)
-    for i, (level, plain) in enumerate(zip(fpn.apply(variables, features, False), pyramid, strict=True)):
-        np.testing.assert_array_equal(level[..., :16], plain)
-        np.testing.assert_allclose(level[..., 16:], average_to(features[0], 32 >> i), atol=1e-6)
-
-
-@pytest.mark.parametrize("softmax", [False, True])
-@pytest.mark.parametrize("num_masks", [1, 2, 4, 8])
-def test_centres_start_apart_and_inside(softmax, num_masks):
-    x = crops()
-    variables, apply = initialised(make_head(softmax=softmax, num_masks=num_masks), x)
-    gaussians = apply(variables, x)[0].gaussians
-    centres = np.asarray(gaussians.centres)
-    assert (centres > 0).all() and (centres < 7).all()
-    assert (np.asarray(gaussians.sigmas) >= 1).all()
-    distances = np.linalg.norm(centres[..., :, None, :] - centres[..., None, :, :], axis=-1)
-    assert (distances[..., ~np.eye(num_masks, dtype=bool)] > 0.7).all()
-
-
-def test_a_heat_map_with_one_hot_cell_puts_the_centre_there():
-    x = crops()
-    variables, apply = initialised(make_head(softmax=True, num_masks=1), x)
-    places = jnp.full((7, 7, 1), -50.0).at[1, 5, 0].set(50.0)
-    variables["params"]["softmax_centres"]["places"] = places
-    (x_centre, y_centre) = np.asarray(apply(variables, x)[0].gaussians.centres[0, 0, 0])
-    assert 5 < x_centre < 6  # the cell is row 1, column 5
-    assert 1 < y_centre < 2
 
 
 def test_the_union_of_masks_on_one_place_is_little_more_than_one():

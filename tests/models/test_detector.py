@@ -55,10 +55,19 @@ def test_shapes_with_every_attention(attention):
     assert outputs.class_logits.shape == (2, 16, tiny.NUM_CLASSES + 1)
     assert outputs.box_deltas.shape == (2, 16, tiny.NUM_CLASSES, 4)
     if attention == "lga":
-        assert outputs.guide_logits.shape == (2, 16, 4, tiny.NUM_CLASSES + 1)
+        assert outputs.guide_logits.shape == (2, 16, 1, tiny.NUM_CLASSES + 1)  # one for all masks together
         assert outputs.gaussians.masks.shape == (2, 16, 4, 7, 7)
     else:
         assert outputs.guide_logits is None and outputs.gaussians is None
+
+
+@pytest.mark.parametrize(("guide_level", "channels"), [("c2", 16), ("pyramid", 32)])
+def test_the_guide_reads_crops_of_its_level(guide_level, channels):
+    config = tiny.model_config(backbone=dict(depth=18, width=16, norm="gn", frozen_stages=0), fpn=dict(channels=32))
+    config.lga.guide_level = guide_level
+    variables, _ = tiny.shapes(config)
+    kernel = variables["params"]["attention"]["guide_classes"]["kernel"]
+    assert kernel.shape == (4 * channels, tiny.NUM_CLASSES + 1)
 
 
 @pytest.mark.parametrize("depth", [18, 50])

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lga_jax.models.fpn import FPN
+from lga_jax.models.fpn import FPN, averaged_pyramid
 
 RANDOM = np.random.default_rng(0)
 FEATURES = [jnp.asarray(RANDOM.normal(size=(1, 16 >> i, 24 >> i, 4 << i)), jnp.float32) for i in range(4)]
@@ -40,3 +40,14 @@ def test_a_norm_takes_the_place_of_the_bias():
     assert set(variables["batch_stats"]) == norms
     plain = FPN(channels=8).init(jax.random.key(0), FEATURES, train=True)
     assert set(plain["params"]["lateral2"]) == {"kernel", "bias"}
+
+
+def test_averaged_pyramid_holds_means_of_blocks():
+    c2 = jnp.asarray(RANDOM.normal(size=(1, 16, 24, 3)), jnp.float32)
+    levels = averaged_pyramid(c2)
+    assert [level.shape for level in levels] == [(1, 16 >> i, 24 >> i, 3) for i in range(4)]
+    np.testing.assert_allclose(levels[3], c2.reshape(1, 2, 8, 3, 8, 3).mean(axis=(2, 4)), rtol=1e-4, atol=1e-6)
+
+
+def test_averaged_pyramid_does_not_average_in_what_lies_outside():
+    assert all(jnp.all(level == 1.0) for level in averaged_pyramid(jnp.ones((1, 5, 7, 1))))

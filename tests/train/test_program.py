@@ -58,7 +58,10 @@ def test_the_state_is_updated_in_place(step_and_arguments):
 
 
 def test_loops_are_few(program):
-    """NMS one for all levels of all images, matching and RoIAlign five together; the others draw random bits."""
+    """NMS one for all levels of all images, matching and RoIAlign five together, the crops of LGA's guide one more.
+
+    The others draw random bits.
+    """
     loops = operations(program, "while")
     assert len([types for types in loops if re.match(r"tensor<[\dx]+xi1>", types)]) == 1  # NMS: which boxes to keep
-    assert len([types for types in loops if "ui32" not in types]) <= 6
+    assert len([types for types in loops if "ui32" not in types]) <= 7

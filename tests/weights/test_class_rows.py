@@ -82,7 +82,7 @@ def test_names_that_do_not_fit_the_predictor_are_refused():
     refused(foreign.torchvision_detector(), V1, message, class_names=("a", "b"))
 
 
-@pytest.mark.parametrize("classifier", ["per_mask", "shared"])
+@pytest.mark.parametrize("classifier", ["per_mask", "shared", "joint"])
 def test_rows_of_the_guide_go_by_name_too(classifier):
     changes = FROZEN | {"lga.classifier": classifier}
     arrays, about = own(changes)
