@@ -71,14 +71,21 @@ def differences(runs: Runs, value: Callable[[dict], float]) -> dict[str, Differe
 
 
 def _pooled_half_width(runs: Runs, value: Callable[[dict], float]) -> Callable[[int], float]:
-    """Half width for a difference of two rows with that many seeds, from the rows that have every seed."""
-    seeds = sorted(set().union(*(own.keys() for own in runs.values())))
-    table = np.array([[value(own[seed]) for seed in seeds] for own in runs.values() if set(own) == set(seeds)])
-    freedom = (len(table) - 1) * (len(seeds) - 1)
+    """Half width for a difference of two rows with that many seeds, from what rows and seeds leave unexplained.
+
+    Rows and seeds are fitted by least squares to all runs, so rows may have different seeds.
+    """
+    cells = [(row, seed, value(run)) for row, own in runs.items() for seed, run in own.items()]
+    rows, seeds = ([*dict.fromkeys(names)] for names in list(zip(*cells, strict=True))[:2])
+    design = np.zeros((len(cells), len(rows) + len(seeds)))
+    for line, (row, seed, _) in enumerate(cells):
+        design[line, rows.index(row)] = design[line, len(rows) + seeds.index(seed)] = 1.0
+    measured = np.array([cell[2] for cell in cells])
+    effects, _, rank, _ = np.linalg.lstsq(design, measured)
+    freedom = len(cells) - int(rank)
     if freedom < 1:
         return lambda count: math.nan
-    residuals = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-    spread = math.sqrt((residuals**2).sum() / freedom)
+    spread = math.sqrt(((measured - design @ effects) ** 2).sum() / freedom)
     return lambda count: _t(freedom) * spread * math.sqrt(2 / count)
 
 
@@ -138,27 +145,32 @@ def attention_table(runs: Runs) -> str:
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def challenge_table(runs: Runs) -> str:
-    """AP per challenge: `none` itself, the difference to it for the others."""
-    names = [
+def challenge_table(runs: Runs, by_severity: bool) -> str:
+    """AP per challenge, and severity or mean of its severities: `none` itself, the difference to it for the others."""
+    measured = [
         (entry["challenge"], entry["severity"])
         for own in list(runs.values())[:1]
         for entry in next(iter(own.values()))["challenges"]
     ]
-    if not names or BASELINE not in runs:
+    if not measured or BASELINE not in runs:
         return ""
+    columns: dict[str, list[tuple[str, int]]] = {}
+    for challenge, severity in measured:
+        name = challenge.replace("_", " ") + (f" {severity}" if severity and by_severity else "")
+        columns.setdefault(name, []).append((challenge, severity))
 
-    def ap(name: tuple[str, int]) -> Callable[[dict], float]:
-        return lambda run: next(e["ap"] for e in run["challenges"] if (e["challenge"], e["severity"]) == name)
+    def ap(column: list[tuple[str, int]]) -> Callable[[dict], float]:
+        return lambda run: statistics.mean(
+            entry["ap"] for entry in run["challenges"] if (entry["challenge"], entry["severity"]) in column
+        )
 
-    heads = [name.replace("_", " ") + (f" {severity}" if severity else "") for name, severity in names]
-    lines = [_line("row", *heads), "|---" * (len(heads) + 1) + "|"]
-    base = [statistics.mean(map(ap(name), runs[BASELINE].values())) for name in names]
+    lines = [_line("row", *columns), "|---" * (len(columns) + 1) + "|"]
+    base = [statistics.mean(map(ap(column), runs[BASELINE].values())) for column in columns.values()]
     lines.append(_line(f"`{BASELINE}`", *(f"{value:.3f}" for value in base)))
-    columns = [differences(runs, ap(name)) for name in names]
-    for row in columns[0]:
-        lines.append(_line(f"`{row}`", *(f"{column[row].mean:+.3f}" for column in columns)))
-    halves = [next(iter(column.values())).pooled if column else math.nan for column in columns]
+    gains = [differences(runs, ap(column)) for column in columns.values()]
+    for row in gains[0]:
+        lines.append(_line(f"`{row}`", *(f"{gain[row].mean:+.3f}" for gain in gains)))
+    halves = [next(iter(gain.values())).pooled if gain else math.nan for gain in gains]
     if not any(map(math.isnan, halves)):
         lines.append(_line("half of the pooled interval", *(f"{half:.3f}" for half in halves)))
     return "\n".join(lines)
@@ -185,7 +197,8 @@ def tables(runs: Runs, data: str) -> str:
     parts = [
         ("AP; in brackets the standard deviation over seeds", main_table(runs)),
         ("Where the masks look: hit rates over true positives, spread and moves in cells of 7", attention_table(runs)),
-        ("AP by challenge and severity; below none the differences to it", challenge_table(runs)),
+        ("AP by challenge; below none the differences to it", challenge_table(runs, by_severity=False)),
+        ("The same by severity", challenge_table(runs, by_severity=True)),
         ("Hit rate of any mask by class", class_table(runs)),
     ]
     return "\n\n".join([f"## {data}", *(f"{title}:\n\n{table}" for title, table in parts if table)])
@@ -288,10 +301,11 @@ def _line(*cells: object) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of benchmarks.study")
+    parser.add_argument("--seeds", type=lambda text: {int(seed) for seed in text.split(",")}, help="only of these")
     parser.add_argument("--output", type=Path, help="folder for the plots; none without it")
     parser.add_argument("--markdown", type=Path, help="file for the tables; printed without it")
     given = parser.parse_args()
-    runs = read_runs(given.workdir)
+    runs = [run for run in read_runs(given.workdir) if not given.seeds or run["seed"] in given.seeds]
     text = []
     for data in dict.fromkeys(run["data"] for run in runs):
         own = latest(runs, data)

@@ -1,8 +1,7 @@
 """What the study compares: its rows and the settings of its data sets. Plain values; jax is not imported here.
 
 A row is one form of attention. All rows of a data set share everything else: images, their order, initial weights of
-the shared parts, schedule, sampling. A row changes one thing of `lga` (the library's default) unless its text says
-otherwise.
+the shared parts, schedule, sampling.
 """
 
 import hashlib
@@ -37,25 +36,24 @@ class Row(NamedTuple):
     crop_size: int = 7  # cells; 14: attention on 14 x 14, its result averaged to 7 x 7 for the box head
 
 
-# The forms that keep their masks apart and on the part that tells the class; the second is what won, and is varied one
-# by one.
+# The forms that keep their masks apart and on the part that tells the class; the second is the library's default, which
+# is varied one by one.
 LOCAL: dict[str, Any] = dict(centres="softmax", classifier="joint", guide_sees="c2")
-FOUND = LOCAL | dict(guide_rois="foreground")
+DEFAULT = LOCAL | dict(guide_rois="foreground")
 
 ROWS: dict[str, Row] = {
-    # What LGA is compared with.
     "none": Row("no attention", attention="none"),
-    "auxiliary": Row("no masks: the guide's classifier on the whole crop", attention="auxiliary", num_masks=1),
-    "cbam": Row("CBAM", attention="cbam"),
-    "non_local": Row("non-local block", attention="non_local"),
-    # The paper's letter, and one classifier per mask, from which the next rows start.
+    "lga": Row("LGA: the library's default", **DEFAULT),
     "lga_paper": Row(
         "the paper's letter: shared classifier, one sigma per mask", sigma="isotropic", classifier="shared"
     ),
-    "lga": Row("one classifier per mask, a sigma per axis"),
+    "auxiliary": Row("no masks: the guide's classifier on the whole crop", attention="auxiliary", num_masks=1),
     "no_guide": Row("masks without the guide", guide_weight=0.0),
-    # What may keep masks apart: one thing at a time.
-    "shared": Row("one classifier shared by the masks", classifier="shared"),
+    "cbam": Row("CBAM", attention="cbam"),
+    "non_local": Row("non-local block", attention="non_local"),
+    # What may keep masks apart: one thing at a time, from one classifier per mask.
+    "per_mask": Row("one classifier per mask, a sigma per axis"),
+    "shared": Row("classifier shared by the masks", classifier="shared"),
     "joint": Row("one classifier over all masked poolings", classifier="joint"),
     "guide_masks": Row("guide stopped at the pooled features", guide_into="masks"),
     "guide_head": Row("guide and masks stopped at the crops", guide_into="head"),
@@ -79,21 +77,20 @@ ROWS: dict[str, Row] = {
     "local_softmax": Row("guide on the first stage, spatial softmax", centres="softmax", guide_sees="c2"),
     "local_softmax_joint": Row("guide on the first stage, spatial softmax, joint classifier", **LOCAL),
     "local_masks": Row("the same, guide stopped at the first stage's features", **LOCAL, guide_into="masks"),
-    "guide_0.1": Row("the same, guide weight 0.1", **LOCAL, guide_weight=0.1),
-    "guide_0": Row("masks without the guide, centres from a spatial softmax", centres="softmax", guide_weight=0.0),
-    "foreground": Row("the same, guide on foreground RoIs only", **FOUND),
-    # Around the last.
-    "k1": Row("1 mask", **FOUND, num_masks=1),
-    "k2": Row("2 masks", **FOUND, num_masks=2),
-    "k8": Row("8 masks", **FOUND, num_masks=8),
-    "isotropic": Row("one sigma per mask", **FOUND, sigma="isotropic"),
-    "concat": Row("fusion by concatenation", **FOUND, fusion="concat"),
-    "union": Row("fusion by the masks' union", **FOUND, fusion="union"),
-    "foreground_0.1": Row("guide weight 0.1", **FOUND, guide_weight=0.1),
-    "foreground_1": Row("guide weight 1", **FOUND, guide_weight=1.0),
-    "foreground_2": Row("guide weight 2", **FOUND, guide_weight=2.0),
-    "foreground_masks": Row("guide stopped at the first stage's features", **FOUND, guide_into="masks"),
-    "crop14": Row("crops of 14 cells", **FOUND, crop_size=14),
+    "local_0.1": Row("the same, guide weight 0.1", **LOCAL, guide_weight=0.1),
+    "softmax_no_guide": Row("masks without the guide, spatial softmax", centres="softmax", guide_weight=0.0),
+    # The default with one thing changed.
+    "k1": Row("1 mask", **DEFAULT, num_masks=1),
+    "k2": Row("2 masks", **DEFAULT, num_masks=2),
+    "k8": Row("8 masks", **DEFAULT, num_masks=8),
+    "isotropic": Row("one sigma per mask", **DEFAULT, sigma="isotropic"),
+    "concat": Row("fusion by concatenation", **DEFAULT, fusion="concat"),
+    "union": Row("fusion by the masks' union", **DEFAULT, fusion="union"),
+    "weight_0.1": Row("guide weight 0.1", **DEFAULT, guide_weight=0.1),
+    "weight_1": Row("guide weight 1", **DEFAULT, guide_weight=1.0),
+    "weight_2": Row("guide weight 2", **DEFAULT, guide_weight=2.0),
+    "stopped": Row("guide stopped at the first stage's features", **DEFAULT, guide_into="masks"),
+    "crop14": Row("crops of 14 cells", **DEFAULT, crop_size=14),
     "none_crop14": Row("no attention, crops of 14 cells averaged to 7", attention="none", crop_size=14),
 }
 
@@ -163,7 +160,7 @@ def resolve(
     model.attention = row.attention if row.attention in ("cbam", "non_local", "none") else "lga"
     model.roi_align.crop_size = row.crop_size
     model.lga.update(num_masks=row.num_masks, mu=row.centres, sigma=row.sigma)
-    model.lga.update(classifier=row.classifier, guide_level=row.guide_sees)
+    model.lga.update(classifier="joint" if row.classifier == "joint" else "shared", guide_level=row.guide_sees)
     model.lga.fusion = "concat" if row.fusion == "concat" else "sum"
     config.losses.guide_weight = row.guide_weight
     config.losses.guide_rois = row.guide_rois

@@ -12,16 +12,21 @@ from ml_collections import ConfigDict
 
 from benchmarks.study_rows import Row
 from lga_jax.models.detector import Detector, build_detector
-from lga_jax.models.lga_head import LGAHead
+from lga_jax.models.lga_head import LGAHead, masked_averages
 from lga_jax.structs import Attention, Gaussians
 
 HEAD_SIZE = 7  # cells of the crop that the box head reads, whatever the attention works on
 
 
 class StudyHead(LGAHead):
+    own_classifiers: bool = False  # of the guide, one per mask
     union: bool = False
     guide_into: str = "all"
     overlap_weight: float = 0.0
+
+    def setup(self) -> None:
+        super().setup()
+        self.mask_classes = nn.Dense(self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01))
 
     def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
         read = jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops
@@ -37,7 +42,13 @@ class StudyHead(LGAHead):
         return Attention(fused=average_to(fused, HEAD_SIZE), gaussians=gaussians)
 
     def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
-        return super().guide(crops if self.guide_into == "all" else jax.lax.stop_gradient(crops), masks)
+        crops = crops if self.guide_into == "all" else jax.lax.stop_gradient(crops)
+        if not self.own_classifiers:
+            return super().guide(crops, masks)
+        # All classifiers are applied in one product, mask m keeps the answer of classifier m.
+        logits = self.mask_classes(masked_averages(crops, masks))
+        logits = logits.reshape(*logits.shape[:-1], self.num_masks, self.num_classes + 1)
+        return jnp.einsum("...mmk->...mk", logits)
 
 
 class Auxiliary(nn.Module):
@@ -76,6 +87,7 @@ def build_row(config: ConfigDict, row: Row, num_classes: int) -> Detector:
         names = [name for name in LGAHead.__dataclass_fields__ if name not in ("parent", "name")]
         attention = StudyHead(
             **{name: getattr(detector.attention, name) for name in names},
+            own_classifiers=row.classifier == "per_mask",
             union=row.fusion == "union",
             guide_into=row.guide_into,
             overlap_weight=row.overlap_weight,

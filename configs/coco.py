@@ -107,7 +107,7 @@ def get_config() -> ConfigDict:
                 mu="softmax",  # f_c of the centres: mean place of a heat map per mask, or "dense", from the whole crop
                 sigma="per_axis",  # or "isotropic"
                 fusion="sum",  # x + mean_k(x M_k), or "concat": a 1x1 convolution over [x, x M_1 .. x M_k]
-                classifier="joint",  # of the masked features, for the guide: of all together, or "shared", "per_mask"
+                classifier="joint",  # of the masked features, for the guide: of all together, or "shared", of each
                 guide_level="c2",  # whose crops the guide masks: the backbone's first stage, or "pyramid", the head's
             ),
             cbam=dict(reduction=16, kernel_size=7),

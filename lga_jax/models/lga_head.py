@@ -28,7 +28,7 @@ class LGAHead(nn.Module):
     mu: str  # eq. 1's f_c for the centres: "dense", or "softmax" over the cells
     sigma: str  # "isotropic" or "per_axis"
     fusion: str  # "sum" or "concat"
-    classifier: str  # of the guide: "shared" by the masks, one "per_mask", or "joint", one over all masks side by side
+    classifier: str  # of the guide: "joint", one over all masks side by side, or "shared", one for every mask by itself
     guide_level: str  # what the guide pools, crops of: the "pyramid", or "c2", the backbone's first stage
     num_classes: int
     dtype: Any = jnp.float32
@@ -38,7 +38,7 @@ class LGAHead(nn.Module):
             "mu": ("dense", "softmax"),
             "sigma": ("isotropic", "per_axis"),
             "fusion": ("sum", "concat"),
-            "classifier": ("shared", "per_mask", "joint"),
+            "classifier": ("joint", "shared"),
             "guide_level": ("pyramid", "c2"),
         }.items():
             if getattr(self, option) not in choices:
@@ -57,8 +57,7 @@ class LGAHead(nn.Module):
         self.sigmas = nn.Dense(
             sigmas_per_mask * self.num_masks, kernel_init=small, bias_init=nn.initializers.constant(0.5)
         )
-        classifiers = self.num_masks if self.classifier == "per_mask" else 1
-        self.guide_classes = nn.Dense(classifiers * (self.num_classes + 1), kernel_init=small)
+        self.guide_classes = nn.Dense(self.num_classes + 1, kernel_init=small)
         if self.fusion == "concat":
             self.fuse = MaskedConcat(dtype=self.dtype)
 
@@ -87,23 +86,22 @@ class LGAHead(nn.Module):
         return Gaussians(centres=centres, sigmas=sigmas, masks=gaussian_masks(centres, sigmas, size))
 
     def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
-        """Class logits of what each mask highlights (section III-B-2), read by one linear layer; with a "joint"
-        classifier those of all masks together, [*n 1 l].
-
-        `crops` are those of `guide_level`. The masked features x M_k are averaged over the crop with the mask as
-        weight; written as one product, the m masked maps are never materialised.
-        """
-        masks = masks.astype(crops.dtype)
-        highlighted = jnp.einsum("...ijc,...mij->...mc", crops, masks).astype(jnp.float32)
-        highlighted /= masks.astype(jnp.float32).sum(axis=(-2, -1))[..., None]
+        """Class logits of what the masks highlight (section III-B-2), read by one linear layer: "joint", of all masks
+        of a RoI together, [*n 1 l], or "shared", of each mask, [*n m l]. `crops` are those of `guide_level`."""
+        highlighted = masked_averages(crops, masks)
         if self.classifier == "joint":
-            return self.guide_classes(highlighted.reshape(*highlighted.shape[:-2], 1, -1))
-        logits = self.guide_classes(highlighted)
-        if self.classifier == "shared":
-            return logits
-        # One classifier per mask: all of them are applied in one product, mask m keeps the answer of classifier m.
-        logits = logits.reshape(*logits.shape[:-1], self.num_masks, self.num_classes + 1)
-        return jnp.einsum("...mmk->...mk", logits)
+            highlighted = highlighted.reshape(*highlighted.shape[:-2], 1, -1)
+        return self.guide_classes(highlighted)
+
+
+def masked_averages(crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m c"]:
+    """The masked features x M_k averaged over the crop with the mask as weight.
+
+    Written as one product, so that the m masked maps are never materialised.
+    """
+    masks = masks.astype(crops.dtype)
+    highlighted = jnp.einsum("...ijc,...mij->...mc", crops, masks).astype(jnp.float32)
+    return highlighted / masks.astype(jnp.float32).sum(axis=(-2, -1))[..., None]
 
 
 class SoftmaxCentres(nn.Module):

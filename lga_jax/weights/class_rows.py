@@ -88,27 +88,21 @@ def match_rows(layout: Layout, weights: Weights, class_names: Sequence[str]) -> 
 def merge_rows(
     slot: Slot, initial: Float[np.ndarray, "*n o"], loaded: Float[np.ndarray, "*n p"], rows: Rows
 ) -> Float[np.ndarray, "*n o"]:
-    """`initial` with the classes that `rows` names, and the background, taken from `loaded` (both in our layout).
-
-    A guide with a classifier for each mask has the classes once for every mask.
-    """
+    """`initial` with the classes that `rows` names, and the background, taken from `loaded` (both in our layout)."""
     width, background = _PREDICTORS[slot.part, slot.module]
-    blocks = initial.shape[-1] // (len(rows.sources) * width + background)
-    ours = initial.reshape(*initial.shape[:-1], blocks, -1).copy()
-    theirs = loaded.reshape(*loaded.shape[:-1], blocks, -1)
+    ours = initial.copy()
     for row, source in enumerate(rows.sources):
         if source is not None:
-            ours[..., row * width : (row + 1) * width] = theirs[..., source * width : (source + 1) * width]
+            ours[..., row * width : (row + 1) * width] = loaded[..., source * width : (source + 1) * width]
     if background:
-        ours[..., -1] = theirs[..., -1]
-    return ours.reshape(initial.shape)
+        ours[..., -1] = loaded[..., -1]
+    return ours
 
 
-def file_width(slot: Slot, width: int, rows: Rows, num_ours: int) -> int:
-    """Length of the last axis in a file whose predictor differs from ours (of length `width`) in its classes alone."""
-    numbers, background = _PREDICTORS[slot.part, slot.module]
-    blocks = width // (num_ours * numbers + background)
-    return blocks * (rows.num_in_file * numbers + background)
+def file_width(slot: Slot, rows: Rows) -> int:
+    """Length of the last axis in a file whose predictor differs from ours in its classes alone."""
+    width, background = _PREDICTORS[slot.part, slot.module]
+    return rows.num_in_file * width + background
 
 
 def _by_name(names: Sequence[str | None], class_names: Sequence[str]) -> Rows:

@@ -35,7 +35,7 @@ def load_pretrained(
     fit = check_fit(layout, weights, model, exact)
     strict = exact or model["init_strict"]
     rows = match_rows(layout, weights, class_names)
-    source = _Source(layout, weights, model, fit, rows, len(class_names))
+    source = _Source(layout, weights, model, fit, rows)
     wanted = flatten_dict(dict(variables), sep="/")
     used: dict[str, list[str]] = {}  # key -> names in the file
     for key, initial in wanted.items():
@@ -66,7 +66,6 @@ class _Source(NamedTuple):
     model: Mapping[str, Any]
     fit: Fit
     rows: Rows | None
-    num_classes: int
 
     def take(self, slot: Slot, initial: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
         """The value of a parameter in our layout and the names it comes from; None where the file has none."""
@@ -106,7 +105,7 @@ class _Source(NamedTuple):
     def _take_rows(self, slot: Slot, initial: np.ndarray, name: str) -> tuple[np.ndarray, list[str]] | None:
         if self.rows is None or self.rows.sources is None:
             return None
-        width = file_width(slot, initial.shape[-1], self.rows, self.num_classes)
+        width = file_width(slot, self.rows)
         if self.layout.background_first and slot.module == "deltas":
             width += 4
         value = self._ours(slot, name, (*initial.shape[:-1], width))
@@ -206,7 +205,7 @@ def _report(
     account: _Account,
     strict: bool,
 ) -> str:
-    layout, weights, _, fit, rows, _ = source
+    layout, weights, _, fit, rows = source
     lines = [f"weights {weights.where}: {fit.title}{', BGR turned to RGB' if fit.bgr else ''}"]
     for part in layout.parts:
         keys = [key for key in loaded if Slot.of(key).part == part]

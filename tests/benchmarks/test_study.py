@@ -104,7 +104,11 @@ def line(row, seed, ap, **changes):
         "digest": "d",
         "AP": ap,
         "AP50": ap + 0.2,
-        "challenges": [{"challenge": "plain", "severity": 0, "num_images": 3, "ap": ap + 0.1}],
+        "challenges": [
+            {"challenge": "plain", "severity": 0, "num_images": 3, "ap": ap + 0.1},
+            {"challenge": "motion_blur", "severity": 1, "num_images": 3, "ap": ap - 0.1},
+            {"challenge": "motion_blur", "severity": 2, "num_images": 3, "ap": 0.2},
+        ],
         "attention": None if row == "none" else attention,
         "images_per_cpu_second": 40.0,
         "trace": []
@@ -143,7 +147,7 @@ def test_differences_by_hand():
     # Two seeds: t(1) = 12.706, standard deviation of (.03, .01) is .01414.
     assert found["lga"].paired == pytest.approx(12.706 * 0.014142 / math.sqrt(2), rel=1e-3)
     assert math.isnan(found["cbam"].paired)
-    # Pooled over none and lga, the rows with both seeds: residuals are +-.005, one degree of freedom.
+    # Of none and lga, which have both seeds, rows and seeds leave +-.005, one degree of freedom; of cbam nothing.
     assert found["lga"].pooled == pytest.approx(12.706 * 0.01 * math.sqrt(2 / 2), rel=1e-3)
 
 
@@ -155,7 +159,11 @@ def test_tables_have_the_numbers():
         "| `lga` | 0.500 (0.000) | 0.300 | 0.400 | 0.400 (0.000) | 0.250 | 0.100 | 0.300 | 1.50 (0.00) | 0.60 |"
         in attention_table(runs)
     )
-    assert "| `lga` | +0.020 |" in challenge_table(runs)
+    assert "| row | plain | motion blur |" in challenge_table(runs, by_severity=False)
+    assert "| `none` | 0.610 | 0.305 |" in challenge_table(runs, by_severity=False)
+    assert "| `lga` | +0.020 | +0.010 |" in challenge_table(runs, by_severity=False)
+    assert "| row | plain | motion blur 1 | motion blur 2 |" in challenge_table(runs, by_severity=True)
+    assert "| `lga` | +0.020 | +0.020 | +0.000 |" in challenge_table(runs, by_severity=True)
     assert "| `lga` | 0.25 |" in class_table(runs)
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from benchmarks.study_rows import ROWS, Row, digest, resolve
 from benchmarks.study_variants import StudyHead, average_to, build_row, overlap
+from configs import challenge
 from lga_jax.models.lga_head import LGAHead
 from lga_jax.structs import Targets
 from lga_jax.train.step import init_variables
 
 SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, mu="dense", sigma="per_axis", fusion="sum")
-SIZES |= dict(classifier="per_mask", guide_level="pyramid")
+SIZES |= dict(classifier="shared", guide_level="pyramid")
 TINY = {
     "model.backbone.width": 8,
     "model.fpn.channels": 16,
@@ -67,6 +68,29 @@ def test_every_row_has_the_same_parts_around_its_attention(name):
     if row.attention in ("lga", "auxiliary"):
         assert outputs.gaussians.masks.shape[2:] == (row.num_masks, row.crop_size, row.crop_size)
         assert outputs.guide_logits.shape[2:] == (1 if row.classifier == "joint" else row.num_masks, 9)
+
+
+def test_the_row_lga_is_the_librarys_default():
+    config = challenge.get_config()
+    resolved = resolve("challenge", ROWS["lga"])
+    assert resolved.model.lga.to_dict() == config.model.lga.to_dict()
+    assert resolved.losses.to_dict() == config.losses.to_dict()
+    assert resolved.model.attention == config.model.attention
+
+
+def test_a_classifier_of_its_own_for_each_mask():
+    x = crops()
+    head = make_head(own_classifiers=True)
+    variables, apply = initialised(head, x)
+    attention, logits = apply(variables, x)
+    assert logits.shape == (2, 3, 4, 4)
+    params = variables["params"]["mask_classes"]
+    for mask in range(4):
+        weight = attention.gaussians.masks[:, :, mask, :, :, None]
+        average = (x * weight).sum(axis=(2, 3)) / weight.sum(axis=(2, 3))
+        own = slice(4 * mask, 4 * mask + 4)
+        expected = average @ params["kernel"][:, own] + params["bias"][own]
+        np.testing.assert_allclose(logits[:, :, mask], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -126,17 +126,15 @@ def pooled_by(mask):
     return (CROPS * mask[..., None]).sum(axis=(1, 2)) / mask[..., None].sum(axis=(1, 2))
 
 
-@pytest.mark.parametrize("classifier", ["shared", "per_mask"])
-def test_guide_classifies_the_masked_features(classifier):
-    head, variables = head_and_params(classifier=classifier)
+def test_guide_classifies_the_masked_features():
+    head, variables = head_and_params(classifier="shared")
     masks = jax.random.uniform(jax.random.key(2), (5, 4, 7, 7))
     logits = head.apply(variables, CROPS, masks, method="guide")
     assert logits.shape == (5, 4, NUM_CLASSES + 1)
     params = variables["params"]["guide_classes"]
     for mask in range(4):
         pooled = pooled_by(masks[:, mask])
-        own = slice(mask * 4, mask * 4 + 4) if classifier == "per_mask" else slice(0, 4)
-        wanted = pooled @ params["kernel"][:, own] + params["bias"][own]
+        wanted = pooled @ params["kernel"] + params["bias"]
         np.testing.assert_allclose(logits[:, mask], wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -156,7 +154,7 @@ def of_mu(params):
     return centres["bias"].reshape(4, 2) if "bias" in centres else jnp.moveaxis(centres["places"], -1, 0)
 
 
-@pytest.mark.parametrize("form", [{}, PAPER, PAPER | {"classifier": "per_mask"}])
+@pytest.mark.parametrize("form", [{}, PAPER])
 def test_gradient_of_the_guide_reaches_mu_and_sigma_of_every_mask(form):
     head, variables = head_and_params(**form)
 

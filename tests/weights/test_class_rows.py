@@ -82,19 +82,18 @@ def test_names_that_do_not_fit_the_predictor_are_refused():
     refused(foreign.torchvision_detector(), V1, message, class_names=("a", "b"))
 
 
-@pytest.mark.parametrize("classifier", ["per_mask", "shared", "joint"])
+@pytest.mark.parametrize("classifier", ["shared", "joint"])
 def test_rows_of_the_guide_go_by_name_too(classifier):
     changes = FROZEN | {"lga.classifier": classifier}
     arrays, about = own(changes)
     variables, _ = load(arrays, changes, ("c", "new", "a", "d"), **about)
-    masks = 4 if classifier == "per_mask" else 1
     for leaf in ("bias", "kernel"):
-        ours = at(variables, f"params/attention/guide_classes/{leaf}").reshape(-1, masks, 5)
-        theirs = arrays[f"params/attention/guide_classes/{leaf}"].reshape(-1, masks, 4)
+        ours = at(variables, f"params/attention/guide_classes/{leaf}")
+        theirs = arrays[f"params/attention/guide_classes/{leaf}"]
         np.testing.assert_array_equal(ours[..., [0, 2, 4]], theirs[..., [2, 0, 3]])
         assert ours[..., [1, 3]].min() >= STAYS
-    other = FROZEN | {"lga.classifier": "shared" if classifier == "per_mask" else "per_mask"}
-    refused(arrays, other, "params/attention/guide_classes/(bias|kernel): expected shape", ABC, **about)
+    other = FROZEN | {"lga.classifier": "shared" if classifier == "joint" else "joint"}
+    refused(arrays, other, "params/attention/guide_classes/kernel: expected shape", ABC, **about)
 
 
 @pytest.mark.slow
