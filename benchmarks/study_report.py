@@ -231,10 +231,15 @@ def plot_hits(runs: Runs, data: str, path: Path) -> None:
         return
     figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
     axes.axhline(0, color="black", lw=0.8)
-    for row, x, y in points:
-        special = row.startswith("lga")
-        axes.scatter([x], [y], color="#D55E00" if special else "#0072B2", s=30)
-        axes.annotate(row, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+    placed: list[tuple[float, float]] = []
+    for row, x, y in sorted(points, key=lambda point: point[2]):
+        axes.scatter([x], [y], color="#D55E00" if row.startswith("lga") else "#0072B2", s=30)
+        at = y
+        while any(abs(x - other) < 0.7 and at - below < 0.025 for other, below in placed):
+            at += 0.005  # names of neighbours stand above each other
+        placed.append((x, at))
+        line = dict(arrowstyle="-", color="#999999", lw=0.5)
+        axes.annotate(row, (x, y), xytext=(x + 0.04, at), fontsize=8, va="center", arrowprops=line if at > y else None)
     axes.margins(x=0.15)  # room for names
     axes.set_xlabel("spread of the centres, cells of 7 (small: one place)")
     axes.set_ylabel("any mask hits the part: rate minus chance")
