@@ -4,6 +4,7 @@ Read to the letter (mu "dense", classifier "shared", guide_level "pyramid") all 
 and not on what tells its class; docs/study.md measures why, and what the other choices change.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,13 +96,31 @@ class LGAHead(nn.Module):
 
 
 def masked_averages(crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m c"]:
-    """The masked features x M_k averaged over the crop with the mask as weight.
+    """The masked features x M_k averaged over the crop with the mask as weight, float32.
 
     Written as one product, so that the m masked maps are never materialised.
     """
     masks = masks.astype(crops.dtype)
-    highlighted = jnp.einsum("...ijc,...mij->...mc", crops, masks).astype(jnp.float32)
-    return highlighted / masks.astype(jnp.float32).sum(axis=(-2, -1))[..., None]
+    return _masked_sums(crops, masks) / masks.astype(jnp.float32).sum(axis=(-2, -1))[..., None]
+
+
+@jax.custom_vjp
+def _masked_sums(crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m c"]:
+    return jnp.einsum("...ijc,...mij->...mc", crops, masks, preferred_element_type=jnp.float32)
+
+
+def _masked_sums_backward(saved: tuple[Array, Array], gradient: Float[Array, "*n m c"]) -> tuple[Array, Array]:
+    """As JAX derives it, but with the crops as the left operand of the masks' gradient: as the right one XLA transposes
+    them first, into a copy that is larger than all the rest of LGA's temporary memory."""
+    crops, masks = saved
+    gradient = gradient.astype(crops.dtype)
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    of_crops = product("...mij,...mc->...ijc", masks, gradient)
+    of_masks = jnp.moveaxis(product("...ijc,...mc->...ijm", crops, gradient), -1, -3)
+    return of_crops.astype(crops.dtype), of_masks.astype(masks.dtype)
+
+
+_masked_sums.defvjp(lambda crops, masks: (_masked_sums(crops, masks), (crops, masks)), _masked_sums_backward)
 
 
 class SoftmaxCentres(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.models.lga_head import LGAHead, MaskedConcat
+from lga_jax.models.lga_head import LGAHead, MaskedConcat, masked_averages
 
 NUM_CLASSES = 3
 SETTINGS = dict(num_masks=4, reduced_channels=8, hidden=16, sigma="per_axis", fusion="sum", num_classes=3)
@@ -136,6 +136,24 @@ def test_guide_classifies_the_masked_features():
         pooled = pooled_by(masks[:, mask])
         wanted = pooled @ params["kernel"] + params["bias"]
         np.testing.assert_allclose(logits[:, mask], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
+def test_masked_averages_have_the_gradients_that_jax_derives(dtype, tolerance):
+    def plain(crops, masks):
+        weight = masks[..., None]
+        return (crops[:, None] * weight).sum(axis=(2, 3)) / weight.sum(axis=(2, 3))
+
+    masks = jax.random.uniform(jax.random.key(2), (5, 4, 7, 7), minval=0.1)
+    wanted, back = jax.vjp(plain, CROPS, masks)
+    found, back_of_products = jax.vjp(masked_averages, CROPS.astype(dtype), masks)
+    assert found.dtype == jnp.float32
+    upstream = jax.random.normal(jax.random.key(3), wanted.shape)
+    gradients = back_of_products(upstream)
+    assert gradients[0].dtype == dtype and gradients[1].dtype == jnp.float32
+    for mine, plains in zip((found, *gradients), (wanted, *back(upstream)), strict=True):
+        scale = float(jnp.abs(plains).max())
+        np.testing.assert_allclose(mine.astype(jnp.float32), plains, atol=tolerance * scale)
 
 
 def test_a_joint_guide_classifies_all_masked_features_side_by_side():
