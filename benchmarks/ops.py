@@ -204,7 +204,7 @@ def matching(sizes: Sizes) -> Iterator[Case]:
 
 
 def attention(sizes: Sizes) -> Iterator[Case]:
-    """LGA in training includes its guide: the logits of what the masks highlight in crops of the frozen first stage."""
+    """LGA in training includes its guide: logits of what masks highlight in crops of the first stage, here frozen."""
     model = coco.get_config().model.to_dict()
     for dtype in ("float32", "bfloat16"):
         blocks = {

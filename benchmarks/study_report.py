@@ -170,9 +170,10 @@ def challenge_table(runs: Runs, by_severity: bool) -> str:
     gains = [differences(runs, ap(column)) for column in columns.values()]
     for row in gains[0]:
         lines.append(_line(f"`{row}`", *(f"{gain[row].mean:+.3f}" for gain in gains)))
-    halves = [next(iter(gain.values())).pooled if gain else math.nan for gain in gains]
-    if not any(map(math.isnan, halves)):
-        lines.append(_line("half of the pooled interval", *(f"{half:.3f}" for half in halves)))
+    for count in sorted({len(gain.each) for gain in gains[0].values()}):
+        halves = [next(found.pooled for found in gain.values() if len(found.each) == count) for gain in gains]
+        if not any(map(math.isnan, halves)):
+            lines.append(_line(f"half of the pooled interval, {count} seeds", *(f"{half:.3f}" for half in halves)))
     return "\n".join(lines)
 
 

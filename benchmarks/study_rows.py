@@ -48,6 +48,13 @@ ROWS: dict[str, Row] = {
         "the paper's letter: shared classifier, one sigma per mask", sigma="isotropic", classifier="shared"
     ),
     "auxiliary": Row("no masks: the guide's classifier on the whole crop", attention="auxiliary", num_masks=1),
+    "auxiliary_local": Row(
+        "no masks: such a classifier on the first stage, foreground RoIs",
+        attention="auxiliary",
+        num_masks=1,
+        guide_sees="c2",
+        guide_rois="foreground",
+    ),
     "no_guide": Row("masks without the guide", guide_weight=0.0),
     "cbam": Row("CBAM", attention="cbam"),
     "non_local": Row("non-local block", attention="non_local"),

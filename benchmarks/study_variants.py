@@ -26,7 +26,10 @@ class StudyHead(LGAHead):
 
     def setup(self) -> None:
         super().setup()
-        self.mask_classes = nn.Dense(self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01))
+        if self.own_classifiers:
+            self.mask_classes = nn.Dense(
+                self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01)
+            )
 
     def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
         read = jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops
@@ -58,7 +61,7 @@ class Auxiliary(nn.Module):
     """
 
     num_classes: int
-    guide_level = "pyramid"
+    guide_level: str
 
     def setup(self) -> None:
         self.guide_classes = nn.Dense(self.num_classes + 1, kernel_init=nn.initializers.normal(0.01))
@@ -68,7 +71,7 @@ class Auxiliary(nn.Module):
         middle = jnp.full((*batch, 1, 2), size / 2)
         return Attention(fused=crops, gaussians=Gaussians(middle, middle, jnp.ones((*batch, 1, size, size))))
 
-    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m l"]:
+    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n 1 l"]:
         return self.guide_classes(crops.mean(axis=(-3, -2)).astype(jnp.float32))[..., None, :]
 
 
@@ -94,7 +97,7 @@ def build_row(config: ConfigDict, row: Row, num_classes: int) -> Detector:
         )
         return detector.clone(attention=attention)
     if row.attention == "auxiliary":
-        return detector.clone(attention=Auxiliary(num_classes))
+        return detector.clone(attention=Auxiliary(num_classes, row.guide_sees))
     if row.attention == "none":
         return detector.clone(attention=Averaged())
     return detector

@@ -3,7 +3,7 @@
     python train.py --config configs/challenge.py --workdir runs/demo
     python eval.py --config configs/challenge.py --workdir runs/demo
 
-Everything starts from random; nothing is downloaded. Expected AP: 0.63 (benchmarks/RESULTS.md).
+Everything starts from random; nothing is downloaded. Expected AP: 0.68 (benchmarks/RESULTS.md).
 """
 
 from ml_collections import ConfigDict

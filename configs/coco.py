@@ -126,7 +126,7 @@ def get_config() -> ConfigDict:
             rpn_box_beta=0.0,  # smooth-L1 transition, in units of the deltas; 0: L1
             roi_box_beta=0.0,
             guide_weight=0.5,  # of the classification loss on the masked features
-            guide_rois="foreground",  # that it is asked about, or "all"
+            guide_rois="foreground",  # that it is asked about, or "all"; its sum is divided by the number of all
         )
     )
     config.inference = ConfigDict(

@@ -1,5 +1,6 @@
 """LGA R-CNN: the whole detector on one page (figure 1 of the paper), and how it is built from a configuration."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -135,17 +136,17 @@ def build_detector(config: ConfigDict, num_classes: int) -> Detector:
     dtype = _choose("model.dtype", config["dtype"], dtypes)
     _choose("model.backbone.depth", config["backbone"]["depth"], ARCHITECTURES)
     attention = {
-        "lga": lambda: LGAHead(**config["lga"], num_classes=num_classes, dtype=dtype),
-        "cbam": lambda: CBAM(**config["cbam"], dtype=dtype),
-        "non_local": lambda: NonLocal(**config["non_local"], dtype=dtype),
+        "lga": lambda: _build(LGAHead, "lga", config, num_classes=num_classes, dtype=dtype),
+        "cbam": lambda: _build(CBAM, "cbam", config, dtype=dtype),
+        "non_local": lambda: _build(NonLocal, "non_local", config, dtype=dtype),
         "none": NoAttention,
     }
     return Detector(
-        backbone=ResNet(**config["backbone"], dtype=dtype),
-        fpn=FPN(**config["fpn"], dtype=dtype),
-        rpn=RPNHead(**config["rpn"], anchors_per_cell=len(config["anchors"]["aspect_ratios"]), dtype=dtype),
+        backbone=_build(ResNet, "backbone", config, dtype=dtype),
+        fpn=_build(FPN, "fpn", config, dtype=dtype),
+        rpn=_build(RPNHead, "rpn", config, anchors_per_cell=len(config["anchors"]["aspect_ratios"]), dtype=dtype),
         attention=_choose("model.attention", config["attention"], attention)(),
-        box_head=BoxHead(**config["box_head"], num_classes=num_classes, dtype=dtype),
+        box_head=_build(BoxHead, "box_head", config, num_classes=num_classes, dtype=dtype),
         num_classes=num_classes,
         pixel_mean=config["pixel_mean"],
         pixel_std=config["pixel_std"],
@@ -156,6 +157,18 @@ def build_detector(config: ConfigDict, num_classes: int) -> Detector:
         roi_align=config["roi_align"],
         dtype=dtype,
     )
+
+
+def _build(module: type[nn.Module], section: str, config: Mapping[str, Any], **others: Any) -> nn.Module:
+    """The module of a section of the configuration, which a checkpoint of another version may have with other keys."""
+    fields = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(module)}
+    given = config[section].keys() | others.keys()
+    if odd := sorted({name for name, needed in fields.items() if needed} - given | given - fields.keys()):
+        raise UserError(
+            f"model.{section}: expected other keys (missing or unknown: {', '.join(odd)}), as a checkpoint of another "
+            "version has them; read it by that version, or train anew"
+        )
+    return module(**config[section], **others)
 
 
 def _check_values(config: Mapping[str, Any]) -> None:

@@ -39,7 +39,9 @@ def averaged_pyramid(c2: Float[Array, "b h w c"]) -> list[Float[Array, "b _ _ c"
     """
     levels = [c2]
     for _ in range(3):
-        levels.append(nn.avg_pool(levels[-1], (2, 2), (2, 2), padding="SAME", count_include_pad=False))
+        # The count of cells that it divides by is float32.
+        average = nn.avg_pool(levels[-1], (2, 2), (2, 2), padding="SAME", count_include_pad=False)
+        levels.append(average.astype(c2.dtype))
     return levels
 
 

@@ -100,24 +100,23 @@ def masked_averages(crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s
 
     Written as one product, so that the m masked maps are never materialised.
     """
-    masks = masks.astype(crops.dtype)
-    return _masked_sums(crops, masks) / masks.astype(jnp.float32).sum(axis=(-2, -1))[..., None]
+    return _masked_sums(crops, masks) / masks.sum(axis=(-2, -1))[..., None]
 
 
 @jax.custom_vjp
 def _masked_sums(crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m c"]:
-    return jnp.einsum("...ijc,...mij->...mc", crops, masks, preferred_element_type=jnp.float32)
+    """Products in the crops' dtype, float32 sums: of masks, their gradient and the result all float32."""
+    return jnp.einsum("...ijc,...mij->...mc", crops, masks.astype(crops.dtype), preferred_element_type=jnp.float32)
 
 
 def _masked_sums_backward(saved: tuple[Array, Array], gradient: Float[Array, "*n m c"]) -> tuple[Array, Array]:
-    """As JAX derives it, but with the crops as the left operand of the masks' gradient: as the right one XLA transposes
-    them first, into a copy that is larger than all the rest of LGA's temporary memory."""
+    """With the crops as the left operand of the masks' gradient: where JAX has them, on the right, XLA transposes them
+    first, into a copy that is larger than all the rest of LGA's temporary memory."""
     crops, masks = saved
     gradient = gradient.astype(crops.dtype)
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    of_crops = product("...mij,...mc->...ijc", masks, gradient)
-    of_masks = jnp.moveaxis(product("...ijc,...mc->...ijm", crops, gradient), -1, -3)
-    return of_crops.astype(crops.dtype), of_masks.astype(masks.dtype)
+    of_crops = product("...mij,...mc->...ijc", masks.astype(crops.dtype), gradient)
+    return of_crops.astype(crops.dtype), jnp.moveaxis(product("...ijc,...mc->...ijm", crops, gradient), -1, -3)
 
 
 _masked_sums.defvjp(lambda crops, masks: (_masked_sums(crops, masks), (crops, masks)), _masked_sums_backward)
@@ -149,7 +148,7 @@ class SoftmaxCentres(nn.Module):
             [jnp.einsum("...ijm,j->...m", share, cells), jnp.einsum("...ijm,i->...m", share, cells)], axis=-1
         )
         # The mean of a map of cells reaches the outermost ones at best, and the tanh brings it nearer.
-        return self.param("scale", nn.initializers.constant(1.25), (self.num_masks, 2)) * mean
+        return self.param("stretch", nn.initializers.constant(1.25), (self.num_masks, 2)) * mean
 
 
 class MaskedConcat(nn.Module):

@@ -68,8 +68,8 @@ def roi_losses(outputs: Outputs, beta: float) -> dict[str, Float[Array, ""]]:
     }
 
 
-def guide_loss(guide_logits: Float[Array, "b r m l"], truth: RoITargets, rois: str) -> Float[Array, ""]:
-    """Cross-entropy of every mask's own classification, mean over masks and RoIs (paper section III-B-2).
+def guide_loss(guide_logits: Float[Array, "b r _ l"], truth: RoITargets, rois: str) -> Float[Array, ""]:
+    """Cross-entropy of what the guide makes of the masks, mean over its answers and RoIs (paper section III-B-2).
 
     `rois`: "all", or "foreground" where background has no part that tells it; the divisor stays the number of slots.
     """

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,13 +62,47 @@ def test_shapes_with_every_attention(attention):
         assert outputs.guide_logits is None and outputs.gaussians is None
 
 
-@pytest.mark.parametrize(("guide_level", "channels"), [("c2", 16), ("pyramid", 32)])
-def test_the_guide_reads_crops_of_its_level(guide_level, channels):
-    config = tiny.model_config(backbone=dict(depth=18, width=16, norm="gn", frozen_stages=0), fpn=dict(channels=32))
+def guide_gradient(guide_level, frozen_stages):
+    """Of the guide's loss in the parameters, with masks and crops of the pyramid held constant: what the pooled crops
+    get."""
+    config = tiny.model_config(
+        backbone=dict(depth=18, width=16, norm="gn", frozen_stages=frozen_stages), fpn=dict(channels=32)
+    )
     config.lga.guide_level = guide_level
-    variables, _ = tiny.shapes(config)
-    kernel = variables["params"]["attention"]["guide_classes"]["kernel"]
-    assert kernel.shape == (4 * channels, tiny.NUM_CLASSES + 1)
+    case = tiny.built(config)
+
+    def loss(params):
+        def held(next_function, args, kwargs, context):
+            result = next_function(*args, **kwargs)
+            if (*context.module.path, context.method_name) == ("attention", "__call__"):
+                return jax.lax.stop_gradient(result)
+            return result
+
+        with nn.intercept_methods(held):
+            outputs = case.detector.apply({"params": params}, case.images, case.image_hw, case.targets, case.keys)
+        return detection_losses(outputs, case.targets, **LOSSES | {"guide_rois": "foreground"})["guide"]
+
+    return jax.jit(jax.grad(loss))(case.variables["params"])
+
+
+@pytest.mark.parametrize(
+    ("guide_level", "channels", "reached"),
+    [
+        ("c2", 16, {"conv1", "norm1", "layer1"}),
+        ("pyramid", 32, {"conv1", "norm1", "layer1", "layer2", "layer3", "layer4"}),
+    ],
+)
+def test_the_guide_reads_crops_of_its_level(guide_level, channels, reached):
+    gradient = guide_gradient(guide_level, frozen_stages=0)
+    assert gradient["attention"]["guide_classes"]["kernel"].shape == (4 * channels, tiny.NUM_CLASSES + 1)
+    assert {name.split("_")[0] for name, leaves in gradient["backbone"].items() if not is_zero(leaves)} == reached
+    assert is_zero(gradient["fpn"]) == (guide_level == "c2")
+
+
+def test_the_guide_stops_at_a_frozen_first_stage():
+    gradient = guide_gradient("c2", frozen_stages=2)
+    assert is_zero(gradient["backbone"]) and is_zero(gradient["fpn"])
+    assert not is_zero(gradient["attention"]["guide_classes"])
 
 
 @pytest.mark.parametrize("depth", [18, 50])
@@ -191,6 +226,14 @@ def test_image_without_objects_has_finite_losses_and_gradients(lga):
 def test_unknown_choice_is_one_line(change, message):
     with pytest.raises(UserError, match=message):
         build_detector(tiny.model_config(**change), 3)
+
+
+def test_a_configuration_of_another_version_is_one_line():
+    config = tiny.model_config()
+    del config.lga.mu
+    config.lga.masks = 4
+    with pytest.raises(UserError, match=r"model\.lga: expected other keys \(missing or unknown: masks, mu\)"):
+        build_detector(config, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lga_jax.models.fpn import FPN, averaged_pyramid
 
@@ -49,5 +50,7 @@ def test_averaged_pyramid_holds_means_of_blocks():
     np.testing.assert_allclose(levels[3], c2.reshape(1, 2, 8, 3, 8, 3).mean(axis=(2, 4)), rtol=1e-4, atol=1e-6)
 
 
-def test_averaged_pyramid_does_not_average_in_what_lies_outside():
-    assert all(jnp.all(level == 1.0) for level in averaged_pyramid(jnp.ones((1, 5, 7, 1))))
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_averaged_pyramid_does_not_average_in_what_lies_outside_and_keeps_its_dtype(dtype):
+    levels = averaged_pyramid(jnp.ones((1, 5, 7, 1), dtype))
+    assert all(level.dtype == dtype and jnp.all(level == 1.0) for level in levels)

@@ -62,7 +62,7 @@ def test_equation_one_from_the_parameters(mu):
         share = np.exp(heat) / np.exp(heat).sum(axis=(1, 2), keepdims=True)
         cells = np.linspace(-6, 6, 7) / 7
         x, y = ((share * weights[..., None]).sum(axis=(1, 2)) for weights in np.meshgrid(cells, cells))
-        places = params["centres"]["scale"] * np.stack([x, y], axis=-1)
+        places = params["centres"]["stretch"] * np.stack([x, y], axis=-1)
     centres = 3.5 + 3.5 * np.tanh(places)
     sigmas = np.maximum(dense(hidden, "sigmas"), 0).reshape(5, 4, 2) + 1
     gaussians = head.apply(variables, CROPS).gaussians
@@ -144,9 +144,10 @@ def test_masked_averages_have_the_gradients_that_jax_derives(dtype, tolerance):
         weight = masks[..., None]
         return (crops[:, None] * weight).sum(axis=(2, 3)) / weight.sum(axis=(2, 3))
 
+    crops = jnp.abs(CROPS).astype(dtype)  # as after a ReLU: a mean far from zero
     masks = jax.random.uniform(jax.random.key(2), (5, 4, 7, 7), minval=0.1)
-    wanted, back = jax.vjp(plain, CROPS, masks)
-    found, back_of_products = jax.vjp(masked_averages, CROPS.astype(dtype), masks)
+    wanted, back = jax.vjp(plain, crops.astype(jnp.float32), masks)
+    found, back_of_products = jax.vjp(masked_averages, crops, masks)
     assert found.dtype == jnp.float32
     upstream = jax.random.normal(jax.random.key(3), wanted.shape)
     gradients = back_of_products(upstream)

@@ -117,7 +117,7 @@ def test_every_norm_of_a_detector_is_found(norm):
     params = jax.eval_shape(lambda: init_variables(detector, 0))["params"]
     found = {path for path, is_norm in flatten_dict(in_norms(params)).items() if is_norm}
     without_kernel = {path for path in flatten_dict(params) if (*path[:-1], "kernel") not in flatten_dict(params)}
-    assert found == without_kernel
+    assert found == without_kernel - {("attention", "centres", "places"), ("attention", "centres", "stretch")}
     assert bool(found) == (norm != "frozen_bn")
 
 
