@@ -186,9 +186,9 @@ def main() -> None:
     for row in given.rows:
         source, pairs = find_pairs(row, given)
         stem = given.output / f"study_{given.data}_{row}"
-        Image.fromarray(draw_sheet(source, choose(pairs, given.shown))).save(f"{stem}_sheet.png")
+        Image.fromarray(draw_sheet(source, choose(pairs, given.shown))).save(f"{stem}_sheet.jpg", quality=90)
         plot_average_masks(source, pairs, f"{row}: average masks by class", Path(f"{stem}_masks.png"))
-        print(f"{stem}_sheet.png, {stem}_masks.png: {len(pairs)} true positives")
+        print(f"{stem}_sheet.jpg, {stem}_masks.png: {len(pairs)} true positives")
 
 
 if __name__ == "__main__":
