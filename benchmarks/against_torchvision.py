@@ -239,6 +239,7 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
     import jax
 
     from configs.coco_torchvision_v1 import get_config
+    from lga_jax.evaluation.compilation import compile_ahead
     from lga_jax.evaluation.run import make_predict_step
     from lga_jax.models.detector import build_detector
     from lga_jax.models.resnet import frozen_labels
@@ -274,6 +275,7 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
     if task == "inference":
         predict = make_predict_step(detector, config.inference.to_dict())
         on_device = jax.device_put(variables)
+        compile_ahead({"prediction": predict.lower(on_device, data)})
         return serve(lambda: jax.device_get(predict(on_device, data)), peak)
 
     optimizer, _ = make_optimizer(
@@ -286,6 +288,8 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
     train_step = make_train_step(
         detector, optimizer, config.losses.to_dict(), ema_decay=0.0, seed=0, images_at_once=at_once
     )
+
+    compile_ahead({"step": train_step.lower(state, data)})
 
     def step() -> None:
         nonlocal state

@@ -1,5 +1,7 @@
 """The programs of a run are compiled before its first step: one for each bucket that images are in."""
 
+import ctypes
+import platform
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,15 @@ def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
         return time.perf_counter() - start
 
     with ThreadPoolExecutor(max(1, len(programs))) as threads:  # XLA compiles outside Python's lock
-        return dict(zip(programs, threads.map(seconds, programs.values()), strict=True))
+        taken = dict(zip(programs, threads.map(seconds, programs.values()), strict=True))
+    return_freed_memory()
+    return taken
+
+
+def return_freed_memory() -> None:
+    """To the operating system, where the C library would keep it: 700 MiB after compiling the step of a ResNet-50."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def size_of(batch: Batch) -> str:
