@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.errors import ScopeCollectionNotFound, ScopeParamNotFoundError, ScopeParamShapeError
 from jax.experimental import multihost_utils
 from jax.stages import Lowered
 from jaxtyping import Array, Float, Int
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from lga_jax.data.loader import EvalLoader
 from lga_jax.data.records import Source
+from lga_jax.errors import UserError
 from lga_jax.evaluation.attention import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
 from lga_jax.evaluation.coco_metrics import coco_metrics
 from lga_jax.evaluation.compilation import size_of
@@ -79,8 +81,20 @@ def _images_at_once(batch: int, height: int, width: int) -> int:
 def lower_predictions(
     predict_step: PredictStep, variables: Mapping[str, Any], loader: EvalLoader
 ) -> dict[str, Lowered]:
-    """The program of each bucket that has images, by its name, for `compile_ahead`."""
-    return {f"evaluation {size_of(batch)}": predict_step.lower(variables, batch) for batch in loader.empty_batches()}
+    """The program of each bucket that has images, by its name, for `compile_ahead`.
+
+    Raises UserError for variables of another model, such as an earlier version's under the same configuration.
+    """
+    try:
+        return {
+            f"evaluation {size_of(batch)}": predict_step.lower(variables, batch) for batch in loader.empty_batches()
+        }
+    except (ScopeParamNotFoundError, ScopeParamShapeError, ScopeCollectionNotFound) as error:
+        found = str(error).split(" (https")[0].rstrip(".")
+        raise UserError(
+            f"checkpoint: expected the parameters of this version's model, found others ({found}); read it by the "
+            "version that wrote it, or train anew"
+        ) from None
 
 
 def locate(predict_step: PredictStep, variables: Mapping[str, Any], batches: Iterable[Batch]) -> Iterator[Located]:

@@ -6,6 +6,7 @@ import math
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import flax.linen as nn
@@ -18,11 +19,13 @@ from configs.coco import get_config
 from lga_jax.data import loader
 from lga_jax.data.challenge import Challenge
 from lga_jax.data.records import Record
+from lga_jax.errors import UserError
 from lga_jax.evaluation import run as run_module
-from lga_jax.evaluation.run import evaluate, make_predict_step
+from lga_jax.evaluation.run import evaluate, lower_predictions, make_predict_step
 from lga_jax.evaluation.tables import describe_attention, format_result, make_folder, write_result
 from lga_jax.models.detector import Detector
 from lga_jax.structs import Detections, Outputs, RoIs
+from tests.models import tiny
 
 DATA = get_config().data
 DATA.update(
@@ -280,3 +283,15 @@ def test_two_processes_share_the_images_and_agree_on_the_result_and_on_stopping(
 def test_images_at_once_divide_the_batch_and_stay_below_the_bound():
     assert [run_module._images_at_once(8, 2**10, width) for width in (2**7, 300, 2**9, 2**10, 2**12)] == [8, 2, 2, 1, 1]
     assert run_module._images_at_once(7, 2**10, 2**8) == 1
+
+
+def test_parameters_of_another_model_are_one_line():
+    case = tiny.built()
+    params = dict(case.variables["params"])
+    params["attention"] = {name: leaves for name, leaves in params["attention"].items() if name != "centres"}
+    predict_step = make_predict_step(case.detector, get_config().inference.to_dict())
+    with closing(loader.EvalLoader(Boards(4), DATA, 4, jax.local_devices())) as batches:
+        message = "checkpoint: expected the parameters of this version's model, found others .*centres"
+        with pytest.raises(UserError, match=message) as raised:
+            lower_predictions(predict_step, {"params": params}, batches)
+    assert "\n" not in str(raised.value)
