@@ -173,7 +173,7 @@ def challenge_table(runs: Runs, by_severity: bool) -> str:
     for count in sorted({len(gain.each) for gain in gains[0].values()}):
         halves = [next(found.pooled for found in gain.values() if len(found.each) == count) for gain in gains]
         if not any(map(math.isnan, halves)):
-            lines.append(_line(f"half of the pooled interval, {count} seeds", *(f"{half:.3f}" for half in halves)))
+            lines.append(_line(f"half of the pooled interval, seeds: {count}", *(f"{half:.3f}" for half in halves)))
     return "\n".join(lines)
 
 

@@ -97,9 +97,7 @@ class Outputs(NamedTuple):
     rois: RoIs
     roi_targets: RoITargets | None  # (t)
     gaussians: Gaussians | None  # [b r m ...], None unless attention is 'lga'
-    guide_logits: (
-        Float[Array, "b r _ l"] | None
-    )  # (t), of all masks together or of each; None unless attention is 'lga'
+    guide_logits: Float[Array, "b r _ l"] | None  # (t), of all masks together or each; None unless attention is 'lga'
     class_logits: Float[Array, "b r l"]
     box_deltas: Float[Array, "b r k 4"]
 

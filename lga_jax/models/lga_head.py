@@ -110,8 +110,8 @@ def _masked_sums(crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"
 
 
 def _masked_sums_backward(saved: tuple[Array, Array], gradient: Float[Array, "*n m c"]) -> tuple[Array, Array]:
-    """With the crops as the left operand of the masks' gradient: where JAX has them, on the right, XLA transposes them
-    first, into a copy that is larger than all the rest of LGA's temporary memory."""
+    """With the crops as the left operand of the masks' gradient: where JAX has them, on the right, XLA's CPU backend
+    makes a transposed copy of them first: of all LGA's temporary memory nearly half."""
     crops, masks = saved
     gradient = gradient.astype(crops.dtype)
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -144,9 +144,7 @@ class SoftmaxCentres(nn.Module):
         heat = nn.Dense(self.num_masks, use_bias=False, kernel_init=nn.initializers.normal(0.01), name="heat")(reduced)
         heat = heat.astype(jnp.float32) + self.param("places", places, (size, size, self.num_masks))
         share = jax.nn.softmax(heat.reshape(*heat.shape[:-3], -1, self.num_masks), axis=-2).reshape(heat.shape)
-        mean = jnp.stack(
-            [jnp.einsum("...ijm,j->...m", share, cells), jnp.einsum("...ijm,i->...m", share, cells)], axis=-1
-        )
+        mean = jnp.einsum("...ijm,ijd->...md", share, np.stack(np.meshgrid(cells, cells), axis=-1))
         # The mean of a map of cells reaches the outermost ones at best, and the tanh brings it nearer.
         return self.param("stretch", nn.initializers.constant(1.25), (self.num_masks, 2)) * mean
 

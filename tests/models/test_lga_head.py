@@ -126,16 +126,18 @@ def pooled_by(mask):
     return (CROPS * mask[..., None]).sum(axis=(1, 2)) / mask[..., None].sum(axis=(1, 2))
 
 
-def test_guide_classifies_the_masked_features():
-    head, variables = head_and_params(classifier="shared")
+@pytest.mark.parametrize("classifier", ["shared", "joint"])
+def test_guide_classifies_the_masked_features(classifier):
+    """Of each mask by itself, or of all side by side."""
+    head, variables = head_and_params(classifier=classifier)
     masks = jax.random.uniform(jax.random.key(2), (5, 4, 7, 7))
-    logits = head.apply(variables, CROPS, masks, method="guide")
-    assert logits.shape == (5, 4, NUM_CLASSES + 1)
+    pooled = np.stack([pooled_by(masks[:, mask]) for mask in range(4)], axis=1)
+    if classifier == "joint":
+        pooled = pooled.reshape(5, 1, -1)
     params = variables["params"]["guide_classes"]
-    for mask in range(4):
-        pooled = pooled_by(masks[:, mask])
-        wanted = pooled @ params["kernel"] + params["bias"]
-        np.testing.assert_allclose(logits[:, mask], wanted, rtol=1e-4, atol=1e-5)
+    logits = head.apply(variables, CROPS, masks, method="guide")
+    assert logits.shape == (5, 4 if classifier == "shared" else 1, NUM_CLASSES + 1)
+    np.testing.assert_allclose(logits, pooled @ params["kernel"] + params["bias"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
@@ -155,16 +157,6 @@ def test_masked_averages_have_the_gradients_that_jax_derives(dtype, tolerance):
     for mine, plains in zip((found, *gradients), (wanted, *back(upstream)), strict=True):
         scale = float(jnp.abs(plains).max())
         np.testing.assert_allclose(mine.astype(jnp.float32), plains, atol=tolerance * scale)
-
-
-def test_a_joint_guide_classifies_all_masked_features_side_by_side():
-    head, variables = head_and_params(classifier="joint")
-    masks = jax.random.uniform(jax.random.key(2), (5, 4, 7, 7))
-    logits = head.apply(variables, CROPS, masks, method="guide")
-    assert logits.shape == (5, 1, NUM_CLASSES + 1)
-    params = variables["params"]["guide_classes"]
-    pooled = np.concatenate([pooled_by(masks[:, mask]) for mask in range(4)], axis=-1)
-    np.testing.assert_allclose(logits[:, 0], pooled @ params["kernel"] + params["bias"], rtol=1e-4, atol=1e-5)
 
 
 def of_mu(params):
