@@ -5,7 +5,8 @@
 Differences are against `none`, seed by seed. Two 95 % intervals are given: the paired t interval of a row's own
 differences, which is wide with few seeds; and one with the spread pooled over all rows (rows and seeds as a two-way
 layout without interaction), which supposes that all rows scatter alike. Neither is corrected for the number of rows:
-among thirty rows without any effect one or two are expected outside.
+among thirty rows without any effect one or two are expected outside. "Code" is the start
+of a digest of the sources that trained a row; several where its runs are not all of one version.
 """
 
 import argparse
@@ -96,8 +97,9 @@ def _t(freedom: int) -> float:
 def main_table(runs: Runs) -> str:
     gains = differences(runs, lambda run: run["AP"])
     lines = [
-        "| row | what it is | seeds | AP | AP50 | against none | paired interval | pooled interval | images/CPU s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| row | what it is | seeds | AP | AP50 | against none | paired interval | pooled interval | images/CPU s "
+        "| code |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row, own in runs.items():
         gain = gains.get(row)
@@ -112,6 +114,7 @@ def main_table(runs: Runs) -> str:
                 _interval(gain.mean, gain.paired) if gain else "",
                 _interval(gain.mean, gain.pooled) if gain else "",
                 f"{statistics.median(run['images_per_cpu_second'] for run in own.values()):.1f}",
+                ", ".join(dict.fromkeys(run["versions"]["code"][:6] for run in own.values())),
             )
         )
     return "\n".join(lines)

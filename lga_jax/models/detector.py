@@ -214,5 +214,5 @@ def _check_values(config: Mapping[str, Any]) -> None:
 
 def _choose(name: str, choice: Any, choices: Mapping[Any, Any]) -> Any:
     if choice not in choices:
-        raise UserError(f"{name}: expected one of {', '.join(map(str, choices))}; found {choice!r}")
+        raise UserError(f"{name}: expected one of {', '.join(map(str, choices))}; found {choice!r}; correct the config")
     return choices[choice]

@@ -111,6 +111,7 @@ def line(row, seed, ap, **changes):
         ],
         "attention": None if row == "none" else attention,
         "images_per_cpu_second": 40.0,
+        "versions": {"code": "abcdef012345"},
         "trace": []
         if row == "none"
         else [{"step": step, "centres": [[2, 2], [5, 5 - step]], "sigmas": [[1, 1], [1.5, 1]]} for step in (0, 1)],
@@ -121,7 +122,7 @@ def line(row, seed, ap, **changes):
 def lines():
     return [
         line("none", 0, 0.50),
-        line("none", 1, 0.52),
+        line("none", 1, 0.52, versions={"code": "123456789abc"}),
         line("lga", 0, 0.53),
         line("lga", 1, 0.53),
         line("cbam", 0, 0.51, attention=None),
@@ -155,6 +156,8 @@ def test_tables_have_the_numbers():
     runs = latest(lines(), "challenge")
     assert "| `none` | no attention | 2 | 0.5100 (0.0141) |" in main_table(runs)
     assert "+0.0200" in main_table(runs)
+    assert "| 40.0 | abcdef, 123456 |" in main_table(runs)
+    assert "| 40.0 | abcdef |" in main_table(runs)
     assert (
         "| `lga` | 0.500 (0.000) | 0.300 | 0.400 | 0.400 (0.000) | 0.250 | 0.100 | 0.300 | 1.50 (0.00) | 0.60 |"
         in attention_table(runs)
