@@ -3,7 +3,8 @@
     python eval.py --config configs/coco.py --workdir runs/coco
 
 Needs the parameters only, on any number of devices. Writes WORKDIR/eval_<step>/{detections,metrics}.json
-and WORKDIR/report.html, a page with scores, curves and pictures.
+and WORKDIR/report.html, a page with scores, curves and pictures. Another score of the same checkpoint, on other data or
+with other settings, goes to --output FOLDER, or it takes the place of the first.
 """
 
 import os
@@ -21,6 +22,7 @@ from lga_jax.visualization.report import write_report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for eval_STEP and report.html; default the workdir.")
 _STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; without it the latest.", lower_bound=0)
 flags.mark_flag_as_required("config")
 
@@ -34,10 +36,11 @@ def main() -> None:
     where = f"--workdir {workdir}, step {saved.step}"
     check_classes(saved.manifest, source.class_names, where)
     check_model(saved.manifest, config.model, where)
-    folder = os.path.join(workdir, f"eval_{saved.step}")
+    output = _OUTPUT.value or workdir
+    folder = os.path.join(output, f"eval_{saved.step}")
     result = score_model(config, source, replicate(saved.variables), folder)
     title = f"LGA R-CNN, {workdir}, step {saved.step:,}"
-    print(f"\nwritten: {folder}, {write_report(result, source, workdir, title)}")
+    print(f"\nwritten: {folder}, {write_report(result, source, workdir, output, title)}")
 
 
 if __name__ == "__main__":

@@ -180,6 +180,7 @@ def test_scripts_work_on_an_imported_checkpoint(tmp_path):
     _call(tmp_path, "-m", "lga_jax.import_weights", "--config", "tiny.py", "--weights", "w.safetensors", *run)
     said = _call(tmp_path, str(ROOT / "eval.py"), "--config", "tiny.py", *run)
     assert "5 images" in said
+    assert {path.name for path in (tmp_path / "runs" / "tiny").iterdir()} >= {"eval_0", "report.html"}
     said = _call(tmp_path, str(ROOT / "predict.py"), *run, "--input", "photos", "--output", "found")
     assert "objects in 1 images" in said
     again = ("-m", "lga_jax.import_weights", "--config", "tiny.py", "--weights", "w.safetensors", *run)

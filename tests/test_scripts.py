@@ -67,15 +67,16 @@ def call(folder, script, *args, devices=1):
 
 
 def test_eval_prints_tables_and_writes_json_and_a_report(run):
-    result = call(run, "eval.py", "--config", "tiny.py", devices=3)  # batch_size is 2; the workdir is runs/tiny
+    args = ("--config", "tiny.py", "--output", "scores")
+    result = call(run, "eval.py", *args, devices=3)  # batch_size is 2; the workdir is runs/tiny
     assert result.returncode == 0, result.stderr
     for words in ("5 images", "AP_small", "AP per class", "tipper", "AP per challenge", "Attention: "):
         assert words in result.stdout
-    workdir = run / "runs" / "tiny"
-    assert {path.name for path in workdir.iterdir()} == {"checkpoints", "eval_7", "report.html"}
-    detections = json.loads((workdir / "eval_7" / "detections.json").read_text())
+    assert {path.name for path in (run / "runs" / "tiny").iterdir()} == {"checkpoints"}
+    assert {path.name for path in (run / "scores").iterdir()} == {"eval_7", "report.html"}
+    detections = json.loads((run / "scores" / "eval_7" / "detections.json").read_text())
     assert detections and {len(detection["mask_centres"]) for detection in detections} == {4}
-    assert json.loads((workdir / "eval_7" / "metrics.json").read_text())["num_images"] == 5
+    assert json.loads((run / "scores" / "eval_7" / "metrics.json").read_text())["num_images"] == 5
 
 
 def test_eval_refuses_another_model(run):

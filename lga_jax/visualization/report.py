@@ -29,13 +29,13 @@ class Picture(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]
 
 
-def write_report(result: EvalResult, source: Source, workdir: str, title: str) -> Path:
-    """Writes workdir/report.html: the result, the run's curves from its metrics.jsonl, and pictures of the source.
+def write_report(result: EvalResult, source: Source, workdir: str, output: str, title: str) -> Path:
+    """Writes output/report.html: the result, the curves from the workdir's metrics.jsonl, and pictures of the source.
 
     Raises UserError where it cannot be written.
     """
     curves = draw_curves(read_metrics(Path(workdir, "metrics.jsonl")))
-    path = Path(workdir, "report.html")
+    path = Path(output, "report.html")
     write_atomically(path, report_html(title, result, curves, list(_pictures(source, result))).encode())
     return path
 
