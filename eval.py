@@ -1,10 +1,10 @@
-"""Scores a checkpoint with COCO's metrics: tables on the terminal, JSON and a page of pictures in the workdir.
+"""Scores a checkpoint with COCO's metrics: tables on the terminal, JSON and a page of pictures.
 
     python eval.py --config configs/coco.py --workdir runs/coco
 
-Needs the parameters only, on any number of devices. Writes WORKDIR/eval_<step>/{detections,metrics}.json
-and WORKDIR/report.html, a page with scores, curves and pictures. Another score of the same checkpoint, on other data or
-with other settings, goes to --output FOLDER, or it takes the place of the first.
+Needs the parameters only, on any number of devices. Writes eval_<step>/{detections,metrics}.json and report.html, a
+page with scores, curves and pictures, to --output, by default the workdir. Another score of the same checkpoint, on
+other data or with other settings, needs another --output, or it takes the place of the first.
 """
 
 import os
@@ -40,7 +40,7 @@ def main() -> None:
     folder = os.path.join(output, f"eval_{saved.step}")
     result = score_model(config, source, replicate(saved.variables), folder)
     title = f"LGA R-CNN, {workdir}, step {saved.step:,}"
-    print(f"\nwritten: {folder}, {write_report(result, source, workdir, output, title)}")
+    print(f"\nwritten: {folder}, {write_report(result, source, workdir=workdir, output=output, title=title)}")
 
 
 if __name__ == "__main__":

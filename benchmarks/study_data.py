@@ -18,7 +18,9 @@ def read_runs(workdir: Path) -> list[dict[str, Any]]:
             run = json.loads(line)
         except json.JSONDecodeError:
             continue
-        runs[run["data"], run["row"], run["seed"], run["digest"]] = run
+        key = run["data"], run["row"], run["seed"], run["digest"]
+        runs.pop(key, None)  # so that the latest comes last, among digests too
+        runs[key] = run
     return list(runs.values())
 
 

@@ -6,7 +6,7 @@ Differences are against `none`, and of `lga` against each row, seed by seed. Two
 interval of a row's own differences, wide with few seeds; and one with the spread pooled over all rows (rows and
 seeds as a two-way layout without interaction), which supposes that all rows scatter alike. Neither is corrected for the
 number of rows: among thirty rows without any effect one or two are expected outside. "Code" is the start of a digest of
-the sources that trained a row; several where its runs are not all of one version.
+the library and of the study that trained a row; several where its runs are not all of one version.
 """
 
 import argparse
@@ -97,12 +97,12 @@ def _t(freedom: int) -> float:
 
 def main_table(runs: Runs) -> str:
     gains = differences(runs, lambda run: run["AP"])
-    behind = differences(runs, lambda run: run["AP"], DEFAULT)
+    leads = differences(runs, lambda run: -run["AP"], DEFAULT)
     heads = ["row", "what it is", "seeds", "AP", "AP50", "against none", "paired interval", "pooled interval"]
-    heads += [f"`{DEFAULT}` ahead by", "paired interval", "images/CPU s", "code"]
+    heads += [f"`{DEFAULT}` ahead by", "its paired interval", "images/CPU s", "code"]
     lines = [_line(*heads), "|---" * len(heads) + "|"]
     for row, own in runs.items():
-        gain, lead = gains.get(row), behind.get(row)
+        gain, lead = gains.get(row), leads.get(row)
         lines.append(
             _line(
                 f"`{row}`",
@@ -113,8 +113,8 @@ def main_table(runs: Runs) -> str:
                 f"{gain.mean:+.4f}" if gain else "",
                 _interval(gain.mean, gain.paired) if gain else "",
                 _interval(gain.mean, gain.pooled) if gain else "",
-                f"{-lead.mean:+.4f}" if lead else "",
-                _interval(-lead.mean, lead.paired) if lead else "",
+                f"{lead.mean:+.4f}" if lead else "",
+                _interval(lead.mean, lead.paired) if lead else "",
                 f"{statistics.median(run['images_per_cpu_second'] for run in own.values()):.1f}",
                 ", ".join(dict.fromkeys(run["versions"]["code"][:6] for run in own.values())),
             )
@@ -151,7 +151,10 @@ def attention_table(runs: Runs) -> str:
 
 
 def challenge_table(runs: Runs, by_severity: bool) -> str:
-    """AP per challenge, and severity or mean of its severities: `none` itself, the difference to it for the others."""
+    """AP per challenge, and severity or mean of its severities.
+
+    Of `none` itself; of the others the difference to it, over the seeds that both have, and half of its paired interval.
+    """
     measured = [
         (entry["challenge"], entry["severity"])
         for own in list(runs.values())[:1]
@@ -174,11 +177,7 @@ def challenge_table(runs: Runs, by_severity: bool) -> str:
     lines.append(_line(f"`{BASELINE}`", *(f"{value:.3f}" for value in base)))
     gains = [differences(runs, ap(column)) for column in columns.values()]
     for row in gains[0]:
-        lines.append(_line(f"`{row}`", *(f"{gain[row].mean:+.3f}" for gain in gains)))
-    for count in sorted({len(gain.each) for gain in gains[0].values()}):
-        halves = [next(found.pooled for found in gain.values() if len(found.each) == count) for gain in gains]
-        if not any(map(math.isnan, halves)):
-            lines.append(_line(f"half of the pooled interval, seeds: {count}", *(f"{half:.3f}" for half in halves)))
+        lines.append(_line(f"`{row}`", *(_mean_and_half(gain[row]) for gain in gains)))
     return "\n".join(lines)
 
 
@@ -203,10 +202,13 @@ def tables(runs: Runs, data: str) -> str:
     parts = [
         ("AP; in brackets the standard deviation over seeds", main_table(runs)),
         (
-            "Where masks look (`auxiliary`: the middle of the RoI): hit rates, spread and moves in cells of 7",
+            "Where masks look (`auxiliary`: the middle of the RoI): hit rates; spread and moves in cells of 7",
             attention_table(runs),
         ),
-        ("AP by challenge; below none the differences to it", challenge_table(runs, by_severity=False)),
+        (
+            "AP by challenge; below none the differences to it with half of their paired intervals",
+            challenge_table(runs, by_severity=False),
+        ),
         ("The same by severity", challenge_table(runs, by_severity=True)),
         ("Hit rate of any mask by class", class_table(runs)),
     ]
@@ -234,7 +236,7 @@ def plot_hits(runs: Runs, data: str, path: Path) -> None:
     for row, own in runs.items():
         found = [run["attention"] for run in own.values() if run["attention"]]
         if found and "hit_rate" in found[0] and len(found[0]["hit_rate_per_mask"]) > 1:
-            above = statistics.mean(one["hit_rate"] - one["chance"] for one in found)
+            above = statistics.mean(one["hit_rate"] - one["hit_rate_elsewhere"] for one in found)
             points.append((row, _mean(found, "spread"), above))
     if not points:
         return
@@ -251,7 +253,7 @@ def plot_hits(runs: Runs, data: str, path: Path) -> None:
         axes.annotate(row, (x, y), xytext=(x + 0.04, at), fontsize=8, va="center", arrowprops=line if at > y else None)
     axes.margins(x=0.15)  # room for names
     axes.set_xlabel("spread of the centres, cells of 7 (small: one place)")
-    axes.set_ylabel("any mask hits the part: rate minus chance")
+    axes.set_ylabel("any mask hits the part: rate minus that of another object's masks")
     axes.set_title(f"{data}: do the masks stay apart, and do they find the part?")
     axes.grid(alpha=0.3)
     _save(figure, path)
@@ -304,6 +306,10 @@ def _mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
     return f"{mean} ({statistics.stdev(values):.{digits}f})" if len(values) > 1 else mean
 
 
+def _mean_and_half(gain: Difference) -> str:
+    return f"{gain.mean:+.3f}" + ("" if math.isnan(gain.paired) else f" ± {gain.paired:.3f}")
+
+
 def _interval(mean: float, half: float) -> str:
     return "" if math.isnan(half) else f"{mean - half:+.4f} to {mean + half:+.4f}"
 
@@ -329,6 +335,7 @@ def main() -> None:
             plot_hits(own, data, given.output / f"study_{data}_hits.png")
             plot_movement(own, data, given.output / f"study_{data}_movement.png")
     if given.markdown:
+        given.markdown.parent.mkdir(parents=True, exist_ok=True)
         given.markdown.write_text("\n\n".join(text) + "\n")
     else:
         print("\n\n".join(text))

@@ -244,9 +244,10 @@ def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | No
 
 
 def _code_digest() -> str:
-    """Of the sources of the library and of the study: tells apart lines that different programs wrote."""
+    """Of the sources of the library and of what trains here: tells apart lines that different programs wrote."""
     root = Path(__file__).parents[1]
-    files = sorted([*root.glob("lga_jax/**/*.py"), *root.glob("benchmarks/study*.py")])
+    own = (root / "benchmarks" / f"study_{name}.py" for name in ("data", "rows", "run", "variants"))
+    files = sorted([*root.glob("lga_jax/**/*.py"), *own])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 

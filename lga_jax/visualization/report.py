@@ -29,7 +29,7 @@ class Picture(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]
 
 
-def write_report(result: EvalResult, source: Source, workdir: str, output: str, title: str) -> Path:
+def write_report(result: EvalResult, source: Source, *, workdir: str, output: str, title: str) -> Path:
     """Writes output/report.html: the result, the curves from the workdir's metrics.jsonl, and pictures of the source.
 
     Raises UserError where it cannot be written.

@@ -60,10 +60,12 @@ def test_the_report_of_a_workdir_shows_its_pictures(tmp_path):
                 {"id": 1, "name": "crane"}]}  # fmt: skip
 
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "total": 2.0}\n')
-    page = write_report(RESULT, Photos(), str(tmp_path), str(tmp_path), "title").read_text()
+    (tmp_path / "scores").mkdir()
+    places = dict(workdir=str(tmp_path), output=str(tmp_path / "scores"))
+    page = write_report(RESULT, Photos(), **places, title="title").read_text()
     assert "<figcaption>five.jpg</figcaption>" in page and "<figcaption>7</figcaption>" in page
     assert "Training" in page
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "report.html"]
+    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["report.html"]
 
 
 def test_images_are_chosen_from_all_challenges_in_turn():
