@@ -153,7 +153,7 @@ def attention_table(runs: Runs) -> str:
 def challenge_table(runs: Runs, by_severity: bool) -> str:
     """AP per challenge, and severity or mean of its severities.
 
-    Of `none` itself; of the others the difference to it, over the seeds that both have, and half of its paired interval.
+    Of `none` itself; of the others the difference to it, over the seeds of both, and half of its paired interval.
     """
     measured = [
         (entry["challenge"], entry["severity"])
