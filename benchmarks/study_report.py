@@ -97,7 +97,7 @@ def _t(freedom: int) -> float:
 
 def main_table(runs: Runs) -> str:
     gains = differences(runs, lambda run: run["AP"])
-    leads = differences(runs, lambda run: -run["AP"], DEFAULT)
+    leads = differences(runs, lambda run: -run["AP"], DEFAULT)  # the sign turned: not row - lga, but lga - row
     heads = ["row", "what it is", "seeds", "AP", "AP50", "against none", "paired interval", "pooled interval"]
     heads += [f"`{DEFAULT}` ahead by", "its paired interval", "images/CPU s", "code"]
     lines = [_line(*heads), "|---" * len(heads) + "|"]
