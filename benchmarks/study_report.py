@@ -326,6 +326,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="file for the tables; printed without it")
     given = parser.parse_args()
     runs = [run for run in read_runs(given.workdir) if not given.seeds or run["seed"] in given.seeds]
+    if not runs:
+        parser.error(f"--workdir: expected finished runs of these seeds, found none in {given.workdir}; run the study")
     text = []
     for data in dict.fromkeys(run["data"] for run in runs):
         own = latest(runs, data)

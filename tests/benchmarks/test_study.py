@@ -191,6 +191,16 @@ def test_report_writes_tables_and_plots(tmp_path):
     assert names == {f"study_challenge_{kind}.png" for kind in ("differences", "hits", "movement")}
 
 
+def test_a_report_of_no_runs_is_refused_and_overwrites_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "report.md").write_text("earlier")
+    arguments = ["report", f"--workdir={tmp_path}", f"--markdown={tmp_path / 'report.md'}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="2"):
+        study_report.main()
+    assert "--workdir: expected finished runs of these seeds, found none in" in capsys.readouterr().err
+    assert (tmp_path / "report.md").read_text() == "earlier"
+
+
 def test_rows_without_masks_have_no_place_in_the_tables_of_masks():
     only = latest([line("none", 0, 0.5)], "challenge")
     assert attention_table(only) == ""
