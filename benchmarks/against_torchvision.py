@@ -239,13 +239,13 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
     import jax
 
     from configs.coco_torchvision_v1 import get_config
-    from lga_jax.evaluation.compilation import compile_ahead
-    from lga_jax.evaluation.run import make_predict_step
-    from lga_jax.models.detector import build_detector
-    from lga_jax.models.resnet import frozen_labels
+    from lga_jax.inference.compilation import compile_ahead
+    from lga_jax.inference.step import make_predict_step
+    from lga_jax.models.backbones.resnet import frozen_labels
+    from lga_jax.models.build import build_detector, init_variables
     from lga_jax.structs import Batch, Targets
     from lga_jax.train.optimizer import make_optimizer
-    from lga_jax.train.step import create_state, init_variables, make_train_step
+    from lga_jax.train.step import create_state, make_train_step
     from lga_jax.weights.files import read_weights
     from lga_jax.weights.load import load_pretrained
 

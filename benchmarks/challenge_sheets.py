@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lga_jax.data.challenge import Challenge
-from lga_jax.data.challenge_scene import CHALLENGES
+from lga_jax.data.challenge.scene import CHALLENGES
+from lga_jax.data.challenge.source import Challenge
 
 SEED, COLUMNS = 1, 4
 

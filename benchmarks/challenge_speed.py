@@ -10,7 +10,7 @@ import time
 
 import cv2
 
-from lga_jax.data.challenge import Challenge
+from lga_jax.data.challenge.source import Challenge
 
 
 def main() -> None:

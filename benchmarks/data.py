@@ -25,12 +25,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs.coco import get_config
-from lga_jax.data.batching import BatchPlan, assign_buckets, padded_share
-from lga_jax.data.coco_json import CocoJson
-from lga_jax.data.images import decode_image
-from lga_jax.data.loader import TrainLoader
-from lga_jax.data.records import Record
-from lga_jax.data.views import training_hw
+from lga_jax.data.augment.view import training_hw
+from lga_jax.data.batches.loader import TrainLoader
+from lga_jax.data.batches.plan import BatchPlan, assign_buckets, padded_share
+from lga_jax.data.coco.source import CocoJson
+from lga_jax.data.decode import decode_image
+from lga_jax.data.source import Record
 
 NUM_IMAGES, NUM_BOXES = 118_000, 860_000  # of COCO's training set, about
 # (height, width) and percent of the images: the commonest sizes of COCO's training set, roughly.

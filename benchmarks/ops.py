@@ -20,9 +20,10 @@ from benchmarks import timing
 from benchmarks.timing import random_floats
 from configs import coco
 from lga_jax.models import fpn
-from lga_jax.models.attention import CBAM, NonLocal
-from lga_jax.models.inference import detect
-from lga_jax.models.lga_head import LGAHead
+from lga_jax.models.postprocess import detect
+from lga_jax.models.roi.attention.cbam import CBAM
+from lga_jax.models.roi.attention.lga import LGAHead
+from lga_jax.models.roi.attention.non_local import NonLocal
 from lga_jax.models.rpn import select_proposals
 from lga_jax.ops.anchors import pyramid_anchors
 from lga_jax.ops.boxes import pairwise_iou

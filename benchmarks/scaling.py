@@ -21,8 +21,8 @@ import numpy as np
 
 from benchmarks import step, timing
 from configs import challenge
-from lga_jax.models.detector import Detector, build_detector
-from lga_jax.train.step import init_variables
+from lga_jax.models.build import build_detector, init_variables
+from lga_jax.models.detector import Detector
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

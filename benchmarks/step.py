@@ -23,12 +23,13 @@ from absl.flags import FlagValues
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks import timing
-from lga_jax.evaluation.run import make_predict_step
-from lga_jax.models.detector import Detector, build_detector
-from lga_jax.models.inference import detect
+from lga_jax.inference.step import make_predict_step
+from lga_jax.models.build import build_detector, init_variables
+from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
+from lga_jax.models.postprocess import detect
 from lga_jax.structs import Batch, Outputs, Targets
-from lga_jax.train.step import create_state, init_variables, make_train_step
+from lga_jax.train.step import create_state, make_train_step
 
 NUM_CLASSES = 80
 # Method of the detector or of one of its parts -> the stage that its result ends.

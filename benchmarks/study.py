@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from benchmarks.study_data import CachedSource, read_runs
 from benchmarks.study_rows import DATA, ROWS, digest, resolve
-from lga_jax.data.records import open_source
+from lga_jax.data.source import open_source
 
 # XLA's CPU backend takes convolutions from a library that is slow in their gradients.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"

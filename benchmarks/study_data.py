@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from lga_jax.data.records import Source
+from lga_jax.data.source import Source
 
 
 def read_runs(workdir: Path) -> list[dict[str, Any]]:

@@ -25,12 +25,13 @@ from benchmarks.study_data import CachedSource, read_runs
 from benchmarks.study_rows import ROWS, resolve
 from benchmarks.study_run import params_path
 from benchmarks.study_variants import build_row
-from lga_jax.data.records import Source, open_source
-from lga_jax.evaluation.attention import true_positives
-from lga_jax.evaluation.run import evaluate, make_predict_step
-from lga_jax.train.step import init_variables
-from lga_jax.visualization.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
-from lga_jax.visualization.detections import mask_colour
+from lga_jax.data.source import Source, open_source
+from lga_jax.drawing.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
+from lga_jax.drawing.pictures import mask_colour
+from lga_jax.evaluation.evaluate import evaluate
+from lga_jax.evaluation.mask_hits import true_positives
+from lga_jax.inference.step import make_predict_step
+from lga_jax.models.build import init_variables
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -26,20 +26,22 @@ from ml_collections import ConfigDict
 from benchmarks.study_data import CachedSource
 from benchmarks.study_rows import ROWS, Row, digest, resolve
 from benchmarks.study_variants import build_row
-from lga_jax.data.batching import empty_batch, write_image
-from lga_jax.data.loader import TrainLoader
-from lga_jax.data.records import Source, open_source
-from lga_jax.data.views import evaluation_view
-from lga_jax.evaluation.attention import CROP_SIZE, true_positives
-from lga_jax.evaluation.run import EvalResult, evaluate, make_predict_step
+from lga_jax.checkpoints.initial import open_weights
+from lga_jax.data.augment.view import evaluation_view
+from lga_jax.data.batches.fill import empty_batch, write_image
+from lga_jax.data.batches.loader import TrainLoader
+from lga_jax.data.source import Source, open_source
+from lga_jax.evaluation.evaluate import EvalResult, evaluate
+from lga_jax.evaluation.mask_hits import CROP_SIZE, true_positives
+from lga_jax.inference.step import make_predict_step
 from lga_jax.models import fpn as fpn_module
+from lga_jax.models.backbones.resnet import frozen_labels
+from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
-from lga_jax.models.resnet import frozen_labels
 from lga_jax.ops.roi_align import multilevel_roi_align
-from lga_jax.structs import Batch, Gaussians
+from lga_jax.structs import Batch, Gaussians, TrainState
 from lga_jax.train.optimizer import make_optimizer
-from lga_jax.train.start import open_weights
-from lga_jax.train.step import TrainState, create_state, init_variables, make_train_step
+from lga_jax.train.step import create_state, make_train_step
 from lga_jax.weights.load import load_pretrained
 
 PROBE_IMAGES = 24

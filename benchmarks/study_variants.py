@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from benchmarks.study_rows import Row
-from lga_jax.models.detector import Detector, build_detector
-from lga_jax.models.lga_head import LGAHead, masked_averages
+from lga_jax.models.build import build_detector
+from lga_jax.models.detector import Detector
+from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
 from lga_jax.structs import Attention, Gaussians
 
 HEAD_SIZE = 7  # cells of the crop that the box head reads, whatever the attention works on

@@ -6,7 +6,7 @@
 The published detector (https://download.pytorch.org/models/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth), to be scored,
 used or trained further:
 
-    python -m lga_jax.import_weights --config configs/coco_torchvision_v1.py --config.model.backbone.norm_eps=0 \
+    lga_jax import-weights --config coco_torchvision_v1 --config.model.backbone.norm_eps=0 \
         --weights fasterrcnn_resnet50_fpn_coco-258fb6c6.pth --workdir runs/coco_torchvision_v1_published
 
 These weights were made without an epsilon in the frozen norms; torchvision trains with 1e-5 today, and so does this

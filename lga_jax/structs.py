@@ -16,7 +16,7 @@ covers the whole first pixel is (0, 0, 1, 1)). Any other frame has its name in t
 Masks are positive: `valid` is True where a slot holds something real.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array as JaxArray
@@ -112,3 +112,13 @@ class Detections(NamedTuple):
     rois: Float[Array, "*b d 4"]  # the RoI that each detection was read from; its masks live in this box
     mask_centres: Float[Array, "*b d m 2"]  # (x, y) pixels; m = 0 without Gaussian masks
     mask_sigmas: Float[Array, "*b d m 2"]  # (x, y) pixels
+
+
+class TrainState(NamedTuple):
+    """Everything that changes during training. On devices every leaf is replicated and has its ordinary shape."""
+
+    step: Int[Array, ""]  # steps done
+    params: Any
+    batch_stats: Any  # running statistics, and the constants of frozen batch norm
+    opt_state: Any
+    ema_params: Any  # None unless a moving average is kept

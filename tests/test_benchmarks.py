@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import bench, scaling, step, timing
-from lga_jax.models.detector import build_detector
-from lga_jax.ops.conv import conv2d
-from lga_jax.train.step import init_variables
+from lga_jax.models.build import build_detector, init_variables
+from lga_jax.ops.cpu.conv import conv2d
 
 
 def test_callables_take_turns(monkeypatch):

@@ -12,11 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from lga_jax.data.records import open_source
-from lga_jax.models.detector import build_detector
-from lga_jax.train.checkpoint import Checkpoints
-from lga_jax.train.manifest import make_manifest
-from lga_jax.train.step import create_state, init_variables
+from lga_jax.checkpoints.manifest import make_manifest
+from lga_jax.checkpoints.write import Checkpoints
+from lga_jax.data.source import open_source
+from lga_jax.models.build import build_detector, init_variables
+from lga_jax.train.step import create_state
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
-from lga_jax.data.coco_schema import shown
-from lga_jax.data.records import Record, Source, open_source
+from lga_jax.data.coco.schema import shown
+from lga_jax.data.source import Record, Source, open_source
 from lga_jax.errors import UserError
 
 _NUM_NAMED = 5  # classes in a line of the report

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lga_jax.ops.conv import conv2d
-from lga_jax.ops.matmul import matmul
+from lga_jax.ops.cpu.conv import conv2d
+from lga_jax.ops.cpu.matmul import matmul
 from lga_jax.structs import DEVICE_AXIS
 
 # Caffe2's "Xavier" of FPN and the box head: uniform with variance 1 / fan_in.

@@ -9,7 +9,8 @@ import optax
 from jaxtyping import Array, Float
 
 from lga_jax.errors import UserError
-from lga_jax.models import box_head, rpn
+from lga_jax.models import rpn
+from lga_jax.models.roi import box_head
 from lga_jax.ops import boxes as box_ops
 from lga_jax.structs import Outputs, RoITargets, Targets
 

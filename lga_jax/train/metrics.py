@@ -21,7 +21,7 @@ from jaxtyping import Array, PyTree
 from tensorboardX import SummaryWriter
 
 from lga_jax.errors import UserError
-from lga_jax.evaluation.tables import null_for_nan
+from lga_jax.files import null_for_nan
 from lga_jax.train.optimizer import Schedule
 
 

@@ -1,43 +1,19 @@
 """The training state and the training step."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
+from lga_jax.inference.step import replicate
 from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
-from lga_jax.structs import DEVICE_AXIS, Batch, Targets
+from lga_jax.structs import DEVICE_AXIS, Batch, TrainState
 
 Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]  # with `lower`, as jax's stages have it
-
-
-class TrainState(NamedTuple):
-    """Everything that changes during training. On devices every leaf is replicated and has its ordinary shape."""
-
-    step: Int[Array, ""]  # steps done
-    params: Any
-    batch_stats: Any  # running statistics, and the constants of frozen batch norm
-    opt_state: Any
-    ema_params: Any  # None unless a moving average is kept
-
-
-def init_variables(detector: Detector, seed: int) -> dict[str, Any]:
-    """Random initial 'params' and 'batch_stats' of the detector."""
-    # Parameter shapes do not depend on the image size; the smallest image that reaches P6 starts fastest.
-    hw = (64, 64)
-    targets = Targets(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1), bool))
-    # XLA's own generator compiles in a third of the time that threefry takes for so many arrays.
-    key = jax.random.key(seed, impl="rbg")
-    variables = jax.jit(detector.init)(
-        key, jnp.zeros((1, *hw, 3), jnp.uint8), jnp.asarray([hw], jnp.float32), targets, jax.random.split(key, 1)
-    )
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
 def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
@@ -51,14 +27,6 @@ def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransfor
         ema_params=params if ema else None,
     )
     return replicate(state)
-
-
-def replicate(tree: Any) -> Any:
-    """Copies every leaf to all devices of this process."""
-    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (DEVICE_AXIS,)), PartitionSpec())
-    # device_put may hand back the caller's own buffers, or one buffer under two leaves; the step donates its state,
-    # so every leaf is copied into a buffer of its own.
-    return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
 
 
 def make_train_step(

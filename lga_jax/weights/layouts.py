@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lga_jax.errors import UserError
-from lga_jax.models.resnet import BASIC, BOTTLENECK
+from lga_jax.models.backbones.resnet import BASIC, BOTTLENECK
 
 ALL_PARTS = ("backbone", "fpn", "rpn", "attention", "box_head")
 DETECTOR_PARTS = ("backbone", "fpn", "rpn", "box_head")

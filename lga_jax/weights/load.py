@@ -8,10 +8,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from lga_jax.errors import UserError
-from lga_jax.models.resnet import frozen_labels
+from lga_jax.models.backbones.resnet import frozen_labels
 from lga_jax.weights.class_rows import Rows, file_width, is_predictor, match_rows, merge_rows
+from lga_jax.weights.compatibility import Fit, check_fit
 from lga_jax.weights.files import Weights
-from lga_jax.weights.fit import Fit, check_fit
 from lga_jax.weights.layouts import Layout, Slot, recognise
 
 _SHOWN = 12  # names in a report or an error, the others are counted

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from lga_jax.data.batching import choose_bucket
-from lga_jax.data.views import evaluation_hw, training_hw
-from lga_jax.models.detector import build_detector
+from lga_jax.data.augment.view import evaluation_hw, training_hw
+from lga_jax.data.batches.plan import choose_bucket
+from lga_jax.models.build import build_detector
 from lga_jax.train.optimizer import make_optimizer
 
 REGENERATE = "python -m tests.configs.test_goldens"

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from pycocotools.coco import COCO
 
 from configs.coco import get_config
-from lga_jax.data.loader import TrainLoader
-from lga_jax.data.records import Source, open_source
+from lga_jax.data.batches.loader import TrainLoader
+from lga_jax.data.source import Source, open_source
 from lga_jax.errors import UserError
 
 STREET = [(3, "car"), (7, "train")]

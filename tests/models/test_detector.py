@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.models.detector import build_detector
+from lga_jax.models.build import build_detector
 from lga_jax.models.losses import detection_losses
 from tests.models import tiny
 

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lga_jax.models.box_head import sample_rois
+from lga_jax.models.roi.box_head import sample_rois
 from lga_jax.models.rpn import RPNHead, sample_anchors, select_proposals
 from lga_jax.structs import RoIs, Targets
 

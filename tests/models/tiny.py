@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import coco
-from lga_jax.models.detector import build_detector
+from lga_jax.models.build import build_detector
 from lga_jax.structs import Targets
 
 NUM_CLASSES = 3

@@ -12,9 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import coco_torchvision_v1, coco_torchvision_v2
-from lga_jax.data.challenge import Challenge
-from lga_jax.models.detector import Detector, build_detector
-from lga_jax.train.step import init_variables
+from lga_jax.data.challenge.source import Challenge
+from lga_jax.models.build import build_detector, init_variables
+from lga_jax.models.detector import Detector
 from lga_jax.weights.files import Weights
 from lga_jax.weights.load import load_pretrained
 from tests.parity.reference import array, tensor, torch, torchvision

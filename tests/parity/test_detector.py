@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from lga_jax.models.inference import detect
+from lga_jax.models.postprocess import detect
 from tests.parity.detectors import COCO_IDS, padded, pair, photos, pixels
 from tests.parity.reference import array, torch
 

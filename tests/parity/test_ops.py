@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.models import box_head, rpn
+from lga_jax.models import rpn
 from lga_jax.models.fpn import STRIDES
-from lga_jax.models.inference import detect
 from lga_jax.models.losses import roi_losses, rpn_losses
+from lga_jax.models.postprocess import detect
+from lga_jax.models.roi import box_head
 from lga_jax.models.rpn import select_proposals
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.anchors import pyramid_anchors

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from configs import coco_torchvision_v1
-from lga_jax.data.challenge import Challenge
-from lga_jax.data.coco_json import CocoJson
-from lga_jax.data.loader import EvalLoader
-from lga_jax.data.views import evaluation_hw
+from lga_jax.data.augment.view import evaluation_hw
+from lga_jax.data.batches.loader import EvalLoader
+from lga_jax.data.challenge.source import Challenge
+from lga_jax.data.coco.source import CocoJson
 from tests.parity.detectors import PHOTOS
 from tests.parity.reference import array, tensor, torch, torchvision
 

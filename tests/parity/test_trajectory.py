@@ -4,8 +4,8 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from lga_jax.models.backbones.resnet import frozen_labels
 from lga_jax.models.losses import detection_losses
-from lga_jax.models.resnet import frozen_labels
 from lga_jax.structs import DEVICE_AXIS, Batch, Outputs
 from lga_jax.train import step as step_module
 from lga_jax.train.optimizer import make_optimizer

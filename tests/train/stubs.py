@@ -18,10 +18,10 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from configs.coco import get_config
-from lga_jax.evaluation.run import EvalResult
+from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.structs import DEVICE_AXIS as AXIS
-from lga_jax.train import loop
-from lga_jax.train.step import TrainState
+from lga_jax.structs import TrainState
+from lga_jax.train import run as loop
 
 
 def stub_config(**changes):

@@ -8,10 +8,9 @@ from flax.traverse_util import flatten_dict
 
 from configs.coco import get_config
 from lga_jax.errors import UserError
-from lga_jax.models.detector import build_detector
+from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.layers import NORMS
 from lga_jax.train.optimizer import describe, in_norms, make_optimizer, make_schedule
-from lga_jax.train.step import init_variables
 
 
 def _optim(**changes):

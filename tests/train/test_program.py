@@ -6,8 +6,8 @@ import jax
 import optax
 import pytest
 
-from lga_jax.models.detector import build_detector
-from lga_jax.train.step import create_state, init_variables, make_train_step
+from lga_jax.models.build import build_detector, init_variables
+from lga_jax.train.step import create_state, make_train_step
 from tests.models import tiny
 from tests.train.test_step import LOSSES, make_batch
 

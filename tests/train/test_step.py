@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from lga_jax.models.detector import build_detector
+from lga_jax.models.build import build_detector, init_variables
 from lga_jax.structs import Batch, Targets
 from lga_jax.train import step as step_module
-from lga_jax.train.step import create_state, init_variables, make_train_step
+from lga_jax.train.step import create_state, make_train_step
 from tests.models import tiny
 
 LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="all")

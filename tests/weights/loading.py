@@ -8,8 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lga_jax.errors import UserError
-from lga_jax.models.detector import build_detector
-from lga_jax.train.step import init_variables
+from lga_jax.models.build import build_detector, init_variables
 from lga_jax.weights.files import Weights
 from lga_jax.weights.load import load_pretrained
 from tests.models import tiny

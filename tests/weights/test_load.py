@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from lga_jax.models.resnet import ResNet
+from lga_jax.models.backbones.resnet import ResNet
 from lga_jax.weights.files import Weights
 from lga_jax.weights.load import load_pretrained
 from tests.weights import foreign

@@ -1,0 +1,27 @@
+"""Weights to start from: a file, or a checkpoint of another run."""
+
+from pathlib import Path
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from lga_jax.checkpoints.write import restore_params
+from lga_jax.weights.files import Weights, read_weights
+
+
+def open_weights(place: str) -> Weights:
+    """What lies at `place`: a file, hf://ORG/REPO[@REVISION]/FILE, or a workdir, whose latest checkpoint is taken.
+
+    Of a checkpoint the parameters are the moving average where the run keeps one, as evaluation uses them.
+    Raises UserError for everything that cannot be read.
+    """
+    if place.startswith("hf://") or not (Path(place) / "checkpoints").is_dir():
+        return read_weights(place)
+    saved = restore_params(place)
+    return Weights(
+        where=f"{place}, step {saved.step}",
+        arrays={name: np.asarray(array) for name, array in flatten_dict(saved.variables, sep="/").items()},
+        class_names=tuple(saved.manifest["class_names"]),
+        category_ids=tuple(saved.manifest["category_ids"]),
+        model=saved.manifest["config"]["model"],
+    )

@@ -1,0 +1,57 @@
+"""Scores a checkpoint with COCO's metrics: tables on the terminal, JSON and a page of pictures.
+
+    python eval.py --config configs/coco.py --workdir runs/coco
+
+Needs the parameters only, on any number of devices. Writes eval_<step>/{detections,metrics}.json and report.html, a
+page with scores, curves and pictures, to --output, by default the workdir. Another score of the same checkpoint, on
+other data or with other settings, needs another --output, or it takes the place of the first.
+"""
+
+import os
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from lga_jax.checkpoints.manifest import check_classes, check_model
+from lga_jax.checkpoints.write import default_workdir, restore_params
+from lga_jax.commands import command_line
+from lga_jax.data.source import open_source
+from lga_jax.evaluation.evaluate import score_model
+from lga_jax.files import make_folder
+from lga_jax.inference.step import replicate
+from lga_jax.report.evaluation_page import write_report
+from lga_jax.report.tables import format_result, write_result
+
+
+def main() -> None:
+    """Restores, checks, scores."""
+    config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
+    workdir = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE.")
+    output = flags.DEFINE_string("output", None, "Folder for eval_STEP and report.html; default the workdir.")
+    step = flags.DEFINE_integer("step", None, "Step of the checkpoint; without it the latest.", lower_bound=0)
+    flags.mark_flag_as_required("config")
+
+    def run() -> None:
+        place = workdir.value or default_workdir(command_line.recipe_path())
+        _score(config.value, place, output.value or place, step.value)
+
+    command_line.run(run)
+
+
+def _score(config: ConfigDict, workdir: str, output: str, step: int | None) -> None:
+    saved = restore_params(workdir, step)
+    source = open_source(**config.data.eval)
+    where = f"--workdir {workdir}, step {saved.step}"
+    check_classes(saved.manifest, source.class_names, where)
+    check_model(saved.manifest, config.model, where)
+    folder = os.path.join(output, f"eval_{saved.step}")
+    make_folder(folder)  # what cannot be written is told before the hours of work
+    result = score_model(config, source, replicate(saved.variables))
+    print(format_result(result))
+    write_result(result, folder)
+    title = f"LGA R-CNN, {workdir}, step {saved.step:,}"
+    print(f"\nwritten: {folder}, {write_report(result, source, workdir=workdir, output=output, title=title)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Detects objects in an image or a folder of images with a trained model.
+
+    python predict.py --workdir runs/coco --input photos --output found
+
+Everything else is known to the checkpoint. Writes OUTPUT/detections.json (COCO results with file names and the centres
+and extents of the Gaussian masks) and, for each image, a picture of them. For many images on an accelerator:
+--batch_size 8 --nopictures.
+"""
+
+from absl import flags
+
+from lga_jax.checkpoints.write import restore_params
+from lga_jax.commands import command_line
+from lga_jax.inference.predictor import predict
+from lga_jax.inference.step import replicate
+
+
+def main() -> None:
+    """Restores, predicts."""
+    workdir = flags.DEFINE_string("workdir", None, "Folder of the run, as train.py has it.")
+    place = flags.DEFINE_string("input", None, "An image, or a folder of images.")
+    output = flags.DEFINE_string("output", None, "A new or empty folder for detections.json and the pictures.")
+    step = flags.DEFINE_integer("step", None, "Step of the checkpoint; without it the latest.", lower_bound=0)
+    score = flags.DEFINE_float("score_threshold", 0.5, "Least score of a detection.", lower_bound=0.0, upper_bound=1.0)
+    batch_size = flags.DEFINE_integer(
+        "batch_size", 1, "Images that pass the network together, a device.", lower_bound=1
+    )
+    pictures = flags.DEFINE_boolean("pictures", True, "Draw a picture of each image.")
+    flags.mark_flags_as_required(["workdir", "input", "output"])
+
+    def run() -> None:
+        saved = restore_params(workdir.value, step.value)
+        predict(
+            saved.manifest,
+            replicate(saved.variables),
+            place.value,
+            output.value,
+            score_threshold=score.value,
+            batch_size=batch_size.value,
+            pictures=pictures.value,
+        )
+
+    command_line.run(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+r"""Prepares sets for TfdsSource: official ones of TensorFlow Datasets (TFDS), or any folder with COCO annotations.
+
+    python -m lga_jax.commands.prepare coco/2017 --data_dir data/tfds
+    python -m lga_jax.commands.prepare voc/2007 --data_dir data/tfds --manual_dir downloads
+    python -m lga_jax.commands.prepare coco_json --name mine --data_dir data/tfds --root data/mine \
+        --split train validation --annotations annotations/train.json annotations/val.json --images train val
+
+Images are kept as they are, in a few large files that are read in any order (array_record). TFDS downloads to
+data_dir/downloads, or takes archives from --manual_dir that came there by other means, and checks their checksums; run
+again, it goes on with the archives it has. What was killed before left folders behind, which are named. A set that is
+there is left alone: to prepare it anew, remove its folder.
+
+coco, voc, open_images_v4 and COCO-JSON folders need no TensorFlow; other sets may.
+"""
+
+import argparse
+import sys
+
+from lga_jax.commands.command_line import exit_on_user_error
+from lga_jax.data.tfds.prepare import prepare_coco_json, prepare_official
+from lga_jax.data.tfds.store import find_leftovers
+
+
+def main() -> None:
+    """Reads the command line and prepares."""
+    exit_on_user_error(_prepare)()
+
+
+def _prepare() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lga_jax.commands.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", help="an official set, as coco/2017, or coco_json")
+    parser.add_argument("--data_dir", required=True, help="the folder of TFDS's sets")
+    parser.add_argument("--manual_dir", help="official set: a folder with its archives")
+    parser.add_argument("--name", help="coco_json: what the set is to be called")
+    parser.add_argument("--root", help="coco_json: the folder of annotations and images")
+    parser.add_argument("--split", nargs="+", help="coco_json: names of the splits")
+    parser.add_argument("--annotations", nargs="+", help="coco_json: annotation file of each split, relative to root")
+    parser.add_argument("--images", nargs="+", help="coco_json: folder of images of each split, relative to root")
+    given = parser.parse_args()
+    if given.what == "coco_json" and given.split and len(set(given.split)) < len(given.split):
+        parser.error(f"--split: expected each name once, found {' '.join(given.split)}")
+    for line in find_leftovers(given.data_dir):
+        print(line, file=sys.stderr)
+    of_folder = (given.name, given.root, given.split, given.annotations, given.images)
+    if given.what != "coco_json":
+        if any(of_folder):
+            parser.error(f"{given.what} takes --data_dir and --manual_dir alone")
+        report = prepare_official(given.what, given.data_dir, given.manual_dir)
+    else:
+        if not all(of_folder) or len({len(given.split), len(given.annotations), len(given.images)}) > 1:
+            parser.error("coco_json takes --name, --root, and as many --annotations and --images as --split")
+        splits = dict(zip(given.split, zip(given.annotations, given.images, strict=True), strict=True))
+        report = prepare_coco_json(given.name, given.data_dir, given.root, splits)
+    print("\n".join(report))
+
+
+if __name__ == "__main__":
+    main()

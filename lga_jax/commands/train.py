@@ -1,0 +1,49 @@
+"""Trains a detector, or goes on with a run that was stopped.
+
+    python train.py --config configs/coco.py --config.model.init_from=resnet50.npz
+
+Several processes (one per machine) train together: each runs the same command with --coordinator_address HOST:PORT,
+--num_processes N and its own --process_id, and sees the same workdir. --coordinator_address auto asks the cluster
+(TPU pods, Slurm) for all three.
+"""
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from lga_jax.checkpoints.write import default_workdir
+from lga_jax.commands import command_line
+from lga_jax.errors import UserError
+from lga_jax.train.run import train
+
+
+def main() -> None:
+    """Reads the flags and trains."""
+    config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
+    workdir = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE: checkpoints, metrics.")
+    address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
+    count = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
+    number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
+    flags.mark_flag_as_required("config")
+
+    def run() -> None:
+        _join_processes(address.value, count.value, number.value)
+        train(config.value, workdir.value or default_workdir(command_line.recipe_path()))
+
+    command_line.run(run)
+
+
+def _join_processes(address: str | None, count: int | None, number: int | None) -> None:
+    if address == "auto":
+        jax.distributed.initialize()
+    elif None not in (address, count, number) and number < count:
+        jax.distributed.initialize(address, count, number)
+    elif (address, count, number) != (None, None, None):
+        raise UserError(
+            "--coordinator_address, --num_processes, --process_id: expected all three and process_id < num_processes, "
+            f"found {address}, {count}, {number}; give none of them for a run of one process"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The boxes of a whole set as columns: which of them can be used, and the records that they make."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from lga_jax.data.source import ImageId, Record
+
+
+class Columns(NamedTuple):
+    """All annotations of a set, one row each."""
+
+    image: Int[np.ndarray, "n"]  # position of the image
+    boxes: Float[np.ndarray, "n 4"]  # xyxy in pixels, clipped to the image
+    labels: Int[np.ndarray, "n"]
+    crowd: Bool[np.ndarray, "n"]
+    degenerate: Bool[np.ndarray, "n"]  # no area, or not finite
+    outside: Bool[np.ndarray, "n"]  # an area, but none of it in the image
+
+    @property
+    def usable(self) -> Bool[np.ndarray, "n"]:
+        return ~(self.degenerate | self.outside)
+
+
+def make_columns(
+    image: Int[np.ndarray, "n"],
+    xyxy: Float[np.ndarray, "n 4"],
+    labels: Int[np.ndarray, "n"],
+    crowd: Bool[np.ndarray, "n"],
+    hw: Int[np.ndarray, "m 2"],
+) -> Columns:
+    """Clips the boxes `xyxy` to their images, whose heights and widths are `hw`, all in pixels."""
+    limit = hw[image][:, ::-1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        x1y1, x2y2 = xyxy[:, :2], xyxy[:, 2:]
+        degenerate = ~(np.isfinite(xyxy).all(1) & (x2y2 > x1y1).all(1))
+        outside = ~degenerate & ~((x1y1 < limit) & (x2y2 > 0)).all(1)
+        boxes = np.concatenate([np.maximum(x1y1, 0), np.minimum(x2y2, limit)], 1).astype(np.float32)
+        # An area that float32 cannot tell from none would divide by zero in the coder of boxes.
+        degenerate |= ~outside & ~(boxes[:, 2:] > boxes[:, :2]).all(1)
+    return Columns(image, boxes, labels.astype(np.int32), crowd, degenerate, outside)
+
+
+def to_records(image_ids: Iterable[ImageId], hw: Int[np.ndarray, "m 2"], columns: Columns) -> list[Record]:
+    """One record for each image, with the boxes that can be used."""
+    rows = np.flatnonzero(columns.usable)
+    rows = rows[np.argsort(columns.image[rows], kind="stable")]
+    ends = np.cumsum(np.bincount(columns.image[rows], minlength=len(hw)))[:-1]
+    parts = (np.split(column[rows], ends) for column in (columns.boxes, columns.labels, columns.crowd))
+    return [
+        Record(image_id, height, width, boxes, labels, crowd)
+        for image_id, (height, width), boxes, labels, crowd in zip(image_ids, hw.tolist(), *parts, strict=True)
+    ]
+
+
+def is_empty(record: Record) -> bool:
+    """No box to train on: none at all, or crowds only."""
+    return bool(record.crowd.all())
+
+
+def report_counts(records: Sequence[Record], columns: Columns, skip_empty: bool) -> list[str]:
+    """One line for people for every kind of box and image that is not simply trained on."""
+    fate = "left out" if skip_empty else "trained as background"
+    counts = {
+        f"images without boxes to train on: {fate}": sum(map(is_empty, records)),
+        "crowd boxes: ignored in training, kept for evaluation": int((columns.crowd & columns.usable).sum()),
+        "degenerate boxes (no area, or not finite): left out": int(columns.degenerate.sum()),
+        "boxes outside their image: left out": int(columns.outside.sum()),
+    }
+    return [f"{count} {what}" for what, count in counts.items() if count]

@@ -1,0 +1,289 @@
+"""Iterators of batches for training, where they depend on (seed, step) alone, and for evaluation."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+from ml_collections import ConfigDict
+
+from lga_jax.data.augment.donor import draw_donor
+from lga_jax.data.augment.geometry import KERNELS, ROUNDINGS
+from lga_jax.data.augment.view import HW, draw_view, evaluation_hw, evaluation_view, training_hw
+from lga_jax.data.batches.pipeline import Job, Pipeline
+from lga_jax.data.batches.plan import (
+    BatchPlan,
+    assign_buckets,
+    num_slots,
+    padded_share,
+    plan_evaluation,
+    report_overflow,
+)
+from lga_jax.data.batches.repeats import repeat_factors, report_repeats
+from lga_jax.data.decode import MAX_PIXELS
+from lga_jax.data.source import Source
+from lga_jax.errors import UserError
+from lga_jax.structs import Batch
+
+_MAX_JITTER = 4  # an image is enlarged as a whole before it is cropped: 16 times the pixels of its bucket
+
+
+class TrainLoader:
+    """An endless iterator of training batches, leaves [local_devices, images per device, ...].
+
+    Step t holds the same bytes for any number of workers, and for a run that starts at t as for one that came there.
+    The members of its global batch do not depend on the number of processes either: each loads its own part.
+    `report` are lines for people, to be shown at the start; `num_unreadable` and `num_without_slot` are for the end.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        data_config: ConfigDict,
+        seed: int,
+        batch_size: int,
+        start_step: int,
+        local_devices: Sequence[jax.Device],
+        process_index: int | None = None,
+        process_count: int | None = None,
+    ) -> None:
+        """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX."""
+        _check_settings(data_config)
+        share = _share(batch_size, local_devices, process_index, process_count)
+        slots = num_slots(source.records, data_config.max_boxes, data_config.copy_paste > 0)
+        largest_hw = partial(training_hw, data_config=data_config)
+        bucket_of = assign_buckets(source.records, data_config.buckets, largest_hw)
+        factors = repeat_factors(source.records, data_config.repeat_threshold)
+        weights = factors * [record.weight for record in source.records]
+        self._plan = BatchPlan(bucket_of, weights, batch_size, seed)
+        padding = padded_share(source.records, data_config.buckets, largest_hw, bucket_of, self._plan.shares)
+        self._step, self._seed, self._batch_size = start_step, seed, batch_size
+        self._num_images, self._fingerprint = len(source.records), source.fingerprint
+        self.steps_per_epoch = self._plan.steps_per_epoch
+        self.report = [
+            f"an epoch is {self.steps_per_epoch} steps; {slots} ground-truth slots per image",
+            f"{padding:.1%} of the pixels of an epoch are padding where every image is seen as large as it can be",
+            *report_repeats(factors, data_config.repeat_threshold),
+            *_report_filled(self.steps_per_epoch * batch_size, weights.sum()),
+            *_report_small_buckets(bucket_of, self._plan.shares, data_config.buckets, batch_size),
+            *report_overflow(source.records, slots),
+        ]
+        jobs = (self._job(step, share, source, data_config) for step in itertools.count(start_step))
+        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices)
+        self._shapes = _shapes(data_config.buckets, bucket_of, share)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._pipeline)
+        self._step += 1
+        return batch
+
+    def position(self) -> dict[str, int | str]:
+        """What a checkpoint keeps: the step whose batch comes next, and what that batch depends on."""
+        return {
+            "step": self._step,
+            "seed": self._seed,
+            "batch_size": self._batch_size,
+            "num_images": self._num_images,
+            "fingerprint": self._fingerprint,
+        }
+
+    @property
+    def num_unreadable(self) -> int:
+        """Images of this process's share of which nothing could be decoded so far, each counted once.
+
+        They are trained on as grey ones without boxes; a warning has named each. Steps that are prefetched but not yet
+        handed out count as well.
+        """
+        return self._pipeline.num_unreadable
+
+    @property
+    def num_without_slot(self) -> int:
+        """Boxes of this process's share that found no slot so far where objects were pasted in.
+
+        Those that find none in their image as it is are in `report`. Steps that are prefetched count as well.
+        """
+        return self._pipeline.num_without_slot
+
+    def empty_batches(self) -> Iterator[Batch]:
+        """One with nothing in it of each shape that batches have."""
+        return itertools.starmap(self._pipeline.empty_batch, self._shapes)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pipeline.close()
+
+    def _job(self, step: int, share: slice, source: Source, data_config: ConfigDict) -> Job:
+        bucket, members = self._plan.batch(step)
+        bucket_hw, index = data_config.buckets[bucket], members[share].tolist()
+        views, donors = [], []
+        for position, image in enumerate(index, start=share.start):
+            rng = self._plan.view_rng(step, position)
+            views.append(draw_view(rng, _stored_hw(source, image), bucket_hw, data_config))
+            donors.append(draw_donor(rng, source.records, bucket_hw, data_config))
+        return Job(bucket_hw, index, views, donors)
+
+
+class EvalLoader:
+    """Every image once over all processes, in batches with leaves [local_devices, images per device, ...].
+
+    All processes run the same number of batches of the same shapes. Rows that only fill a batch have index -1. Targets
+    have no slots: evaluation compares with the source's coco_json().
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        data_config: ConfigDict,
+        batch_size: int,
+        local_devices: Sequence[jax.Device],
+        process_index: int | None = None,
+        process_count: int | None = None,
+    ) -> None:
+        """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX."""
+        _check_settings(data_config)
+        share = _share(batch_size, local_devices, process_index, process_count)
+        buckets = data_config.eval_buckets or data_config.buckets
+        bucket_of = assign_buckets(source.records, buckets, partial(evaluation_hw, data_config=data_config))
+        jobs = (
+            _evaluation_job(source, planned.index[share].tolist(), buckets[planned.bucket], data_config)
+            for planned in plan_evaluation(bucket_of, batch_size)
+        )
+        self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
+        self._shapes = _shapes(buckets, bucket_of, share)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        return next(self._pipeline)
+
+    def empty_batches(self) -> Iterator[Batch]:
+        """One with nothing in it of each shape that batches have."""
+        return itertools.starmap(self._pipeline.empty_batch, self._shapes)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pipeline.close()
+
+
+def check_position(saved: Mapping, current: Mapping) -> None:
+    """Raises UserError unless two positions of a TrainLoader, a checkpoint's and a new one's, are the same."""
+    names = {
+        "step": "step of the data",
+        "seed": "seed",
+        "batch_size": "batch_size",
+        "num_images": "number of training images",
+        "fingerprint": "training annotations (digest)",
+    }
+    for key, name in names.items():
+        if saved.get(key) != current[key]:
+            raise UserError(
+                f"{name}: expected {saved.get(key)!r} as the checkpoint was trained with, found {current[key]!r};"
+                " restore it, or start anew in another workdir"
+            )
+
+
+def _report_filled(num_places: int, wanted: float) -> list[str]:
+    if (filled := round(num_places - wanted)) == 0:
+        return []
+    return [f"{filled} of {num_places} places in an epoch repeat an image, to fill the last batch of each bucket"]
+
+
+def _report_small_buckets(
+    bucket_of: Int[np.ndarray, "n"],
+    shares: Float[np.ndarray, "n"],
+    buckets: Sequence[tuple[int, int]],
+    batch_size: int,
+) -> list[str]:
+    """One line if buckets have fewer images than a batch: every epoch fills a batch with repetitions of these few."""
+    counts = np.bincount(bucket_of, minlength=len(buckets)).tolist()
+    small = [
+        f"{height}x{width} has {count}, each up to {int(np.ceil(shares[bucket_of == bucket].max()))} times in an epoch"
+        for bucket, ((height, width), count) in enumerate(zip(buckets, counts, strict=True))
+        if 0 < count < batch_size
+    ]
+    what = f"buckets with fewer images than a batch ({batch_size}) repeat them"
+    return [f"{what}: {'; '.join(small)} (fewer data.buckets or a smaller batch_size repeat less)"] if small else []
+
+
+def _evaluation_job(source: Source, index: list[int], bucket_hw: HW, data_config: ConfigDict) -> Job:
+    views = [evaluation_view(_stored_hw(source, image), bucket_hw, data_config) for image in index]
+    return Job(bucket_hw, index, views, [None] * len(index))
+
+
+def _shapes(buckets: Sequence[HW], bucket_of: Int[np.ndarray, "n"], share: slice) -> list[tuple[HW, int]]:
+    """Height and width of every bucket that has images, and the number of rows that this process loads."""
+    return [(buckets[bucket], share.stop - share.start) for bucket in np.unique(bucket_of)]
+
+
+def _stored_hw(source: Source, index: int) -> HW:
+    record = source.records[index]
+    return record.height, record.width
+
+
+def _share(
+    batch_size: int, local_devices: Sequence[jax.Device], process_index: int | None, process_count: int | None
+) -> slice:
+    """The rows of the global batch that this process loads."""
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    num_devices = count * len(local_devices)
+    below = batch_size // num_devices * num_devices
+    if below != batch_size or batch_size < 1:
+        sizes = f"{below} or {below + num_devices}" if below > 0 else f"{num_devices}"
+        raise UserError(
+            f"batch_size: expected a multiple of the number of devices ({num_devices}), found {batch_size};"
+            f" the nearest that work: {sizes}"
+        )
+    size = batch_size // count
+    return slice(index * size, (index + 1) * size)
+
+
+def _check_settings(data_config: ConfigDict) -> None:
+    jitter, short_edges = data_config.scale_jitter, data_config.short_edges
+    for name, expected, holds in (
+        (
+            "buckets",
+            f"pairs of (height, width) as ((800, 1344),), whole pixels, at most {MAX_PIXELS} in each",
+            data_config.buckets and _are_sizes(data_config.buckets),
+        ),
+        ("eval_buckets", "pairs of (height, width) in whole pixels, or ()", _are_sizes(data_config.eval_buckets)),
+        ("short_edges", "one length or more, in whole pixels", short_edges and all(map(_is_length, short_edges))),
+        ("eval_short_edge", "a length in whole pixels", _is_length(data_config.eval_short_edge)),
+        ("long_edge", "a length in whole pixels", _is_length(data_config.long_edge)),
+        ("size_rounding", f"one of {', '.join(ROUNDINGS)}", data_config.size_rounding in ROUNDINGS),
+        ("resize", f"one of {', '.join(KERNELS)}", data_config.resize in KERNELS),
+        (
+            "scale_jitter",
+            f"(lowest, highest) factor, at most {_MAX_JITTER}, or ()",
+            not jitter or (len(jitter) == 2 and _are_numbers(jitter) and 0 < jitter[0] <= jitter[1] <= _MAX_JITTER),
+        ),
+        ("flip_probability", "a number from 0 to 1", 0 <= data_config.flip_probability <= 1),
+        ("photometric", "a probability from 0 to 1", 0 <= data_config.photometric <= 1),
+        ("copy_paste", "a probability from 0 to 1", 0 <= data_config.copy_paste <= 1),
+        ("repeat_threshold", "a share of the images, from 0 to 1", 0 <= data_config.repeat_threshold <= 1),
+        ("num_workers", "at least 1", data_config.num_workers >= 1),
+        ("prefetch", "at least 0", data_config.prefetch >= 0),
+    ):
+        if not holds:
+            raise UserError(f"data.{name}: expected {expected}, found {data_config[name]!r}; correct the config")
+
+
+def _are_sizes(buckets: Sequence) -> bool:
+    return all(
+        isinstance(hw, Sequence) and len(hw) == 2 and all(map(_is_length, hw)) and hw[0] * hw[1] <= MAX_PIXELS
+        for hw in buckets
+    )
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _are_numbers(values: Sequence) -> bool:
+    return all(isinstance(value, int | float) for value in values)

@@ -1,0 +1,59 @@
+"""Objects of one image pasted into another: Simple Copy-Paste (Ghiasi et al. 2021) with boxes in the place of masks.
+
+What is pasted keeps its place in its own view, and its rectangle is pasted without blending.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from lga_jax.data.augment.donor import Donor
+from lga_jax.data.augment.geometry import crop_boxes, have_area
+from lga_jax.data.augment.view import content_hw, see_boxes, see_image
+from lga_jax.data.batches.fill import write_targets
+from lga_jax.data.source import Record
+from lga_jax.structs import Batch
+
+_MIN_VISIBLE = 0.5  # share of a box; an object of which less can be seen is none
+
+
+def paste(batch: Batch, row: int, record: Record, image: UInt8[np.ndarray, "h w 3"], donor: Donor, kernel: str) -> int:
+    """Lays the donor's objects over an image in the batch; `record` and `image` are the donor's.
+
+    Returns how many boxes found no slot for it.
+
+    Boxes on both sides shrink to what can be seen of them, and go where that is less than half. So a neighbour of
+    a pasted object that comes along as a part of its rectangle has its box, and what lies below has one no longer.
+    """
+    bucket_hw = batch.images.shape[1:3]
+    height, width = batch.image_hw[row].astype(int).tolist()
+    seen = np.zeros((*content_hw(donor.view, bucket_hw), 3), np.uint8)
+    see_image(seen, image, donor.view, kernel)
+    boxes = see_boxes(record.boxes_original, (record.height, record.width), donor.view, seen.shape[:2])
+    boxes = crop_boxes(boxes, (0, 0), (height, width))
+    covered = np.zeros((height, width), bool)
+    for box in boxes[donor.pasted & have_area(boxes)]:
+        part = _pixels(box)
+        batch.images[row][part] = seen[part]
+        covered[part] = True
+    below, new = batch.targets.valid[row], ~record.crowd
+    left = _visible(batch.targets.boxes[row][below], ~covered), _visible(boxes[new], covered)
+    labels = batch.targets.labels[row][below], record.labels[new]
+    return write_targets(batch.targets, row, np.concatenate(left), np.concatenate(labels))
+
+
+def _visible(boxes: Float[np.ndarray, "n 4"], visible: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "n 4"]:
+    """What can be seen of the boxes; without an area where it is too little."""
+    left = np.zeros_like(boxes)
+    for number in np.flatnonzero(have_area(boxes)):
+        rows, columns = part = _pixels(boxes[number])
+        if visible[part].mean() >= _MIN_VISIBLE:
+            y, x = (np.flatnonzero(visible[part].any(axis)) for axis in (1, 0))
+            left[number, :2] = np.maximum(boxes[number, :2], (columns.start + x[0], rows.start + y[0]))
+            left[number, 2:] = np.minimum(boxes[number, 2:], (columns.start + x[-1] + 1, rows.start + y[-1] + 1))
+    return left
+
+
+def _pixels(box: Float[np.ndarray, "4"]) -> tuple[slice, slice]:
+    """The rows and columns that a box touches."""
+    (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int).tolist(), np.ceil(box[2:]).astype(int).tolist()
+    return slice(y1, y2), slice(x1, x2)

@@ -1,0 +1,136 @@
+"""From the plan of batches to batches on the devices: threads decode ahead of the step."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from lga_jax.data.augment.donor import Donor
+from lga_jax.data.augment.view import HW, View
+from lga_jax.data.batches.fill import empty_batch, write_image
+from lga_jax.data.batches.paste import paste
+from lga_jax.data.source import Source, UnreadableImageError
+from lga_jax.structs import DEVICE_AXIS, Batch
+
+_LOG = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """What this process loads for one batch."""
+
+    bucket_hw: HW
+    index: list[int]  # -1: leave the row empty
+    views: list[View]  # any in rows that stay empty
+    donors: list[Donor | None]  # whose objects are pasted into the image
+
+
+class _Loading(NamedTuple):
+    """A batch that workers are writing into."""
+
+    batch: Batch
+    rows: list[Future]
+
+    def is_ready(self) -> bool:
+        return all(row.done() and row.exception() is None for row in self.rows)
+
+
+class Pipeline:
+    """Jobs in, batches on the devices out, in order. What goes wrong in a worker is raised where its batch is due."""
+
+    def __init__(
+        self,
+        source: Source,
+        data_config: ConfigDict,
+        jobs: Iterator[Job],
+        slots: int,
+        local_devices: Sequence[jax.Device],
+    ) -> None:
+        self._source, self._jobs, self._slots = source, jobs, slots
+        self._kernel, self._prefetch = data_config.resize, data_config.prefetch
+        self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
+        self._sharding = NamedSharding(Mesh(np.array(local_devices), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS))
+        self._workers = ThreadPoolExecutor(data_config.num_workers, thread_name_prefix="decode")
+        self._loading: deque[_Loading] = deque()
+        self._on_device: deque[Batch] = deque()
+        self._unreadable: set[int] = set()
+        self.num_without_slot = 0  # boxes that found none where objects were pasted
+
+    def __next__(self) -> Batch:
+        self._start_loading()
+        while self._loading and (not self._on_device or self._may_move_another()):
+            self._on_device.append(self._put(self._loading[0]))
+            self._loading.popleft()  # not before: what went wrong in it is raised whenever it is asked for
+            self._start_loading()
+        if not self._on_device:
+            self.close()
+            raise StopIteration
+        return self._on_device.popleft()
+
+    def empty_batch(self, bucket_hw: HW, num_rows: int) -> Batch:
+        """A batch of a bucket with nothing in it, of which this process has `num_rows` rows."""
+        return self._to_devices(empty_batch(num_rows, bucket_hw, self._slots))
+
+    @property
+    def num_unreadable(self) -> int:
+        return len(self._unreadable)
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._jobs = iter(())
+        self._loading.clear()
+        self._on_device.clear()
+
+    def _may_move_another(self) -> bool:
+        # One is about to be handed out; `prefetch` more wait on the devices. None of them is worth waiting for, and in
+        # which something went wrong stays until it is due.
+        return len(self._on_device) <= self._prefetch and self._loading[0].is_ready()
+
+    def _start_loading(self) -> None:
+        # Enough rows in flight that no worker idles, and a batch for each place that becomes free on the devices.
+        while len(self._loading) <= self._prefetch or self._num_rows_loading() < 2 * self._num_workers:
+            job = next(self._jobs, None)
+            if job is None:
+                return
+            batch = empty_batch(len(job.index), job.bucket_hw, self._slots)
+            rows = [
+                self._workers.submit(self._load, batch, row, index, view, donor)
+                for row, (index, view, donor) in enumerate(zip(job.index, job.views, job.donors, strict=True))
+                if index >= 0
+            ]
+            self._loading.append(_Loading(batch, rows))
+
+    def _num_rows_loading(self) -> int:
+        return sum(len(loading.batch.index) for loading in self._loading)
+
+    def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> int:
+        """Fills a row; returns how many boxes found no slot for pasted objects."""
+        records = self._source.records
+        write_image(batch, row, index, records[index], self._image(index), view, self._kernel)
+        if donor and donor.pasted.any() and (image := self._image(donor.index)) is not None:
+            return paste(batch, row, records[donor.index], image, donor, self._kernel)
+        return 0
+
+    def _image(self, index: int) -> UInt8[np.ndarray, "h w 3"] | None:
+        try:
+            return self._source.image(index)
+        except UnreadableImageError as error:
+            if index not in self._unreadable:
+                self._unreadable.add(index)
+                _LOG.warning("%s (used as grey without boxes; %d such images so far)", error, len(self._unreadable))
+            return None
+
+    def _put(self, loading: _Loading) -> Batch:
+        self.num_without_slot += sum(row.result() for row in loading.rows)
+        return self._to_devices(loading.batch)
+
+    def _to_devices(self, batch: Batch) -> Batch:
+        split = (self._num_devices, len(batch.index) // self._num_devices)
+        batch = jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), batch)
+        return jax.device_put(batch, self._sharding)

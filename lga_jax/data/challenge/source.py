@@ -1,0 +1,153 @@
+"""The challenge set: generated images of vehicles that only a small part tells apart, under six challenges.
+
+The six are those of section I of the LGA R-CNN paper; docs/challenge.md shows them. Images and annotations are a pure
+function of (seed, index), the same bytes on every machine; nothing is read from files and no image is kept.
+"""
+
+import difflib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from lga_jax.data.challenge.drawing import draw_scene
+from lga_jax.data.challenge.random_ints import Dice
+from lga_jax.data.challenge.scene import CHALLENGES, PAINT, PLAIN, Mixture, Scene, boxes_in_pixels, make_scene
+from lga_jax.data.challenge.vehicles import CLASS_NAMES
+from lga_jax.data.source import Record
+from lga_jax.errors import UserError
+
+_VERSION = 1  # raise when the same (seed, index) comes to mean another picture
+
+
+class Challenge:
+    """A Source of `num_images` generated images.
+
+    challenges: names drawn with equal chances, one per image; a name given twice is drawn twice as often.
+    severities: drawn with equal chances for the images that are not plain.
+    Crowded images may hold fewer than min_objects vehicles, close ones of `scale` hold one; none is empty.
+    """
+
+    class_names = CLASS_NAMES
+
+    def __init__(
+        self,
+        num_images: int,
+        seed: int = 0,
+        image_hw: Sequence[int] = (160, 160),
+        challenges: Sequence[str] = CHALLENGES,
+        severities: Sequence[int] = (1, 2, 3),
+        min_objects: int = 1,
+        max_objects: int = 4,
+    ) -> None:
+        self._seed = seed
+        self._mixture = Mixture(tuple(image_hw), tuple(challenges), tuple(severities), min_objects, max_objects)
+        _check(num_images, seed, self._mixture)
+        scenes = [make_scene(seed, index, self._mixture) for index in range(num_images)]
+        self.records = [_record(index, scene, self._mixture.image_hw) for index, scene in enumerate(scenes)]
+        self.parts: list[Float[np.ndarray, "n 4"]] = [
+            boxes_in_pixels([vehicle.part_box for vehicle in scene.vehicles]) for scene in scenes
+        ]
+        self.challenges = [(scene.challenge, scene.severity) for scene in scenes]
+        settings = json.dumps([_VERSION, num_images, seed, self._mixture])
+        self.fingerprint = hashlib.sha256(settings.encode()).hexdigest()
+        self.report = self._describe()
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB pixels of records[index], drawn anew at every call."""
+        index = range(len(self.records))[index]
+        scene = make_scene(self._seed, index, self._mixture)
+        return draw_scene(scene, Dice(self._seed, index, PAINT), self._mixture.image_hw)
+
+    def coco_json(self) -> dict:
+        """COCO ground truth; every annotation has its `part_bbox`, every image its `challenge` and `severity`.
+
+        `area` is the area of the box.
+        """
+        images, annotations = [], []
+        for record, parts, (challenge, severity) in zip(self.records, self.parts, self.challenges, strict=True):
+            images.append(
+                {
+                    "id": record.image_id,
+                    "file_name": f"{record.image_id:06d}.png",
+                    "height": record.height,
+                    "width": record.width,
+                    "challenge": challenge,
+                    "severity": severity,
+                }
+            )
+            for box, part, label in zip(record.boxes_original, parts, record.labels, strict=True):
+                bbox = _xywh(box)
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,  # pycocotools takes id 0 for "no match"
+                        "image_id": record.image_id,
+                        "category_id": int(label) + 1,
+                        "bbox": bbox,
+                        "area": bbox[2] * bbox[3],
+                        "iscrowd": 0,
+                        "part_bbox": _xywh(part),
+                    }
+                )
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASS_NAMES)]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def _describe(self) -> list[str]:
+        counts = Counter(
+            challenge if challenge == PLAIN else f"{challenge} {severity}" for challenge, severity in self.challenges
+        )
+        vehicles = sum(len(record.labels) for record in self.records)
+        lines = [f"challenge set, seed {self._seed}: {len(self.records)} images, {vehicles} vehicles"]
+        return lines + [f"{name}: {count} images" for name, count in sorted(counts.items())]
+
+
+def export(source: Challenge, root: str | Path) -> None:
+    """Writes images/NNNNNN.png and annotations/instances.json under `root`, a COCO-JSON folder as people have them.
+
+    Raises UserError if `root` is a file or holds anything already.
+    """
+    root = Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(f"export folder: expected a new or empty folder, found {str(root)!r} in use; name another one")
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    coco = source.coco_json()
+    for index, entry in enumerate(coco["images"]):
+        path = root / "images" / entry["file_name"]
+        if not cv2.imwrite(str(path), source.image(index)[..., ::-1]):
+            raise UserError(f"export folder: expected to write {str(path)!r}, could not; free space or name another")
+    (root / "annotations" / "instances.json").write_text(json.dumps(coco))
+
+
+def _record(index: int, scene: Scene, image_hw: tuple[int, int]) -> Record:
+    boxes = boxes_in_pixels([vehicle.box for vehicle in scene.vehicles])
+    labels = np.array([vehicle.shape.label for vehicle in scene.vehicles], np.int32)
+    return Record(index, *image_hw, boxes, labels, np.zeros(len(labels), bool))
+
+
+def _xywh(box: Float[np.ndarray, "4"]) -> list[float]:
+    left, top, right, bottom = box.tolist()
+    return [left, top, right - left, bottom - top]
+
+
+def _check(num_images: int, seed: int, mixture: Mixture) -> None:
+    if num_images < 1:
+        raise UserError(f"num_images: expected at least 1, found {num_images}; set it to the size of the set")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed: expected 0 to 2**63 - 1, found {seed}; choose another one")
+    if len(mixture.image_hw) != 2 or min(mixture.image_hw) < 64:
+        raise UserError(f"image_hw: expected (height, width) of at least 64, found {mixture.image_hw}; enlarge it")
+    for name in mixture.challenges or ("",):
+        if name not in CHALLENGES:
+            near = difflib.get_close_matches(name, CHALLENGES, 1) or ["plain"]
+            raise UserError(f"challenges: expected names among {CHALLENGES}, found {name!r}; did you mean {near[0]!r}?")
+    if not mixture.severities or not set(mixture.severities) <= {1, 2, 3}:
+        raise UserError(f"severities: expected some of 1, 2, 3, found {mixture.severities}; correct them")
+    if not 1 <= mixture.min_objects <= mixture.max_objects:
+        found = f"{mixture.min_objects} and {mixture.max_objects}"
+        raise UserError(f"min_objects, max_objects: expected 1 <= min <= max, found {found}; correct them")

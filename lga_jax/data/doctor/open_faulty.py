@@ -1,0 +1,234 @@
+"""Sources opened for the doctor: as far as they can be, with whatever is wrong noted instead of refused."""
+
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from lga_jax.data.annotations import to_records
+from lga_jax.data.coco.box_format import suspicious_layout
+from lga_jax.data.coco.schema import (
+    Fault,
+    category_names,
+    find_faults,
+    find_missing_files,
+    is_bbox,
+    read_coco,
+    shown,
+    sound_entries,
+)
+from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
+from lga_jax.data.decode import decode_image, read_header, read_image_file
+from lga_jax.data.doctor.findings import Case, Findings
+from lga_jax.data.source import ImageId, Record, Source, UnreadableImageError, find_source
+from lga_jax.errors import UserError
+
+# The faults of coco_schema by the last word of their kind: what is wrong, and the keys that show it; None: all of them.
+_SCHEMA = {
+    "no_object": ("other than a JSON object", ()),
+    "key_missing": ("without all keys that are needed", None),
+    "id_type": ("with an id of the wrong kind", ("id",)),
+    "id_size": ("with an id of more than 64 bits", ("id",)),
+    "id_repeated": ("with an id that another one has", ("id",)),
+    "name_type": ("with a name other than text", ("name",)),
+    "file_name_type": ("with a file_name other than text", ("file_name",)),
+    "file_name_outside": ("with a file_name outside the image folder", ("file_name",)),
+    "file_missing": ("without a file", ()),
+    "size": ("without a height and width in whole pixels", ("height", "width")),
+    "too_large": ("with too many pixels", ("height", "width")),
+    "category_id_unknown": ("with a category_id that no category has", ("category_id",)),
+    "image_id_unknown": ("with an image_id that no image has", ("image_id",)),
+    "bbox": ("with a bbox other than four numbers", ("bbox",)),
+    "iscrowd": ("with an iscrowd other than 0 or 1", ("iscrowd",)),
+    "area": ("with an area other than a number", ("area",)),
+}
+_NOUNS = {"images": "image", "categories": "category", "annotations": "annotation"}
+
+
+class Look(NamedTuple):
+    """What was seen of an image's content."""
+
+    identity: str  # equal for equal content; "" where there is none
+    faults: dict[str, str]  # kind of finding: what more is known, or ""
+
+
+class Patient(NamedTuple):
+    """A source as far as it can be opened; an entry for each image that has a usable one in the annotations."""
+
+    about: list[str]  # lines for people
+    class_names: tuple[str, ...]
+    records: Sequence[Record]
+    file_names: Sequence[str | None]
+    identities: list[str]  # equal for images that are the same, in whichever source
+    look: Callable[[int], Look]
+    read: Callable[[int], UInt8[np.ndarray, "h w 3"]]  # raises UserError
+
+    def case(self, index: int, detail: str = "", **more: Any) -> Case:
+        """Something about an image, or at a place in it."""
+        return Case(detail, self.file_names[index], self.records[index].image_id, **more)
+
+
+def open_patient(arguments: Mapping[str, Any], findings: Findings) -> Patient | None:
+    """The source of a config's data.train or data.eval, None where it cannot be opened.
+
+    What is wrong with its data goes to `findings`. Raises UserError for a kind of source or settings that do not exist.
+    """
+    settings = {key: value for key, value in arguments.items() if key != "source"}
+    constructor = find_source(arguments.get("source", ""), **settings)
+    try:
+        return _open_coco(findings, **settings) if constructor is CocoJson else as_patient(constructor(**settings))
+    except UserError as error:
+        findings.add("cannot_open", Case(str(error)))
+        return None
+
+
+def as_patient(source: Source) -> Patient:
+    """A source that is open already."""
+    if isinstance(source, CocoJson):
+        identities, file_names = source.paths, source.file_names
+    else:
+        identities = [f"{source.fingerprint} {index}" for index in range(len(source.records))]
+        file_names = [None] * len(source.records)
+    look = partial(_look_at_pixels, source)
+    return Patient(source.report, source.class_names, source.records, file_names, identities, look, source.image)
+
+
+def _open_coco(findings: Findings, root: str, annotations: str, images: str, skip_empty: bool) -> Patient:
+    path, folder = (Path(root, place).expanduser() for place in (annotations, images))
+    try:
+        content = read_coco(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(
+            f"annotation file {path}: expected to read it, found: {error.strerror}; correct the config's data section"
+        ) from error
+    faults = list(find_faults(content))
+    sound = sound_entries(content, faults)
+    names = {position: image["file_name"] for position, image in sound["images"].items()}
+    if os.path.isdir(folder):
+        missing = list(find_missing_files(folder, names))
+        absent = {position for fault in missing for position in fault.positions}
+    else:
+        findings.add("no_folder", Case(str(folder)))
+        missing, absent = [], set(names)
+    _add_faults(findings, [*faults, *missing], content, sound["images"])
+    records = _records(findings, sound)
+    there = [position not in absent for position in names]
+    paths = [os.path.join(os.path.abspath(folder), name) for name in names.values()]
+
+    def look(index: int) -> Look:
+        return _look_at_file(paths[index], records[index]) if there[index] else Look("", {})
+
+    def read(index: int) -> UInt8[np.ndarray, "h w 3"]:
+        if not there[index]:
+            raise UserError(f"{paths[index]}: expected an image, found none there; add it")
+        hw = records[index].height, records[index].width
+        return decode_image(read_image_file(paths[index]), paths[index], hw).image
+
+    about = [f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
+    class_names = category_names({"categories": sound["categories"].values()}).values()
+    return Patient(about, tuple(class_names), records, list(names.values()), paths, look, read)
+
+
+def _add_faults(findings: Findings, faults: Iterable[Fault], content: Mapping, images: Mapping[int, dict]) -> None:
+    index_of = {image["id"]: index for index, image in enumerate(images.values())}
+    file_names = {image["id"]: image["file_name"] for image in images.values()}
+    for fault in faults:
+        text, keys = _SCHEMA.get(fault.kind.split(".")[-1], (f"at fault: {fault.text}", ()))
+        findings.define(fault.kind, _NOUNS[fault.section], text, fault.remedy)
+        for position in fault.positions:
+            entry = content[fault.section][position]
+            if fault.section == "annotations" and isinstance(entry, dict):
+                case = _annotation_case(position, entry, keys, file_names)
+                findings.add(fault.kind, case, index_of.get(case.image_id))
+            else:
+                findings.add(fault.kind, _entry_case(f"{fault.section}[{position}]", entry, keys))
+
+
+def _annotation_case(
+    position: int, entry: Mapping[str, Any], keys: Collection[str] | None, file_names: Mapping[ImageId, str]
+) -> Case:
+    image_id, bbox = _image_id(entry.get("image_id")), entry.get("bbox")
+    bbox = bbox if is_bbox(bbox) else None
+    return Case(_shown_keys(entry, keys), file_names.get(image_id), image_id, position, bbox)
+
+
+def _entry_case(place: str, entry: object, keys: Collection[str] | None) -> Case:
+    """An image or a category of the annotation file, or what is no object at all."""
+    if not isinstance(entry, dict):
+        return Case(f"{place}: {shown(entry)}")
+    if place.startswith("categories"):
+        return Case(f"{place}: {_shown_keys(entry, None)}")
+    file_name = entry.get("file_name")
+    detail = ", ".join(filter(None, [place, _shown_keys(entry, keys)]))
+    return Case(detail, file_name if isinstance(file_name, str) else None, _image_id(entry.get("id")))
+
+
+def _image_id(value: object) -> ImageId | None:
+    return value if type(value) in (int, str) else None
+
+
+def _shown_keys(entry: Mapping[str, Any], keys: Collection[str] | None) -> str:
+    return ", ".join(f"{key} {shown(entry[key])}" for key in (entry if keys is None else keys) if key in entry)
+
+
+def _records(findings: Findings, sound: Mapping[str, Mapping[int, dict]]) -> list[Record]:
+    """The records that CocoJson would make of these entries. Boxes it would leave out or change are noted."""
+    truth = {section: list(entries.values()) for section, entries in sound.items()}
+    if not truth["images"]:
+        return []
+    columns, hw = read_columns(truth, category_names(truth)), read_hw(truth)
+    xywh = read_xywh(truth)
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = np.abs(columns.boxes - np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1))
+    layout = suspicious_layout(xywh, hw[columns.image][:, ::-1])
+    noted = {"degenerate": columns.degenerate, "outside": columns.outside, **layout}
+    if not layout:
+        noted["clipped"] = columns.usable & (moved > 1).any(axis=1)
+    positions = list(sound["annotations"])
+    for kind, has in noted.items():
+        for row in np.flatnonzero(has).tolist():
+            index = int(columns.image[row])
+            image = truth["images"][index]
+            case = Case("", image["file_name"], image["id"], positions[row], xywh[row].tolist())
+            findings.add(kind, case, index)
+    return to_records([image["id"] for image in truth["images"]], hw, columns)
+
+
+def _look_at_file(path: str, record: Record) -> Look:
+    identity, faults, annotated = "", {}, (record.height, record.width)
+    try:
+        data = read_image_file(path)
+        identity = hashlib.sha256(data).hexdigest()
+        header = read_header(data, path)
+        image, truncated = decode_image(data, path, annotated)
+    except UnreadableImageError:
+        return Look("", {"unreadable": ""})  # a thousand empty files are no copies of one image
+    except UserError as error:
+        return Look(identity, {"refused": str(error).removeprefix(f"{path}: ")})
+    if image.shape[:2] != annotated:
+        found, expected = (f"{width} x {height}" for height, width in (image.shape[:2], annotated))
+        faults["size_differs"] = f"{found}, annotated {expected}"
+    marks = {
+        "exif_turned": header.upright_hw != header.stored_hw,
+        "exif_unclear": header.orientation in range(2, 9) and header.upright_hw == header.stored_hw,
+        "truncated": truncated,
+        "sixteen_bit": header.deep,
+        "cmyk": header.mode == "CMYK",
+        "grey": header.mode in ("1", "L", "LA"),
+    }
+    return Look(identity, faults | {kind: "" for kind, has in marks.items() if has})
+
+
+def _look_at_pixels(source: Source, index: int) -> Look:
+    try:
+        image = source.image(index)
+    except UnreadableImageError as error:
+        return Look("", {"unreadable": str(error)})
+    except UserError as error:
+        return Look("", {"refused": str(error)})
+    return Look(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(), {})

@@ -1,0 +1,80 @@
+"""A user's own images, without annotations, as a source for prediction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from lga_jax.data.decode import decode_image, read_image_file, upright_hw
+from lga_jax.data.source import Record, UnreadableImageError
+from lga_jax.errors import UserError
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+class ImageFiles:
+    """A Source over image files, numbered from 1 in the order given.
+
+    A file without a readable header has no record. One whose pixels turn out not to decode has a record, but `image`
+    raises UnreadableImageError. Both are named in `unreadable`.
+    """
+
+    def __init__(self, paths: Sequence[Path], class_names: Sequence[str]) -> None:
+        """Reads the headers only."""
+        self.class_names = tuple(class_names)
+        self.unreadable: dict[Path, str] = {}  # path -> one line
+        sizes = {path: self._size(path) for path in paths}
+        self.paths = [path for path in paths if sizes[path]]  # aligned with records
+        self.records = [
+            Record(number, *sizes[path], np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
+            for number, path in enumerate(paths, start=1)
+            if sizes[path]
+        ]
+        self.report: list[str] = []
+        self.fingerprint = ""  # nothing is trained on these
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB pixels, upright; of a truncated JPEG what is there."""
+        path = self.paths[index]
+        try:
+            return decode_image(read_image_file(path), str(path)).image
+        except UserError as error:
+            self.unreadable[path] = str(error)
+            raise UnreadableImageError(str(error)) from error
+
+    def coco_json(self) -> dict:
+        """The images, without annotations; category ids count from 1."""
+        return {
+            "images": [
+                {"id": record.image_id, "file_name": path.name, "height": record.height, "width": record.width}
+                for record, path in zip(self.records, self.paths, strict=True)
+            ],
+            "annotations": [],
+            "categories": [{"id": i, "name": name} for i, name in enumerate(self.class_names, start=1)],
+        }
+
+    def _size(self, path: Path) -> tuple[int, int] | None:
+        try:
+            return upright_hw(read_image_file(path), str(path))
+        except UserError as error:
+            self.unreadable[path] = str(error)
+            return None
+
+
+def find_images(place: str) -> list[Path]:
+    """The image itself, or the images of a folder (not of its sub-folders) in the order of their names.
+
+    Raises UserError where there is nothing.
+    """
+    path = Path(place)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"--input {place}: expected an image or a folder of images, found nothing there; correct it")
+    found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
+    if not found:
+        raise UserError(
+            f"--input {place}: expected images ({' '.join(SUFFIXES)}), found none in this folder; correct it"
+        )
+    return found

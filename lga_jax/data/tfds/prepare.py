@@ -1,0 +1,270 @@
+"""Prepares sets for TfdsSource: official ones of TensorFlow Datasets (TFDS), or any folder with COCO annotations."""
+
+import contextlib
+import difflib
+import importlib.util
+import logging
+import os
+import re
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import importlib_resources  # noqa: F401  TFDS imports it when it prepares, but does not bring it along
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader, extractor
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+from lga_jax.data.coco.schema import category_names
+from lga_jax.data.coco.source import CocoJson
+from lga_jax.data.decode import read_image_file
+from lga_jax.data.tfds.source import TfdsSource
+from lga_jax.data.tfds.split import find_objects
+from lga_jax.data.tfds.store import one_line
+from lga_jax.errors import UserError
+from lga_jax.files import remedy_for_writing
+
+_MAX_RETRIES = 5  # of a download, each after twice as long a time: without a network, seconds in all
+
+
+def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) -> list[str]:
+    """Downloads and prepares a set of TFDS such as "coco/2017"; returns what it holds, for people.
+
+    manual_dir: a folder with archives under their official names; what is not there is downloaded.
+    Raises UserError for unknown names, sets that are none of object detection, and what goes wrong with the archives.
+    """
+    if manual_dir is not None:
+        manual_dir = os.path.expanduser(manual_dir)
+        if not os.path.isdir(manual_dir):
+            raise UserError(f"--manual_dir: expected a folder with archives, found none at {manual_dir}; correct it")
+    module = _find_official(name)
+    with _naming_failures(name), _standing_in_for_tensorflow(module), _few_retries():
+        builder = tfds.builder(name, data_dir=data_dir)
+        find_objects(builder.info.features, name)
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False),
+            file_format="array_record",
+        )
+    return _index(name, data_dir, builder)
+
+
+def prepare_coco_json(name: str, data_dir: str, root: str, splits: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Prepares a folder that CocoJson reads, with all its images; returns what it holds, for people.
+
+    splits: name of the split -> (annotation file, folder of images), both relative to root.
+    Raises UserError as CocoJson does, for classes that differ between splits, and where such a set is there already.
+    """
+    for word in (name, *splits):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
+            raise UserError(f"name of a set or split: expected small letters, digits and _, found {word!r}; rename it")
+    if "all" in splits:
+        raise UserError("name of a split: expected another than 'all', TFDS's word for all splits, found it; rename it")
+    builder = _FolderBuilder(name, data_dir, root, splits)
+    if Path(builder.data_dir).exists():
+        raise UserError(f"{builder.data_dir}: expected no set yet, found one; remove it or choose another --name")
+    try:
+        builder.download_and_prepare()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{root}: expected names that UTF-8 can hold, found {error.object!r}; rename it") from error
+    except OSError as error:
+        raise UserError(
+            f"{data_dir}: expected to write a set there, found {one_line(error)}; {remedy_for_writing(error)}"
+        ) from error
+    report = _index(name, data_dir, builder)
+    if builder.num_clipped:
+        report.append(f"{builder.num_clipped} boxes reach beyond their image: clipped, as TFDS wants it")
+    return report
+
+
+def find_leftovers(data_dir: str) -> list[str]:
+    """One line for people about every folder of a preparation that was killed, or that is at work right now."""
+    root = Path(os.path.expanduser(data_dir))
+    patterns = ("*/incomplete.*", "*/*/incomplete.*", "downloads/*.tmp.*", "downloads/*/*.tmp.*")
+    return [
+        f"{folder}: {_num_bytes(folder) / 2**20:.1f} MiB that an earlier preparation left unfinished and nothing will"
+        f" use; unless it is still running, remove it: rm -r {shlex.quote(str(folder))}"
+        for folder in sorted({folder for pattern in patterns for folder in root.glob(pattern)})
+    ]
+
+
+def _num_bytes(folder: Path) -> int:
+    total = 0
+    with contextlib.suppress(OSError):  # whoever is still at work there takes it away
+        for path in folder.rglob("*"):
+            total += path.lstat().st_size
+    return total
+
+
+class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Examples have the features of TFDS's coco, and what it loses: fractions of areas, sizes as annotated, ids."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, name: str, data_dir: str, root: str, splits: Mapping[str, tuple[str, str]]) -> None:
+        self.name = name
+        self.num_clipped = 0
+        self._sources = {split: CocoJson(root, *places, skip_empty=False) for split, places in splits.items()}
+        truth = next(iter(self._sources.values())).coco_json()
+        self._categories, self._id_kind = category_names(truth), type(truth["images"][0]["id"])
+        for class_name in self._categories.values():
+            if [class_name] != class_name.strip().split("\n") or not class_name:
+                raise UserError(
+                    f"class names: expected one line each without spaces at its ends, found {class_name!r}; rename it"
+                )
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        objects = {
+            "id": np.int64,
+            "area": np.float32,
+            "bbox": tfds.features.BBoxFeature(),
+            "label": tfds.features.ClassLabel(names=list(self._categories.values())),
+            "is_crowd": np.bool_,
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(),
+                    "image/filename": tfds.features.Text(),
+                    "image/id": np.int64 if self._id_kind is int else tfds.features.Text(),
+                    "image/height": np.int64,
+                    "image/width": np.int64,
+                    "objects": tfds.features.Sequence(objects),
+                }
+            ),
+            metadata=tfds.core.MetadataDict(category_ids=list(self._categories)),
+            disable_shuffling=True,  # the order of the annotation file: training draws its own anyway
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        return {split: self._generate_examples(split) for split in self._sources}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        truth = self._sources[split].coco_json()
+        if category_names(truth) != self._categories or not isinstance(truth["images"][0]["id"], self._id_kind):
+            raise UserError(
+                f"split {split!r}: expected the categories and the kind of image ids of split"
+                f" {next(iter(self._sources))!r}, found others; make both files alike, or two sets of them"
+            )
+        label = {number: position for position, number in enumerate(self._categories)}
+        annotations = defaultdict(list)
+        for annotation in truth["annotations"]:
+            annotations[annotation["image_id"]].append(annotation)
+        for position, (image, path) in enumerate(zip(truth["images"], self._sources[split].paths, strict=True)):
+            height, width = int(image["height"]), int(image["width"])
+            yield (
+                position,
+                {
+                    "image": read_image_file(path),
+                    "image/filename": image["file_name"],
+                    "image/id": image["id"],
+                    "image/height": height,
+                    "image/width": width,
+                    "objects": [
+                        {
+                            "id": annotation["id"],
+                            "area": annotation["area"],
+                            "bbox": self._relative(annotation["bbox"], height, width),
+                            "label": label[annotation["category_id"]],
+                            "is_crowd": bool(annotation["iscrowd"]),
+                        }
+                        for annotation in annotations[image["id"]]
+                    ],
+                },
+            )
+
+    def _relative(self, bbox: list[float], height: int, width: int) -> tfds.features.BBox:
+        x, y, w, h = bbox
+        edges = np.array([y / height, x / width, (y + h) / height, (x + w) / width])
+        clipped = edges.clip(0, 1)
+        self.num_clipped += bool((edges != clipped).any())
+        return tfds.features.BBox(*clipped)
+
+
+def _find_official(name: str) -> ModuleType:
+    """The module of TFDS that prepares a set. Raises UserError unless TFDS has it, with that configuration."""
+    set_name, _, config = name.partition("/")
+    known = tfds.list_builders(with_community_datasets=False)
+    if set_name in known:
+        builder_class = tfds.builder_cls(set_name)
+        configs = [one.name for one in builder_class.BUILDER_CONFIGS] or [""]
+        if config in configs:
+            return sys.modules[builder_class.__module__]
+        known = [f"{set_name}/{one}".rstrip("/") for one in configs]
+    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    raise UserError(
+        f"{name}: expected coco_json or the name of a set of TFDS, as coco/2017 and voc/2007 are, found another; "
+        + (f"the nearest: {', '.join(nearest)}" if nearest else "see https://www.tensorflow.org/datasets/catalog")
+    )
+
+
+@contextlib.contextmanager
+def _standing_in_for_tensorflow(module: ModuleType) -> Iterator[None]:
+    """Gives TFDS the few names of TensorFlow that it needs to unpack archives and to read annotations."""
+    with contextlib.ExitStack() as patches:
+        if importlib.util.find_spec("tensorflow") is None:
+            for user in (extractor, module):
+                if hasattr(user, "tf"):
+                    patches.enter_context(mock.patch.object(user, "tf", _TensorFlow()))
+        yield
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """Without a network TFDS would try for minutes, and urllib3 would say so each time."""
+    log = logging.getLogger("urllib3")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with mock.patch.object(downloader, "MAX_RETRIES", _MAX_RETRIES):
+            yield
+    finally:
+        log.setLevel(level)
+
+
+class _TensorFlow:
+    int64 = np.int64
+    io = SimpleNamespace(
+        gfile=SimpleNamespace(
+            GFile=lambda path, mode="r": open(path, mode, encoding=None if "b" in mode else "utf-8"),  # noqa: SIM115
+        )
+    )
+    compat = SimpleNamespace(as_text=str)
+
+    def __getattr__(self, name: str) -> Any:
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+
+@contextlib.contextmanager
+def _naming_failures(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{name}: expected the package {error.name!r}, which its preparation needs (training does not), found none;"
+            f" pip install {error.name}"
+        ) from error
+    except NonMatchingChecksumError as error:
+        raise UserError(
+            f"{name}: expected an archive with TFDS's checksum, found another ({one_line(error)}); remove the archive"
+            " and run this again"
+        ) from error
+    except (OSError, tfds.download.DownloadError, extractor.ExtractError) as error:
+        raise UserError(
+            f"{name}: expected to download and unpack its archives, found {one_line(error)}; run this again, or put"
+            " them into a folder and name it with --manual_dir"
+        ) from error
+
+
+def _index(name: str, data_dir: str, builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Opens every split once: what is wrong shows here, and the index that training reads is made."""
+    return [
+        line for split in builder.info.splits for line in TfdsSource(name, data_dir, split, skip_empty=False).report
+    ]

@@ -1,0 +1,136 @@
+"""Sets prepared by TensorFlow Datasets (TFDS) as a source of images, read without TensorFlow.
+
+Any set of object detection that was prepared as array_record: `python -m lga_jax.data.tfds.prepare` makes such sets.
+lga_jax.data.tfds.split says what becomes of boxes, labels and areas as TFDS stores them.
+"""
+
+import hashlib
+import logging
+
+import numpy as np
+from jaxtyping import UInt8
+
+from lga_jax.data.annotations import is_empty, make_columns, report_counts, to_records
+from lga_jax.data.decode import decode_image
+from lga_jax.data.tfds.index import Index, read_index
+from lga_jax.data.tfds.split import TfdsSplit
+from lga_jax.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+
+class TfdsSource:
+    """Images and boxes of a prepared set.
+
+    An image's id is COCO's own, elsewhere its file name. Boxes without an area and boxes outside their image are left
+    out and counted, as are images whose size nothing tells; boxes partly outside are clipped for training.
+    """
+
+    def __init__(self, name: str, data_dir: str, split: str, skip_empty: bool) -> None:
+        """Reads all images of the split the first time, later an index of them. Raises UserError for what is amiss.
+
+        name: the set as TFDS names it, "coco/2017", "voc/2007".
+        data_dir: the folder of TFDS's sets.
+        split: "train", "train+validation", "train[:10%]", as TFDS has it, which has shuffled what it slices.
+        skip_empty: images without a box to train on are no records, for training alone: a score needs every image.
+        """
+        self._split = TfdsSplit(name, data_dir, split)
+        self._index = read_index(self._split)
+        where = f"{name} {split} in {data_dir}"
+        _check(self._index, where, len(self._split.categories))
+        self._columns = make_columns(
+            np.repeat(np.arange(len(self._index.number)), self._index.num_objects),
+            self._index.boxes_original,
+            self._index.labels,
+            self._index.crowd,
+            self._index.hw,
+        )
+        records = to_records(self._index.image_id.tolist(), self._index.hw, self._columns)
+        self._used = [number for number, record in enumerate(records) if not (skip_empty and is_empty(record))]
+        if not self._used:
+            raise UserError(
+                f"{where}: expected an image with a box to train on (skip_empty leaves out the others), found none"
+                f" among {len(records)}; name another split, or skip_empty=False trains on background"
+            )
+        self.class_names = tuple(self._split.categories.values())
+        self.records = [records[number] for number in self._used]
+        self.fingerprint = _fingerprint(self.class_names, self._index)
+        self.report = [
+            f"{where}: {len(records)} images, {self._columns.usable.sum()} boxes, {len(self.class_names)} classes",
+            *report_counts(records, self._columns, skip_empty),
+        ]
+        if unreadable := len(self._split) - len(records):
+            self.report.append(f"{unreadable} images whose size nothing tells: left out, of evaluation as well")
+        self._truncated: set[int] = set()
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB pixels of records[index]. A truncated JPEG gives what is there; the log says so once for each file."""
+        number, record = self._used[index], self.records[index]
+        name = f"{self._split.where}: {self._index.file_name[number]}"
+        data = self._split.image(int(self._index.number[number]))
+        image, truncated = decode_image(data, name, (record.height, record.width))
+        if image.shape[:2] != (record.height, record.width):
+            raise UserError(
+                f"{name}: expected {record.width} x {record.height} pixels as annotated, found {image.shape[1]} x"
+                f" {image.shape[0]}; correct the annotations and prepare the set anew"
+            )
+        if truncated and index not in self._truncated:
+            self._truncated.add(index)
+            _LOG.warning("%s: truncated, the missing part is grey (%d such files so far)", name, len(self._truncated))
+        return image
+
+    def coco_json(self) -> dict:
+        """Ground truth for pycocotools: all images whose size is known, all boxes that can be used, unclipped.
+
+        Annotation ids are counted from 1, because pycocotools takes the id 0 for "no match".
+        """
+        index, usable = self._index, self._columns.usable
+        ids, category_ids = index.image_id.tolist(), list(self._split.categories)
+        xywh = np.concatenate(
+            [index.boxes_original[:, :2], index.boxes_original[:, 2:] - index.boxes_original[:, :2]], 1
+        )
+        images = zip(ids, index.file_name.tolist(), index.hw.tolist(), strict=True)
+        columns = (self._columns.image, index.labels, xywh, index.areas, index.crowd.astype(int))
+        annotations = zip(*(column[usable].tolist() for column in columns), strict=True)
+        return {
+            "info": {},
+            "images": [
+                {"id": image_id, "file_name": file_name, "height": height, "width": width}
+                for image_id, file_name, (height, width) in images
+            ],
+            "categories": [{"id": number, "name": name} for number, name in self._split.categories.items()],
+            "annotations": [
+                {
+                    "id": number,
+                    "image_id": ids[image],
+                    "category_id": category_ids[label],
+                    "bbox": bbox,
+                    "area": area,
+                    "iscrowd": crowd,
+                }
+                for number, (image, label, bbox, area, crowd) in enumerate(annotations, start=1)
+            ],
+        }
+
+
+def _check(index: Index, where: str, num_classes: int) -> None:
+    """Raises UserError for what no source may have."""
+    if not len(index.number):
+        raise UserError(f"{where}: expected images, found none whose size anything tells; prepare the set anew")
+    unique, counts = np.unique(index.image_id, return_counts=True)
+    if len(unique) < len(index.image_id):
+        found = f"{unique[counts.argmax()]} {counts.max()} times"
+        raise UserError(f"image ids of {where}: expected each once, found {found}; name a split that adds none twice")
+    wrong = index.labels[(index.labels < 0) | (index.labels >= num_classes)]
+    if len(wrong):
+        raise UserError(
+            f"labels of {where}: expected 0..{num_classes - 1}, found {wrong[0]} and {len(wrong) - 1} more outside;"
+            " prepare the set anew"
+        )
+
+
+def _fingerprint(class_names: tuple[str, ...], index: Index) -> str:
+    digest = hashlib.sha256(repr(class_names).encode())
+    for column in index:
+        digest.update(np.ascontiguousarray(column))
+    return digest.hexdigest()

@@ -1,0 +1,31 @@
+"""CBAM on RoI crops."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lga_jax.models.layers import Dense, xavier_caffe2
+from lga_jax.structs import Attention
+
+
+class CBAM(nn.Module):
+    """Convolutional block attention (Woo et al. 2018): channel attention (eq. 2), then spatial attention (eq. 3)."""
+
+    reduction: int
+    kernel_size: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
+        channels = crops.shape[-1]
+        squeeze = Dense(channels // self.reduction, kernel_init=xavier_caffe2, dtype=self.dtype, name="squeeze")
+        excite = Dense(channels, kernel_init=xavier_caffe2, dtype=self.dtype, name="excite")
+        pooled = jnp.stack([crops.mean(axis=(-3, -2)), crops.max(axis=(-3, -2))])
+        channel_gate = nn.sigmoid(excite(nn.relu(squeeze(pooled))).sum(axis=0))
+        x = crops * channel_gate[..., None, None, :]
+
+        descriptor = jnp.stack([x.mean(axis=-1), x.max(axis=-1)], axis=-1)
+        spatial = nn.Conv(1, (self.kernel_size, self.kernel_size), kernel_init=xavier_caffe2, dtype=self.dtype)
+        return Attention(fused=x * nn.sigmoid(spatial(descriptor)), gaussians=None)

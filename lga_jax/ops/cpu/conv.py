@@ -1,0 +1,95 @@
+"""2-D convolution, channels last, in the form that the platform runs fast."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lga_jax.ops.cpu import products, winograd
+from lga_jax.ops.cpu.matmul import matmul
+
+# By trials on one x86 machine with AVX-512: from where on 3x3 convolutions have forms of their own on CPUs, and from
+# where on the saved products outweigh Winograd's transformations in float32.
+_PRODUCT_CHANNELS = 64
+_WINOGRAD_CHANNELS, _WINOGRAD_CELLS = 128, 6000
+
+
+def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1) -> Float[Array, "b _ _ o"]:
+    """Convolution padded by kernel // 2 on every side, as torchvision's ResNet pads.
+
+    A 1x1 kernel is one matrix product: XLA's CPU backend runs it and its gradient several times faster in that form,
+    and the other backends lower both forms alike. On CPUs, 3x3 convolutions of many channels run as products
+    (bfloat16) or, if large, in Winograd's form (float32); so do their gradients, those of small ones as products.
+    """
+    if kernel.shape[:2] == (1, 1):
+        x = x[:, ::stride, ::stride]
+        return matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:3], -1)
+    if kernel.shape[:2] == (3, 3) and stride in (1, 2) and min(kernel.shape[2:]) >= _PRODUCT_CHANNELS:
+        return _conv3x3(stride, x, kernel)
+    return _plain(x, kernel, stride)
+
+
+def _plain(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1) -> Float[Array, "b _ _ o"]:
+    padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv3x3(stride: int, x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "b _ _ o"]:
+    plain = functools.partial(_plain, stride=stride)
+    on_cpu = plain
+    if stride == 1 and x.dtype == jnp.bfloat16:
+        on_cpu = products.conv3x3
+    if stride == 1 and _suits_winograd(x, kernel):
+        on_cpu = winograd.conv3x3
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
+
+
+def _suits_winograd(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> bool:
+    cells, channels = x.shape[0] * x.shape[1] * x.shape[2], min(kernel.shape[2:])
+    return x.dtype != jnp.bfloat16 and channels >= _WINOGRAD_CHANNELS and cells >= _WINOGRAD_CELLS
+
+
+def _conv3x3_forward(stride: int, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _conv3x3(stride, x, kernel), (x, kernel)
+
+
+def _conv3x3_backward(stride: int, inputs: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, kernel = inputs
+    if stride == 1:
+        input_gradient = _conv3x3(1, cotangent, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    else:
+        input_gradient = jax.lax.platform_dependent(
+            cotangent,
+            kernel,
+            cpu=functools.partial(products.strided_input_gradient, height=x.shape[1], width=x.shape[2]),
+            default=functools.partial(_plain_input_gradient, shape=x.shape, stride=stride),
+        )
+    on_cpu = functools.partial(products.conv3x3_kernel_gradient, stride=stride)
+    if stride == 1 and _suits_winograd(x, kernel):
+        on_cpu = winograd.conv3x3_kernel_gradient
+    plain = functools.partial(_plain_kernel_gradient, stride=stride)
+    kernel_gradient = jax.lax.platform_dependent(x, cotangent, cpu=on_cpu, default=plain)
+    return input_gradient, kernel_gradient.astype(kernel.dtype)
+
+
+def _plain_input_gradient(
+    cotangent: Float[Array, "b _ _ o"], kernel: Float[Array, "3 3 c o"], shape: tuple[int, ...], stride: int
+) -> Float[Array, "b h w c"]:
+    x = jnp.zeros(shape, kernel.dtype)
+    (gradient,) = jax.linear_transpose(lambda x: _plain(x, kernel, stride), x)(cotangent)
+    return gradient
+
+
+def _plain_kernel_gradient(
+    x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ o"], stride: int
+) -> Float[Array, "3 3 c o"]:
+    kernel = jnp.zeros((3, 3, x.shape[-1], cotangent.shape[-1]), x.dtype)
+    (gradient,) = jax.linear_transpose(lambda kernel: _plain(x, kernel, stride), kernel)(cotangent)
+    return gradient.astype(jnp.float32)
+
+
+_conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)

@@ -1,0 +1,92 @@
+"""An evaluation as text for people and as files for programs."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lga_jax.evaluation.evaluate import EvalResult
+from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
+from lga_jax.files import null_for_nan, write_json
+
+_WIDTH = 24  # of the column of names
+
+
+def format_result(result: EvalResult) -> str:
+    """The twelve metrics, AP per class and, where the source has them, per challenge; attention in a sentence."""
+    return "\n".join(
+        [
+            f"{result.num_images} images, {len(result.detections)} detections",
+            *_notes(result),
+            "",
+            *_rows(result.summary),
+            "",
+            "AP per class",
+            *_rows(result.per_class),
+            *_challenge_table(result.challenges),
+            *(["", describe_attention(result.attention)] if result.attention else []),
+        ]
+    )
+
+
+def describe_attention(attention: AttentionStatistics) -> str:
+    """Hit rate beside chance and the spread, in sentences."""
+    if not attention.num_true_positives:
+        return "Attention: no true positive to look at."
+    each = ", ".join(f"{rate:.3f}" for rate in attention.hit_rate_per_mask)
+    return (
+        f"Attention: of {attention.num_true_positives} true positives, a share of {attention.hit_rate:.3f} has a "
+        f"Gaussian centre in the part that tells the classes apart; by chance {attention.chance:.3f}.\n"
+        f"Each mask alone: {each}; by chance {attention.chance_per_mask:.3f}. "
+        f"Spread of the centres: {attention.spread:.2f} cells of 7."
+    )
+
+
+def challenge_matrix(challenges: list[ChallengeAP]) -> list[tuple[str, dict[int, ChallengeAP]]]:
+    """One row per challenge: its APs by severity."""
+    rows: dict[str, dict[int, ChallengeAP]] = {}
+    for entry in challenges:
+        rows.setdefault(entry.challenge, {})[entry.severity] = entry
+    return list(rows.items())
+
+
+def write_result(result: EvalResult, folder: str | os.PathLike) -> None:
+    """Writes detections.json (COCO results) and metrics.json into a folder that `make_folder` made.
+
+    A file that is there stays whole until it is replaced.
+    """
+    metrics = result._replace(
+        detections=len(result.detections),
+        challenges=[entry._asdict() for entry in result.challenges],
+        attention=result.attention and result.attention._asdict(),
+    )._asdict()
+    write_json(Path(folder) / "detections.json", result.detections)
+    write_json(Path(folder) / "metrics.json", null_for_nan(metrics), indent=2)
+
+
+def _notes(result: EvalResult) -> Iterator[str]:
+    if result.num_non_finite:
+        yield f"WARNING: {result.num_non_finite} detections were not finite and are left out: has the model diverged?"
+    if missing := sum(math.isnan(ap) for ap in result.per_class.values()):
+        yield f"{missing} of {len(result.per_class)} classes have no object in these images: no AP, written '-'"
+
+
+def _rows(values: dict[str, float]) -> list[str]:
+    return [f"  {name:<{_WIDTH}}{_number(value)}" for name, value in values.items()]
+
+
+def _number(value: float) -> str:
+    return f"{'-':>6}" if math.isnan(value) else f"{value:6.4f}"
+
+
+def _challenge_table(challenges: list[ChallengeAP]) -> list[str]:
+    if not challenges:
+        return []
+    severities = sorted({entry.severity for entry in challenges})
+    head = "".join(f"{f'severity {severity}' if severity else 'none':>12}" for severity in severities)
+    rows = [
+        f"  {name:<{_WIDTH}}"
+        + "".join(f"{_number(row[severity].ap) if severity in row else '':>12}" for severity in severities)
+        for name, row in challenge_matrix(challenges)
+    ]
+    return ["", f"{'AP per challenge':<{_WIDTH + 2}}{head}", *rows]

@@ -1,0 +1,235 @@
+"""Whether a file of weights belongs to the configured model: its architecture, and the pixels it was trained on."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lga_jax.errors import UserError
+from lga_jax.models.backbones.resnet import ARCHITECTURES, BOTTLENECK
+from lga_jax.weights.files import Weights
+from lga_jax.weights.layouts import TORCHVISION_COMPUTES, Layout, count_modules, found_blocks, found_norm
+
+# Of ImageNet, RGB, 0..255. Weights from Caffe know the mean alone.
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+UNIT_STD = (1.0, 1.0, 1.0)
+# Keys of config.model that say what a network sees and computes, without a trace in the shapes of its parameters.
+_SILENT = ("pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm_eps")
+_ANCHORS = ("anchors.sizes", "anchors.aspect_ratios")
+_SEVERAL_NUMBERS = ("pixel_mean", "pixel_std", *_ANCHORS)
+
+
+class Fit(NamedTuple):
+    """What a file is, where it fits."""
+
+    title: str
+    bgr: bool  # the first convolution expects blue, green, red
+    notes: list[str]  # what fits all the same, for people: one line each
+
+
+def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any], exact: bool) -> Fit:
+    """Raises UserError, with all the keys of `model` that would have to change, where the file does not belong to it.
+
+    A part of a network fits too. With `exact` the model must compute what the file's does; without, weights may be
+    trained on with RoIs sampled otherwise, and the notes tell. Anchors are what an RPN's outputs mean: they must agree.
+    """
+    _check_plain(layout, weights)
+    kind, blocks = found_blocks(layout, weights.arrays)
+    depth = next((depth for depth, built in ARCHITECTURES.items() if built == (kind, blocks)), None)
+    title = f"{layout.title}, ResNet-{depth}" if depth else f"{layout.title}, a part with {sum(blocks)} blocks"
+    bgr, settings, notes = _expected_input(layout, weights)
+    settings |= _stated(weights, _SILENT)
+    if kind != BOTTLENECK:
+        settings.pop("backbone.stride_in_1x1", None)
+    norm, norm_notes = _backbone_norm(layout, weights, model["backbone"]["norm"])
+    computed = dict(layout.computes) | _stated(weights, TORCHVISION_COMPUTES)
+    firm = computed.keys() - set(layout.loose) if exact else _ANCHORS
+    if "rpn" not in layout.parts:
+        computed = {}
+    expected = _architecture(layout, weights, model, kind, blocks, depth) | norm | computed | settings
+    differing = {key: value for key, value in expected.items() if not _same(key, value, lookup(model, key))}
+    tolerated = (differing.keys() & computed.keys()) - settings.keys() - set(firm)
+    notes += norm_notes + [
+        f"model.{key} is {lookup(model, key)}, these weights were trained with {differing.pop(key)}"
+        for key in sorted(tolerated)
+    ]
+    if differing:
+        keys = "; ".join(
+            f"model.{key}: expected {value}, found {lookup(model, key)}" for key, value in differing.items()
+        )
+        flags = " ".join(f"--config.model.{key}={_flag(value)}" for key, value in differing.items())
+        recipe = ""
+        if layout.recipe and differing.keys() & computed.keys():
+            recipe = f" ({layout.recipe} has them; a file that was trained otherwise can say so in its metadata)"
+        raise UserError(f"weights {weights.where}: this is {title}; {keys}; give {flags}{recipe}, or other weights")
+    return Fit(title, bgr, notes)
+
+
+def lookup(model: Mapping[str, Any], key: str) -> Any:
+    """The value of a key such as "backbone.depth"; None where there is none (older checkpoints lack some)."""
+    for part in key.split("."):
+        model = model.get(part) if isinstance(model, Mapping) else None
+    return model
+
+
+def _check_plain(layout: Layout, weights: Weights) -> None:
+    """Variants of ResNet share most names with the plain one and compute something else."""
+    where, arrays = weights.where, weights.arrays
+    others = [
+        name
+        for name in arrays
+        if layout.backbone.match(name) and not layout.plain.match(name) and not layout.ignored.match(name)
+    ]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise UserError(
+            f"weights {where}: expected a plain ResNet, found {others[0]}{more}, as a variant has it (ResNet-C or -D, "
+            f"squeeze-and-excitation, deformable, group norm ...); give weights of the plain one"
+        )
+    for name in [name for name in arrays if re.search(r"(?:\bconv2\.weight|_branch2b_w)$", name)]:
+        array = arrays[name]
+        if layout.backbone.match(name) and array.ndim == 4 and array.shape[1] < array.shape[0]:
+            raise UserError(
+                f"weights {where}: expected a plain ResNet, found {name} with shape {array.shape}, a grouped "
+                f"convolution of ResNeXt; give weights of the plain one"
+            )
+
+
+def _architecture(
+    layout: Layout, weights: Weights, model: Mapping[str, Any], kind: str, blocks: tuple[int, ...], depth: int | None
+) -> dict[str, Any]:
+    """What the config's keys would have to be for the parameters to fit."""
+    arrays = weights.arrays
+    expected = {}
+    if depth:
+        expected["backbone.depth"] = depth
+    elif not _is_part(kind, blocks, model["backbone"]["depth"]):
+        raise UserError(
+            f"weights {weights.where}: expected a ResNet of {', '.join(map(str, ARCHITECTURES))} layers or the "
+            f"beginning of the config's, found one with {blocks} {kind} blocks; give other weights"
+        )
+    if "fpn" in layout.parts:
+        expected["fpn.norm"] = _norm(layout, weights, "fpn", "lateral2_norm", model["fpn"]["norm"])
+    if "rpn" in layout.parts:
+        expected["rpn.num_convs"] = count_modules(layout, arrays, "rpn", "conv")
+    if "box_head" in layout.parts:
+        for key, module in (("num_convs", "conv"), ("num_fcs", "fc")):
+            expected[f"box_head.{key}"] = count_modules(layout, arrays, "box_head", module)
+        if expected["box_head.num_convs"]:
+            expected["box_head.norm"] = _norm(layout, weights, "box_head", "conv1_norm", model["box_head"]["norm"])
+    return expected
+
+
+def _is_part(kind: str, blocks: tuple[int, ...], depth: int) -> bool:
+    """Whether these are the first blocks of a ResNet, if any."""
+    whole_kind, whole = ARCHITECTURES[depth]
+    present = [stage for stage, count in enumerate(blocks) if count]
+    if not present:
+        return True
+    last = present[-1]
+    return kind == whole_kind and blocks[:last] == whole[:last] and blocks[last] <= whole[last]
+
+
+def _backbone_norm(layout: Layout, weights: Weights, configured: str) -> tuple[dict[str, str], list[str]]:
+    """What the config would have to name, and notes. What holds no statistics must not be normalised by a batch's."""
+    norm = _norm(layout, weights, "backbone", "norm1", configured)
+    kind = found_norm(layout, weights.arrays, "backbone", "norm1")
+    folded = kind == "none" and layout.name_of("params/backbone/conv1/bias", weights.arrays)
+    if folded or (kind == "affine" and not layout.ours):
+        return {"backbone.norm": "frozen_bn"}, []
+    if norm == "none":  # a part without the stem
+        return {}, []
+    if configured == "gn" and norm != "gn":
+        note = "model.backbone.norm is gn: of the backbone the convolutions alone are loaded; "
+        return {}, [f"{note}--config.model.backbone.norm=frozen_bn takes the file's batch norm too"]
+    return {"backbone.norm": norm}, []
+
+
+def _norm(layout: Layout, weights: Weights, part: str, module: str, configured: str) -> str:
+    """The kind of norm the config would have to name; as it does, where it is one of several that do."""
+    found = found_norm(layout, weights.arrays, part, module)
+    if found == "affine" and layout.ours:
+        return "gn"
+    if found == "affine" and not (layout.affine_norms and part == "backbone"):
+        raise UserError(
+            f"weights {weights.where}: expected batch norm with running statistics, found a norm of {part} without "
+            f"(group norm has none, and other groups here); give weights with batch norm"
+        )
+    if found == "none":
+        return "none"
+    return configured if configured in ("bn", "frozen_bn") else "bn"
+
+
+def _stated(weights: Weights, keys: Iterable[str]) -> dict[str, Any]:
+    """Those of the keys whose values the file names itself."""
+    stated = {key: value for key in keys if (value := lookup(weights.model or {}, key)) is not None}
+    for key, value in stated.items():
+        numbers = value if isinstance(value, list | tuple) and key in _SEVERAL_NUMBERS else [value]
+        is_number = all(isinstance(number, int | float) for number in numbers)
+        if not is_number or (key.startswith("pixel_") and len(numbers) != 3):
+            kind = "numbers" if key in _SEVERAL_NUMBERS else "a number"
+            raise UserError(
+                f"weights {weights.where}: its metadata's model.{key}: expected "
+                f"{'3 ' if key.startswith('pixel_') else ''}{kind}, found {value!r}; correct or remove it"
+            )
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+
+
+def _expected_input(layout: Layout, weights: Weights) -> tuple[bool, dict[str, Any], list[str]]:
+    """Whether the file's network takes BGR, the keys that its pixels and strides ask for, and notes."""
+    if layout.ours:
+        return False, {}, []
+    caffe = {"pixel_mean": PIXEL_MEAN, "pixel_std": UNIT_STD, "backbone.stride_in_1x1": True}
+    torchvision = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD, "backbone.stride_in_1x1": False}
+    if layout.pixels:
+        return (True, caffe, []) if layout.pixels == "caffe" else (False, torchvision, [])
+    mean, std = (weights.arrays.get(name) for name in ("pixel_mean", "pixel_std"))
+    if mean is not None and std is not None and mean.size == std.size == 3:
+        first, last = mean.reshape(3)[[0, 2]]
+        bgr = bool(first <= last)
+        notes = ["its pixel_mean does not tell the order of channels: taken for BGR, as Detectron2 has it by default"]
+        mean, std = (
+            tuple(float(f"{value:.6g}") for value in array.reshape(3)[:: -1 if bgr else 1]) for array in (mean, std)
+        )
+        settings = {"pixel_mean": mean, "pixel_std": std, "backbone.stride_in_1x1": std == UNIT_STD}
+        return bgr, settings, notes if first == last else []
+    if weights.author == "torchvision" or not _sees_whole_pixels(layout, weights):
+        return False, torchvision, []
+    return True, caffe, []
+
+
+def _sees_whole_pixels(layout: Layout, weights: Weights) -> bool:
+    """Whether a Detectron2 file that does not say so comes from MSRA's weights, whose input has a deviation near 58.
+
+    There the first norm's variances are thousands of times as large for the size of the first kernels as with an input
+    of deviation 1; or, where the norm was folded, they are all 1.
+    """
+    arrays = weights.arrays
+    kernel = layout.name_of("params/backbone/conv1/kernel", arrays)
+    variance = layout.name_of("batch_stats/backbone/norm1/bn/var", arrays)
+    if kernel is None or variance is None or np.allclose(arrays[variance], 1.0, atol=1e-3):
+        return True
+    if arrays[kernel].ndim != 4 or arrays[variance].shape != arrays[kernel].shape[:1]:
+        raise UserError(
+            f"weights {weights.where}: expected a convolution and as many variances, found {kernel} with shape "
+            f"{arrays[kernel].shape} and {variance} with {arrays[variance].shape}; get the file anew"
+        )
+    power = np.square(arrays[kernel]).reshape(len(arrays[kernel]), -1).sum(1)
+    input_variance = np.median(arrays[variance] / np.maximum(power, 1e-12))
+    return bool(input_variance > 58.0)  # the geometric mean of 1 and 58 squared
+
+
+def _same(key: str, expected: Any, found: Any) -> bool:
+    if not isinstance(expected, tuple | list):
+        return expected == found
+    if not isinstance(found, tuple | list) or len(found) != len(expected):
+        return False
+    # Detectron's and Detectron2's means differ by half a grey value.
+    tolerance = dict(rtol=0.0, atol=1.0) if key == "pixel_mean" else dict(rtol=1e-3)
+    return bool(np.allclose(found, expected, **tolerance))
+
+
+def _flag(value: Any) -> str:
+    return f"'{tuple(value)}'" if isinstance(value, tuple | list) else str(value)

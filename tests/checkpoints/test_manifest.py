@@ -1,0 +1,127 @@
+"""The questions asked before anything is restored."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import challenge, coco
+from lga_jax.checkpoints.manifest import check_config, check_model, check_parameters, make_manifest
+from lga_jax.data.source import open_source
+from lga_jax.errors import UserError
+
+PARAMS = {"rpn": {"kernel": np.zeros((3, 3, 4, 4), np.float32)}, "roi": {"bias": np.zeros(5, np.float32)}}
+
+
+def _config(**changes):
+    config = {"num_steps": 100, "log_every": 5, "optim": {"schedule": "step", "lr": 0.1}, "data": {"num_workers": 2}}
+    for key, value in changes.items():
+        *parents, name = key.split("__")
+        at = config
+        for parent in parents:
+            at = at[parent]
+        at[name] = value
+    return config
+
+
+def _check(config, theirs=None, step=50):
+    check_config({"config": theirs or _config()}, config, step, "here")
+
+
+def test_manifest_of_a_run():
+    config = challenge.get_config()
+    config.data.train.num_images = config.data.eval.num_images = 2
+    sources = [open_source(**config.data[part]) for part in ("train", "eval")]
+    manifest = make_manifest(config, *sources, PARAMS)
+    assert manifest["class_names"] == list(sources[0].class_names)
+    assert len(set(manifest["category_ids"])) == len(manifest["class_names"])
+    assert manifest["config"]["data"]["buckets"] == [[160, 160]]
+    assert manifest["parameters"]["rpn/kernel"] == [[3, 3, 4, 4], "float32"]
+
+
+def test_keys_that_move_no_parameter_may_change():
+    _check(_config(log_every=7, data__num_workers=1))
+    parts = {"mine": {"root": "there", "weight": 2.0}}
+    moved = {"mine": {"root": "elsewhere", "weight": 2.0}}
+    _check(_config(data__train={"parts": moved}), _config(data__train={"parts": parts}))
+    heavier = {"mine": {"root": "there", "weight": 3.0}}
+    with pytest.raises(UserError, match=r"data.train.parts.mine.weight 2.0 there, 3.0 here"):
+        _check(_config(data__train={"parts": heavier}), _config(data__train={"parts": parts}))
+
+
+def test_differing_keys_are_listed():
+    with pytest.raises(
+        UserError, match=r"^here: .* another: num_steps 100 there, 20 here; optim.lr 0.1 there, 0.2 here;"
+    ):
+        _check(_config(num_steps=20, optim__lr=0.2))
+    with pytest.raises(UserError, match=r"optim\.new None there, 1 here"):
+        _check(_config(optim__new=1))
+
+
+def test_num_steps_may_move_unless_the_schedule_ends_there():
+    _check(_config(num_steps=200))
+    _check(_config(num_steps=50))
+    with pytest.raises(UserError, match="num_steps 100 there, 49 here"):
+        _check(_config(num_steps=49))
+    with pytest.raises(UserError, match="num_steps 100 there, 200 here"):
+        _check(_config(num_steps=200, optim__schedule="cosine"), _config(optim__schedule="cosine"))
+
+
+def test_free_keys_stand_in_the_reference_config():
+    from lga_jax.checkpoints.manifest import _FREE
+
+    config = coco.get_config()
+    keys = set(config) | {f"{section}.{key}" for section in ("data", "model") for key in config[section]}
+    assert {key for key in _FREE if key.count(".") < 2} <= keys
+
+
+def test_first_differing_parameter_is_named_with_the_count():
+    table = {"rpn/kernel": [[3, 3, 4, 8], "float32"], "roi/bias": [[5], "float32"], "lga/kernel": [[1], "float32"]}
+    message = r"found 2 that differ, first lga/kernel: float32\[1\] in the checkpoint, missing in the model"
+    with pytest.raises(UserError, match=message):
+        check_parameters({"parameters": table}, PARAMS, "here")
+
+
+MANIFEST = {"config": json.loads(coco.get_config().to_json())}
+
+
+def changed(**changes):
+    config = coco.get_config()
+    config.update_from_flattened_dict(changes)
+    return config.model
+
+
+def test_the_same_model_is_welcome():
+    check_model(MANIFEST, coco.get_config().model, "here")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model.dtype": "float32"},
+        {"model.init_from": "weights.npz"},
+        {"model.proposals.post_nms_test": 300},
+        {"model.roi_sampling.num_samples": 64},
+        {"model.backbone.frozen_stages": 0},
+        {"model.cbam.reduction": 4},  # of a block that is not in use
+    ],
+)
+def test_what_changes_no_parameter_and_no_meaning_may_differ(change):
+    check_model(MANIFEST, changed(**change), "here")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model.attention": "none"}, "model.attention 'lga' there, 'none' here"),
+        ({"model.lga.num_masks": 2}, "model.lga.num_masks 4 there, 2 here"),
+        ({"model.backbone.depth": 101}, "model.backbone.depth 50 there, 101 here"),
+        ({"model.anchors.sizes": (16, 32, 64, 128, 256)}, "model.anchors.sizes"),
+        ({"model.pixel_mean": (0.0, 0.0, 0.0)}, "model.pixel_mean"),
+        ({"model.roi_align.aligned": False}, "model.roi_align.aligned True there, False here"),
+    ],
+)
+def test_another_model_is_refused_by_the_key_that_differs(change, words):
+    with pytest.raises(UserError, match="^runs/a, step 5: expected a checkpoint of the config's model") as caught:
+        check_model(MANIFEST, changed(**change), "runs/a, step 5")
+    assert words in str(caught.value) and "\n" not in str(caught.value)

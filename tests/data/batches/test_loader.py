@@ -1,0 +1,380 @@
+import itertools
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import closing
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.coco import get_config
+from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
+from lga_jax.data.source import Record, UnreadableImageError
+from lga_jax.errors import UserError
+from lga_jax.structs import Batch
+
+
+class Memory:
+    """A source of 13 small images of two shapes; image 4 cannot be decoded if so wished."""
+
+    def __init__(self, broken: Exception | None = None) -> None:
+        rng = np.random.default_rng(0)
+        self._broken, self.seen_broken = broken, threading.Event()
+        self._hw = [(20, 30) if number % 3 else (30, 20) for number in range(13)]
+        self._pixels = [rng.integers(0, 255, (*hw, 3), np.uint8) for hw in self._hw]
+        self.class_names, self.report, self.fingerprint = ("thing",), [], "digest"
+        self.records = [self._record(number, hw) for number, hw in enumerate(self._hw)]
+
+    def _record(self, number: int, hw: tuple[int, int]) -> Record:
+        boxes = np.array([[i, 0, i + 5, 10] for i in range(number % 4)], np.float32).reshape(-1, 4)
+        return Record(number, *hw, boxes, np.zeros(len(boxes), np.int32), np.zeros(len(boxes), bool))
+
+    def image(self, index: int) -> np.ndarray:
+        if index == 4 and self._broken:
+            self.seen_broken.set()
+            raise self._broken
+        return self._pixels[index]
+
+    def coco_json(self) -> dict:
+        raise NotImplementedError
+
+
+def _config(**values: object) -> ConfigDict:
+    config = get_config().data
+    config.update(short_edges=(24, 32), eval_short_edge=32, long_edge=48, buckets=((32, 48), (48, 32)), num_workers=2)
+    config.update(values)
+    return config
+
+
+def _train(
+    num_steps: int,
+    *,
+    start: int = 0,
+    devices: int = 2,
+    process: tuple[int, int] = (0, 1),
+    batch_size: int = 4,
+    **values: object,
+) -> list[Batch]:
+    loader = TrainLoader(Memory(), _config(**values), 3, batch_size, start, jax.local_devices()[:devices], *process)
+    with closing(loader):
+        return [jax.device_get(next(loader)) for _ in range(num_steps)]
+
+
+def _evaluate(
+    source: Memory, batch_size: int, devices: int = 1, process: tuple[int, int] = (0, 1), **values: object
+) -> list[Batch]:
+    with closing(EvalLoader(source, _config(**values), batch_size, jax.local_devices()[:devices], *process)) as loader:
+        return [jax.device_get(batch) for batch in loader]
+
+
+def _assert_equal(first: list[Batch], second: list[Batch]) -> None:
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def _decoders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_batches_lie_on_the_devices():
+    devices = jax.local_devices()[:2]
+    with closing(TrainLoader(Memory(), _config(), 0, 6, 0, devices)) as loader:
+        batch = next(loader)
+    assert batch.images.shape in {(2, 3, 32, 48, 3), (2, 3, 48, 32, 3)}
+    assert batch.images.dtype == np.uint8
+    assert batch.targets.boxes.shape == (2, 3, 3, 4)  # the fullest image has three boxes
+    for leaf in jax.tree.leaves(batch):
+        assert [shard.device for shard in leaf.addressable_shards] == devices
+        assert [shard.data.shape[0] for shard in leaf.addressable_shards] == [1, 1]
+
+
+def test_empty_batches_are_like_all_that_come():
+    def kinds(batches: Iterable[Batch]) -> set:
+        return {tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in jax.tree.leaves(batch)) for batch in batches}
+
+    config, devices = _config(buckets=((32, 48), (9, 99), (48, 32))), jax.local_devices()[:2]
+    for loader in (TrainLoader(Memory(), config, 0, 4, 0, devices), EvalLoader(Memory(), config, 4, devices)):
+        with closing(loader):
+            assert len(list(loader.empty_batches())) == 2  # no image is in the third bucket
+            assert kinds(loader.empty_batches()) == kinds(itertools.islice(loader, 4))
+    with closing(TrainLoader(Memory(), config, 0, 16, 0, devices, 1, 2)) as loader:
+        assert {batch.images.shape[:2] for batch in loader.empty_batches()} == {next(loader).images.shape[:2]}
+
+
+def test_a_batch_holds_the_images_it_says():
+    source = Memory()
+    for batch in _train(10, devices=1, flip_probability=0.0, short_edges=(20,)):
+        for row, index in enumerate(batch.index[0]):
+            height, width = batch.image_hw[0, row].astype(int)
+            np.testing.assert_array_equal(batch.images[0, row, :height, :width], source.image(index))
+            boxes = batch.targets.boxes[0, row][batch.targets.valid[0, row]]
+            np.testing.assert_array_equal(boxes, source.records[index].boxes_original)
+
+
+VIEWS = pytest.mark.parametrize(
+    "values",
+    [{}, {"scale_jitter": (0.1, 2.0), "resize": "antialias"}, {"photometric": 0.5}, {"copy_paste": 0.5}],
+    ids=["edges", "jitter", "colours", "pasting"],
+)
+
+
+@VIEWS
+def test_one_worker_gives_what_three_give(values):
+    _assert_equal(_train(12, num_workers=1, prefetch=0, **values), _train(12, num_workers=3, prefetch=3, **values))
+
+
+@VIEWS
+def test_a_run_that_starts_later_sees_what_an_undisturbed_one_saw(values):
+    whole = _train(14, **values)
+    for start in (1, 6, 13):
+        _assert_equal(whole[start:], _train(14 - start, start=start, **values))
+
+
+def test_jitter_shows_images_in_all_sizes_and_parts():
+    batches = _train(60, devices=1, scale_jitter=(0.1, 2.0), buckets=((48, 48),))
+    hw = np.concatenate([batch.image_hw[0] for batch in batches])
+    assert hw.min() < 6
+    assert (hw.max(axis=1) == 48).mean() > 0.4
+    assert (hw == 48).all(axis=1).any()  # no image is square: both sides are cropped
+    for batch in batches:
+        boxes, valid = batch.targets.boxes[0], batch.targets.valid[0]
+        assert (boxes[..., 2:] > boxes[..., :2]).all(axis=-1)[valid].all()
+        assert (boxes.max(axis=1) <= batch.image_hw[0][:, [1, 0, 1, 0]]).all()
+    assert any(
+        (batch.targets.valid[0].sum(1) < np.array(batch.index[0]) % 4).any() for batch in batches
+    )  # out of sight
+
+
+def test_the_kernel_reaches_the_pixels():
+    plain, wide = (_train(1, short_edges=(10,), resize=kernel)[0].images for kernel in ("bilinear", "antialias"))
+    assert (plain != wide).any()
+
+
+def test_colours_change_pixels_and_nothing_else():
+    plain, coloured = _train(3), _train(3, photometric=1.0)
+    _assert_equal([b._replace(images=b.image_hw) for b in plain], [b._replace(images=b.image_hw) for b in coloured])
+    assert all((one.images != other.images).mean() > 0.4 for one, other in zip(plain, coloured, strict=True))
+    _assert_equal(_evaluate(Memory(), 4), _evaluate(Memory(), 4, photometric=1.0))
+
+
+def test_steps_and_seeds_differ():
+    first, again = (np.concatenate([b.images.ravel() for b in _train(4, start=start)]) for start in (0, 4))
+    assert (first != again).any()
+
+
+def test_the_bucket_is_chosen_for_the_largest_short_edge():
+    batches = _train(8, buckets=((24, 48), (48, 24), (32, 48), (48, 32)))
+    assert {int(hw.min()) for batch in batches for hw in batch.image_hw.reshape(-1, 2)} == {24, 32}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_global_batch(count):
+    parts = [_train(9, devices=1, process=(index, count), batch_size=8) for index in range(count)]
+    joined = [jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *step) for step in zip(*parts, strict=True)]
+    _assert_equal(joined, _train(9, devices=1, batch_size=8))
+
+
+def test_another_number_of_devices_changes_the_layout_only():
+    flat = [jax.tree.map(lambda leaf: leaf.reshape(1, 4, *leaf.shape[2:]), batch) for batch in _train(5, devices=4)]
+    _assert_equal(flat, _train(5, devices=1))
+
+
+def test_position_survives_json_and_counts_what_was_handed_out():
+    with closing(TrainLoader(Memory(), _config(), 3, 4, 5, jax.local_devices()[:1])) as loader:
+        next(loader)
+        next(loader)
+        saved = json.loads(json.dumps(loader.position()))
+    assert saved == {"step": 7, "seed": 3, "batch_size": 4, "num_images": 13, "fingerprint": "digest"}
+    with closing(TrainLoader(Memory(), _config(), 3, 4, 7, jax.local_devices()[:1])) as loader:
+        check_position(saved, loader.position())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"step": 9}, r"^step of the data: expected 9 as the checkpoint was trained with, found 0"),
+        ({"seed": 4}, r"^seed: expected 4 as the checkpoint was trained with, found 3; restore it, or start anew"),
+        ({"batch_size": 8}, r"^batch_size: expected 8 as the checkpoint was trained with, found 4"),
+        ({"num_images": 12}, r"^number of training images: expected 12 .*, found 13"),
+        ({"fingerprint": "other"}, r"^training annotations \(digest\): expected 'other' .*, found 'digest'"),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_refused(change, expected):
+    current = {"step": 0, "seed": 3, "batch_size": 4, "num_images": 13, "fingerprint": "digest"}
+    with pytest.raises(UserError, match=expected):
+        check_position({**current, **change}, current)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "count", "expected"),
+    [
+        (10, 1, r"^batch_size: expected a multiple of the number of devices \(4\), found 10; .* that work: 8 or 12"),
+        (10, 2, r"number of devices \(8\), found 10; .* that work: 8 or 16"),
+        (3, 1, r"found 3; the nearest that work: 4$"),
+        (0, 1, r"found 0; the nearest that work: 4$"),
+    ],
+)
+def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, expected):
+    for make in (
+        lambda: TrainLoader(Memory(), _config(), 0, batch_size, 0, jax.local_devices(), 0, count),
+        lambda: EvalLoader(Memory(), _config(), batch_size, jax.local_devices(), 0, count),
+    ):
+        with pytest.raises(UserError, match=expected):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"buckets": ()}, r"^data.buckets: expected pairs of \(height, width\) as \(\(800, 1344\),\), .*, found \(\)"),
+        ({"buckets": ((32,),)}, r"^data.buckets: .* found \(\(32,\),\)"),
+        ({"buckets": (800, 1344)}, r"^data.buckets: .* found \(800, 1344\); correct the config"),
+        ({"buckets": ((800.0, 1344.0),)}, r"^data.buckets: .* found \(\(800.0, 1344.0\),\)"),
+        ({"buckets": (("a", "b"),)}, r"^data.buckets: .* found \(\('a', 'b'\),\)"),
+        ({"buckets": ("ab",)}, r"^data.buckets: .* found \('ab',\)"),
+        ({"buckets": ((10**6, 10**6),)}, r"^data.buckets: .* at most 178956970 in each, found"),
+        ({"eval_buckets": ((32, 0),)}, r"^data.eval_buckets: expected pairs of \(height, width\) .*, or \(\), found"),
+        ({"resize": "cubic"}, r"^data.resize: expected one of bilinear, antialias, found 'cubic'; correct the config"),
+        ({"size_rounding": "up"}, r"^data.size_rounding: expected one of nearest, floor, found 'up'"),
+        ({"scale_jitter": (0.1,)}, r"^data.scale_jitter: expected \(lowest, highest\) factor, .*, found \(0.1,\)"),
+        ({"scale_jitter": (2.0, 0.1)}, r"^data.scale_jitter: .*, found \(2.0, 0.1\)"),
+        ({"scale_jitter": (0.0, 1.0)}, r"^data.scale_jitter: .*, found \(0.0, 1.0\)"),
+        ({"scale_jitter": (0.1, float("inf"))}, r"^data.scale_jitter: .* at most 4, .*, found \(0.1, inf\)"),
+        ({"scale_jitter": (500.0, 500.0)}, r"^data.scale_jitter: .*, found \(500.0, 500.0\)"),
+        ({"scale_jitter": (0.1, "x")}, r"^data.scale_jitter: .*, found \(0.1, 'x'\)"),
+        ({"short_edges": ("x",)}, r"^data.short_edges: .* found \('x',\)"),
+        ({"short_edges": (24.5,)}, r"^data.short_edges: .* found \(24.5,\)"),
+        ({"eval_short_edge": 0}, r"^data.eval_short_edge: expected a length in whole pixels, found 0"),
+        ({"long_edge": -1}, r"^data.long_edge: expected a length in whole pixels, found -1"),
+        ({"short_edges": ()}, r"^data.short_edges: expected one length or more"),
+        ({"short_edges": (0, 24)}, r"^data.short_edges: .* found \(0, 24\)"),
+        ({"flip_probability": 1.5}, r"^data.flip_probability: expected a number from 0 to 1, found 1.5"),
+        ({"photometric": -0.1}, r"^data.photometric: expected a probability from 0 to 1, found -0.1"),
+        ({"copy_paste": 1.1}, r"^data.copy_paste: expected a probability from 0 to 1, found 1.1"),
+        ({"repeat_threshold": 2.0}, r"^data.repeat_threshold: expected a share of the images, from 0 to 1, found 2.0"),
+        ({"num_workers": 0}, r"^data.num_workers: expected at least 1, found 0"),
+        ({"prefetch": -1}, r"^data.prefetch: expected at least 0, found -1"),
+        ({"max_boxes": 0}, r"^data.max_boxes: expected at least 1, found 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(values, expected):
+    with pytest.raises(UserError, match=expected):
+        TrainLoader(Memory(), _config(**values), 0, 4, 0, jax.local_devices()[:1])
+
+
+def test_the_report_tells_what_repeats_and_what_finds_no_slot():
+    with closing(TrainLoader(Memory(), _config(max_boxes=2), 0, 4, 0, jax.local_devices()[:1])) as loader:
+        size, padding, repeated, overflow = loader.report
+        assert size == "an epoch is 4 steps; 2 ground-truth slots per image"
+        assert padding == "0.0% of the pixels of an epoch are padding where every image is seen as large as it can be"
+        assert repeated == "3 of 16 places in an epoch repeat an image, to fill the last batch of each bucket"
+        assert overflow.startswith("3 boxes of 3 images find no slot among 2")
+        assert next(loader).targets.valid.shape == (1, 4, 2)
+
+
+def test_the_report_names_buckets_that_an_epoch_fills_with_the_same_few_images():
+    with closing(TrainLoader(Memory(), _config(), 0, 8, 0, jax.local_devices()[:1])) as loader:
+        small = loader.report[3]
+        assert small.startswith(
+            "buckets with fewer images than a batch (8) repeat them: 48x32 has 5, each up to 2 times"
+        )
+        assert "32x48" not in small  # its 8 images are one batch
+        drawn = np.concatenate([jax.device_get(next(loader)).index.ravel() for _ in range(loader.steps_per_epoch)])
+    assert np.bincount(drawn).max() == 2
+
+
+def test_images_of_rare_classes_are_repeated():
+    source = Memory()
+    source.class_names = ("thing", "rarity")
+    record = source.records[3]  # of the class that one image of 13 shows: sqrt(0.9 * 13) = 3.4 times
+    boxes = np.array([[1, 2, 9, 9]], np.float32)
+    source.records[3] = record._replace(boxes_original=boxes, labels=np.array([1], np.int32), crowd=np.array([False]))
+    with closing(TrainLoader(source, _config(repeat_threshold=0.9), 0, 4, 0, jax.local_devices()[:1])) as loader:
+        assert loader.report[2].startswith("9 of 13 images show a class that a share below 0.9 of them does")
+        assert loader.report[2].endswith("an epoch sees these 1.46 times as often in the mean, and up to 3.4 times")
+        drawn = np.concatenate([jax.device_get(next(loader)).index.ravel() for _ in range(loader.steps_per_epoch)])
+    assert np.bincount(drawn).argmax() == 3
+
+
+def test_an_unreadable_image_is_counted_and_logged_once(caplog):
+    source = Memory(broken=UnreadableImageError("4.jpg: expected an image, found 3 bytes"))
+    with (
+        caplog.at_level(logging.WARNING),
+        closing(TrainLoader(source, _config(), 0, 4, 0, jax.local_devices()[:1])) as loader,
+    ):
+        batches = [jax.device_get(next(loader)) for _ in range(3 * loader.steps_per_epoch)]
+        assert loader.num_unreadable == 1
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["4.jpg: expected an image, found 3 bytes (used as grey without boxes; 1 such images so far)"]
+    index, valid = (np.concatenate([leaf(batch) for batch in batches], axis=1)[0] for leaf in (_index, _valid))
+    assert (index == 4).sum() >= 3
+    assert not valid[index == 4].any()
+    assert valid[index == 5].sum() == (index == 5).sum()
+
+
+def _index(batch: Batch) -> np.ndarray:
+    return batch.index
+
+
+def _valid(batch: Batch) -> np.ndarray:
+    return batch.targets.valid
+
+
+@pytest.mark.parametrize("error", [UserError("4.jpg: expected 30 x 20 pixels"), ZeroDivisionError("a bug")])
+def test_an_error_in_a_worker_is_raised_where_its_batch_is_due_and_ever_after(error):
+    """Image 4 is in one of the steps; those before it come, however long ago a worker saw the error."""
+    order = [batch.index.ravel() for batch in _train(4, devices=1, prefetch=0)]
+    due = next(step for step, index in enumerate(order) if 4 in index)
+    assert due > 0
+    source = Memory(broken=error)
+    with closing(TrainLoader(source, _config(prefetch=3), 3, 4, 0, jax.local_devices()[:1])) as loader:
+        for step in range(due):
+            np.testing.assert_array_equal(jax.device_get(next(loader)).index[0], order[step])
+            source.seen_broken.wait(10)
+            time.sleep(0.05)  # until the workers have put the error where the loader could see it
+        for _ in range(3):
+            with pytest.raises(type(error), match=str(error)):
+                next(loader)
+            assert loader.position()["step"] == due
+    assert not _decoders()
+
+
+def test_close_ends_the_threads():
+    loader = TrainLoader(Memory(), _config(num_workers=3), 0, 4, 0, jax.local_devices()[:1])
+    next(loader)
+    assert len(_decoders()) == 3
+    loader.close()
+    loader.close()
+    assert not _decoders()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [6, 18])
+def test_evaluation_sees_every_image_once_over_all_processes(count, batch_size):
+    parts = [_evaluate(Memory(), batch_size, process=(index, count)) for index in range(count)]
+    shapes = [[batch.images.shape for batch in part] for part in parts]
+    assert all(shape == shapes[0] for shape in shapes)
+    seen = np.concatenate([batch.index.ravel() for part in parts for batch in part])
+    np.testing.assert_array_equal(np.sort(seen[seen >= 0]), np.arange(13))
+
+
+def test_evaluation_resizes_to_its_own_edge_and_has_no_targets():
+    batches = _evaluate(Memory(), batch_size=4, devices=2)
+    for batch in batches:
+        real = batch.index >= 0
+        np.testing.assert_array_equal(batch.image_hw[real].min(axis=-1), 32)
+        np.testing.assert_allclose(batch.scale_hw[real], 1.6)
+        assert batch.targets.boxes.shape == (2, 2, 0, 4)
+        assert not batch.images[~real].any()
+    assert not _decoders()  # nothing is left when the end is reached
+
+
+def test_evaluation_has_its_own_buckets_if_given_and_no_jitter():
+    values = {"scale_jitter": (0.1, 2.0), "buckets": ((16, 16),), "resize": "antialias"}
+    with_own = _evaluate(Memory(), 4, eval_buckets=((32, 48), (48, 32)), **values)
+    assert {batch.images.shape[2:4] for batch in with_own} == {(32, 48), (48, 32)}
+    _assert_equal(with_own, _evaluate(Memory(), 4, resize="antialias"))
+    assert {batch.images.shape[2:4] for batch in _evaluate(Memory(), 4, **values)} == {(16, 16)}

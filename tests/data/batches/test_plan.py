@@ -1,0 +1,304 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.coco import get_config
+from lga_jax.data.augment.geometry import KERNELS, fit_hw, resize_hw
+from lga_jax.data.augment.view import View, draw_view
+from lga_jax.data.batches.fill import empty_batch, write_image
+from lga_jax.data.batches.plan import (
+    BatchPlan,
+    assign_buckets,
+    choose_bucket,
+    num_slots,
+    padded_share,
+    plan_evaluation,
+    report_overflow,
+)
+from lga_jax.data.source import Record
+from lga_jax.errors import UserError
+
+COCO = ((800, 1344), (1344, 800))
+
+
+def _record(hw: tuple[int, int], boxes: object = (), crowd: object = None) -> Record:
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd)
+    return Record(0, *hw, boxes, np.arange(len(boxes), dtype=np.int32), crowd)
+
+
+@pytest.mark.parametrize(
+    ("hw", "buckets", "expected"),
+    [
+        ((800, 1067), COCO, 0),
+        ((1067, 800), COCO, 1),
+        ((800, 800), COCO, 0),  # equal: the first
+        ((800, 800), ((1344, 1344), (800, 1344), (832, 832)), 2),  # the tightest of three that hold it
+        ((900, 1000), ((800, 800), (800, 1000), (700, 1000)), 1),  # held by none: where it stays largest
+        ((2000, 1000), ((800, 800), (800, 400)), 1),  # of equally large ones the tightest
+    ],
+)
+def test_choose_bucket_by_hand(hw, buckets, expected):
+    assert choose_bucket(hw, buckets) == expected
+
+
+@given(st.lists(st.tuples(st.integers(20, 900), st.integers(20, 900)), min_size=1, max_size=20))
+def test_an_image_fits_its_bucket_at_every_short_edge(sizes):
+    records = [_record(hw) for hw in sizes]
+    buckets = assign_buckets(records, COCO, lambda hw: resize_hw(hw, 800, 1333, "nearest"))
+    for hw, bucket in zip(sizes, buckets, strict=True):
+        for short_edge in (640, 672, 704, 736, 768, 800):
+            resized = resize_hw(hw, short_edge, 1333, "nearest")
+            assert resized[0] <= COCO[bucket][0]
+            assert resized[1] <= COCO[bucket][1]
+
+
+def test_the_padded_share_by_hand():
+    records, buckets = [_record((40, 60)), _record((50, 50)), _record((40, 60))], ((40, 80), (60, 60))
+
+    def share(weights: list[float]) -> float:
+        return padded_share(records, buckets, lambda hw: hw, np.array([0, 1, 0]), np.array(weights, float))
+
+    assert share([1, 1, 1]) == pytest.approx(1 - (2400 + 2500 + 2400) / (3200 + 3600 + 3200))
+    assert share([3, 1, 0.5]) == pytest.approx(1 - (3.5 * 2400 + 2500) / (3.5 * 3200 + 3600))
+    assert padded_share(records, buckets, lambda hw: (90, 90), np.zeros(3, int), np.ones(3)) == pytest.approx(0.5)
+
+
+BUCKET_OF = np.array([0, 1, 0, 0, 2, 1, 0, 0, 1, 0, 1, 1, 0])  # 7, 5 and 1 images
+
+
+def _plan(batch_size: int, seed: int, bucket_of: object = BUCKET_OF, weights: object = None) -> BatchPlan:
+    weights = np.ones(len(bucket_of)) if weights is None else np.array(weights, float)
+    return BatchPlan(np.array(bucket_of), weights, batch_size, seed)
+
+
+def _seen(plan: BatchPlan, epoch: int, num_images: int) -> np.ndarray:
+    steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+    return np.bincount(np.concatenate([plan.batch(step).index for step in steps]), minlength=num_images)
+
+
+def test_an_epoch_visits_every_image_in_batches_of_one_bucket():
+    plan = _plan(3, seed=0)
+    assert plan.steps_per_epoch == 3 + 2 + 1
+    for epoch in range(3):
+        batches = [plan.batch(epoch * 6 + number) for number in range(6)]
+        assert all((BUCKET_OF[index] == bucket).all() for bucket, index in batches)
+        seen = _seen(plan, epoch, 13)
+        assert seen.min() == 1
+        assert seen[4] == 3  # the only one in its bucket fills a batch
+        assert np.delete(seen, 4).max() <= 2
+
+
+IMAGES = st.lists(st.tuples(st.sampled_from([0, 1, 3]), st.floats(0.01, 9)), min_size=1, max_size=40)
+
+
+@given(IMAGES, st.integers(1, 9), st.integers(0, 99))
+def test_an_epoch_sees_every_image_as_often_as_its_weight_says(images, batch_size, seed):
+    """Never a whole time more or less than its share, which is its weight unless a last batch needs filling."""
+    bucket_of, weights = map(np.array, zip(*images, strict=True))
+    plan = _plan(batch_size, seed, bucket_of, weights)
+    for bucket in set(bucket_of):
+        here, wanted = plan.shares[bucket_of == bucket], weights[bucket_of == bucket]
+        np.testing.assert_allclose(here / wanted, (here / wanted)[0])
+        assert wanted.sum() - 1e-6 <= here.sum() < wanted.sum() + batch_size
+    for epoch in (0, 7):
+        seen = _seen(plan, epoch, len(images))
+        assert seen.sum() == plan.steps_per_epoch * batch_size
+        assert (np.abs(seen - plan.shares) < 1 + 1e-6).all()
+        assert (seen >= np.floor(weights + 1e-6)).all()
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.3, 0.7, 1.1])
+def test_rounding_of_weights_adds_no_batch(weight):
+    plan = BatchPlan(np.zeros(160, np.int64), np.full(160, weight), 16, 0)
+    assert plan.steps_per_epoch == round(10 * weight)
+    assert BatchPlan(np.zeros(3, np.int64), np.full(3, 1e-12), 4, 0).steps_per_epoch == 1
+
+
+def test_over_epochs_the_mean_is_the_share():
+    weights = np.linspace(0.3, 2.4, 40)
+    plan = _plan(4, 0, np.arange(40) % 2, weights)
+    mean = np.mean([_seen(plan, epoch, 40) for epoch in range(400)], axis=0)
+    np.testing.assert_allclose(mean, plan.shares, atol=0.1)  # 4 sigma of a coin thrown 400 times
+
+
+def test_the_plan_is_a_function_of_seed_and_step():
+    weights = np.linspace(0.5, 3, 13)
+    plan = _plan(3, 5, weights=weights)
+    forwards = [plan.batch(step) for step in range(20)]
+    fresh = _plan(3, 5, weights=weights)
+    for step in reversed(range(20)):
+        assert fresh.batch(step).bucket == forwards[step].bucket
+        np.testing.assert_array_equal(fresh.batch(step).index, forwards[step].index)
+
+
+def test_epochs_and_seeds_differ_and_buckets_are_mixed():
+    bucket_of = np.arange(600) % 2
+
+    def epoch(seed: int, number: int) -> np.ndarray:
+        plan = _plan(3, seed, bucket_of)
+        return np.array([plan.batch(number * 200 + step).index for step in range(200)])
+
+    assert (epoch(0, 0) != epoch(0, 1)).mean() > 0.9
+    assert (epoch(0, 0) != epoch(1, 0)).mean() > 0.9
+    assert 60 < np.count_nonzero(np.diff(bucket_of[epoch(0, 0)[:, 0]])) < 140  # as a fair coin changes sides
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**70])
+def test_every_image_of_every_step_has_its_own_randomness(seed):
+    plan = _plan(3, seed)
+    drawn = [plan.view_rng(step, position).random(5) for step in range(20) for position in range(20)]
+    assert len(np.unique(drawn)) == 20 * 20 * 5
+    np.testing.assert_array_equal(plan.view_rng(3, 4).random(5), drawn[3 * 20 + 4])
+
+
+def test_evaluation_sees_every_image_once_in_order():
+    plan = plan_evaluation(BUCKET_OF, batch_size=4)
+    assert [bucket for bucket, _ in plan] == [0, 0, 1, 1, 2]
+    np.testing.assert_array_equal(
+        [index for _, index in plan],
+        [[0, 2, 3, 6], [7, 9, 12, -1], [1, 5, 8, 10], [11, -1, -1, -1], [4, -1, -1, -1]],
+    )
+
+
+def test_slots_follow_the_fullest_image_without_its_crowds():
+    records = [_record((9, 9), [[0, 0, 1, 1]] * 3, [True, False, False]), _record((9, 9), [[0, 0, 1, 1]])]
+    assert num_slots(records, None, pasting=False) == 2
+    assert num_slots(records, None, pasting=True) == 4
+    assert num_slots([_record((9, 9))], None, pasting=True) == 1
+    assert num_slots(records, 7, pasting=True) == 7
+    with pytest.raises(UserError, match=r"^data.max_boxes: expected at least 1, found 0; raise it or leave it unset"):
+        num_slots(records, 0, pasting=False)
+
+
+def test_overflow_is_reported():
+    records = [_record((9, 9), [[0, 0, 1, 1]] * count) for count in (1, 5, 3, 2)]
+    assert report_overflow(records, 5) == []
+    (line,) = report_overflow(records, 2)
+    assert line.startswith(
+        "4 boxes of 2 images find no slot among 2 and are left out of training; the largest are kept"
+    )
+    assert line.endswith("(data.max_boxes = 5, or unset, keeps all)")
+
+
+def test_write_image_lays_out_pixels_and_boxes():
+    image = np.random.default_rng(0).integers(1, 255, (10, 20, 3), np.uint8)
+    record = _record((10, 20), [[2, 1, 6, 9], [0, 0, 20, 10], [10, 0, 20, 5]], [False, True, False])
+    batch = empty_batch(2, (24, 48), slots=3)
+    write_image(batch, 1, 77, record, image, View((20, 40), (0, 0), flip=True), "bilinear")
+    np.testing.assert_array_equal(batch.image_hw[1], [20, 40])
+    np.testing.assert_array_equal(batch.scale_hw[1], [2, 2])
+    np.testing.assert_array_equal(batch.targets.boxes[1], [[28, 2, 36, 18], [0, 0, 20, 10], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(batch.targets.labels[1], [0, 2, 0])
+    np.testing.assert_array_equal(batch.targets.valid[1], [True, True, False])
+    np.testing.assert_array_equal(batch.index, [-1, 77])
+    np.testing.assert_array_equal(batch.images[1, 0, 0], image[0, -1])  # flipped
+    assert batch.images[1, :20, :40].all()
+    assert not batch.images[1, 20:].any()
+    assert not batch.images[1, :, 40:].any()
+
+
+def test_rows_without_an_image_are_harmless():
+    batch = empty_batch(2, (24, 48), slots=3)
+    np.testing.assert_array_equal(batch.image_hw, [[24, 48]] * 2)
+    np.testing.assert_array_equal(batch.scale_hw, 1)
+    assert not batch.images.any()
+    assert not any(leaf.any() for leaf in batch.targets)
+
+
+def test_the_images_of_a_batch_lie_where_the_cpu_device_takes_them_without_a_copy():
+    for size in range(1, 9):
+        images = empty_batch(size, (7, 9), slots=1).images
+        assert images.ctypes.data % 64 == 0
+        assert images.flags.c_contiguous
+
+
+def test_a_view_larger_than_the_bucket_is_cropped():
+    """x from 8 to 32 and y from 5 to 17 of an image of twice the size is kept, and mirrored."""
+    image = np.random.default_rng(0).integers(1, 255, (20, 30, 3), np.uint8)
+    boxes = [[5, 3, 10, 8], [0, 0, 30, 20], [0, 0, 4, 20], [0, 0, 30, 2], [15, 8, 29, 9]]
+    batch = empty_batch(1, (12, 24), slots=5)
+    for flip in (False, True):
+        write_image(batch, 0, 0, _record((20, 30), boxes), image, View((40, 60), (5, 8), flip), "bilinear")
+        expected = np.array([[2, 1, 12, 11], [0, 0, 24, 12], [22, 11, 24, 12]])
+        if flip:
+            expected[:, [0, 2]] = 24 - expected[:, [2, 0]]
+        np.testing.assert_array_equal(batch.targets.boxes[0], [*expected, [0] * 4, [0] * 4])
+        np.testing.assert_array_equal(batch.targets.labels[0, :3], [0, 1, 4])
+        np.testing.assert_array_equal(batch.targets.valid[0], [True] * 3 + [False] * 2)
+        np.testing.assert_array_equal(batch.image_hw[0], [12, 24])
+        batch.targets.boxes[:], batch.targets.valid[:] = 0, False
+
+
+def test_a_box_too_thin_for_float32_after_the_resize_is_left_out():
+    thin = np.nextafter(np.float32(127), np.float32(128))
+    batch = empty_batch(1, (210, 210), slots=2)
+    record = _record((200, 200), [[127, 0, thin, 50], [1, 1, 2, 2]])
+    write_image(batch, 0, 0, record, np.zeros((200, 200, 3), np.uint8), View((210, 210), (0, 0), False), "bilinear")
+    np.testing.assert_array_equal(batch.targets.valid[0], [True, False])
+    np.testing.assert_array_equal(batch.targets.labels[0], [1, 0])
+
+
+def test_boxes_without_slots_are_the_smallest_and_order_is_kept():
+    sizes = [3, 1, 5, 2, 4]
+    record = _record((10, 10), [[0, 0, size, size] for size in sizes])
+    batch = empty_batch(1, (10, 10), slots=3)
+    write_image(batch, 0, 0, record, np.ones((10, 10, 3), np.uint8), View((10, 10), (0, 0), False), "bilinear")
+    np.testing.assert_array_equal(batch.targets.boxes[0, :, 2], [3, 5, 4])
+    np.testing.assert_array_equal(batch.targets.labels[0], [0, 2, 4])
+
+
+def test_an_unreadable_image_is_grey_without_boxes():
+    batch = empty_batch(1, (24, 48), slots=1)
+    write_image(batch, 0, 3, _record((10, 20), [[0, 0, 5, 5]]), None, View((20, 40), (0, 0), True), "bilinear")
+    np.testing.assert_array_equal(batch.images[0, :20, :40], 128)
+    assert not batch.images[0, 20:].any()
+    assert not batch.targets.valid.any()
+    assert batch.index[0] == 3
+
+
+@given(
+    hw=st.tuples(st.integers(5, 60), st.integers(5, 60)),
+    corners=st.tuples(*[st.floats(0, 1)] * 4),
+    short_edge=st.integers(16, 64),
+    flip=st.booleans(),
+)
+def test_scale_brings_boxes_back_to_original_pixels(hw, corners, short_edge, flip):
+    x1, x2 = sorted(np.float32(corner * (hw[1] - 1)) for corner in corners[:2])
+    y1, y2 = sorted(np.float32(corner * (hw[0] - 1)) for corner in corners[2:])
+    box = [x1, y1, x2 + 1, y2 + 1]
+    batch = empty_batch(1, (64, 64), slots=1)
+    view = View(fit_hw(resize_hw(hw, short_edge, 96, "nearest"), (64, 64)), (0, 0), flip)
+    write_image(batch, 0, 0, _record(hw, [box]), np.zeros((*hw, 3), np.uint8), view, "bilinear")
+    expected = [hw[1] - box[2], box[1], hw[1] - box[0], box[3]] if flip else box
+    scale = batch.scale_hw[0][[1, 0, 1, 0]]
+    np.testing.assert_allclose(batch.targets.boxes[0, 0] / scale, expected, atol=1e-4)
+    assert (batch.targets.boxes[0, 0] <= batch.image_hw[0][[1, 0, 1, 0]]).all()
+
+
+@given(
+    corner=st.tuples(st.integers(0, 40), st.integers(0, 60)),
+    hw=st.tuples(st.integers(20, 50), st.integers(20, 50)),
+    bucket_hw=st.tuples(st.integers(40, 160), st.integers(40, 160)),
+    kernel=st.sampled_from(KERNELS),
+    seed=st.integers(0, 999),
+)
+def test_under_jitter_boxes_follow_pixels(corner, hw, bucket_hw, kernel, seed):
+    """A bright rectangle is found again where its box says, whatever was drawn; out of sight it has no box."""
+    (y, x), (height, width) = corner, hw
+    image = np.zeros((90, 110, 3), np.uint8)
+    image[y : y + height, x : x + width] = 255
+    data = get_config().data
+    data.scale_jitter = (0.3, 2.0)
+    view = draw_view(np.random.default_rng(seed), (90, 110), bucket_hw, data)
+    batch = empty_batch(1, bucket_hw, slots=1)
+    write_image(batch, 0, 0, _record((90, 110), [[x, y, x + width, y + height]]), image, view, kernel)
+    bright = batch.images[0, ..., 0] > 127
+    (seen,), (box,) = batch.targets.valid[0], batch.targets.boxes[0].tolist()
+    if seen and min(box[2] - box[0], box[3] - box[1]) > 2:
+        rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+        found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        np.testing.assert_allclose(box, found, atol=1.01)
+    elif not seen:
+        assert not bright.any()

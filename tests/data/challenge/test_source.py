@@ -1,0 +1,163 @@
+"""The challenge set as a source: annotations, determinism, export, and what wrong settings get."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from lga_jax.data.challenge.scene import CHALLENGES
+from lga_jax.data.challenge.source import Challenge, export
+from lga_jax.data.coco.source import CocoJson
+from lga_jax.data.source import Source, open_source
+from lga_jax.errors import UserError
+
+# First 16 digits of the sha256 of image 0 at seed 7, severity 3. A change here changes every trained number: raise
+# the set's version with it.
+GOLDEN = {
+    "plain": "c3221f053f26edbd",
+    "complex_environment": "9277c3fc79ea7023",
+    "intra_class_variance": "f6f48fad6fc66d3f",
+    "inter_class_similarity": "a3abccd3f9788f22",
+    "scale": "32c1cbf0c6146ecb",
+    "motion_blur": "d0a5cabcd0511c44",
+    "camouflage": "5ce5adf89dcecc83",
+}
+
+
+def area(boxes):
+    return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return Challenge(150, seed=3, image_hw=(128, 160))
+
+
+@pytest.mark.parametrize("name", CHALLENGES)
+def test_every_machine_draws_the_same_bytes(name):
+    image = Challenge(1, 7, (96, 128), (name,), (3,)).image(0)
+    assert hashlib.sha256(image.tobytes()).hexdigest()[:16] == GOLDEN[name]
+
+
+def test_an_image_depends_on_seed_and_index_alone():
+    few, many, other = Challenge(3, 5), Challenge(8, 5), Challenge(3, 6)
+    np.testing.assert_array_equal(few.image(2), many.image(2))
+    np.testing.assert_array_equal(few.image(2), few.image(2))
+    np.testing.assert_array_equal(few.records[2].boxes_original, many.records[2].boxes_original)
+    assert (few.image(2) != other.image(2)).any()
+    assert (few.image(2) != few.image(1)).any()
+    assert len({few.fingerprint, many.fingerprint, other.fingerprint}) == 3
+    assert few.fingerprint == Challenge(3, 5, [160, 160], list(CHALLENGES), [1, 2, 3]).fingerprint
+
+
+def test_it_is_a_source(mixed):
+    assert isinstance(mixed, Source)
+    assert open_source("challenge", num_images=2, seed=1).class_names == mixed.class_names
+    assert mixed.image(0).shape == (128, 160, 3)
+    with pytest.raises(IndexError):
+        mixed.image(150)
+
+
+def test_boxes_lie_in_the_image_and_parts_in_their_boxes(mixed):
+    for record, parts in zip(mixed.records, mixed.parts, strict=True):
+        boxes = record.boxes_original
+        assert 1 <= len(boxes) == len(parts) == len(record.labels) == len(record.crowd)
+        assert (boxes >= 0).all()
+        assert (boxes <= (record.width, record.height) * 2).all()
+        assert (parts[:, :2] >= boxes[:, :2]).all()
+        assert (parts[:, 2:] <= boxes[:, 2:]).all()
+        assert (area(parts) > 0).all()
+        assert not record.crowd.any()
+
+
+def test_vehicles_hardly_overlap_and_never_hide_a_part(mixed):
+    for record, parts in zip(mixed.records, mixed.parts, strict=True):
+        boxes = record.boxes_original
+        for i, j in itertools.combinations(range(len(boxes)), 2):  # j stands in front of i
+            side = np.minimum(boxes[i, 2:], boxes[j, 2:]) - np.maximum(boxes[i, :2], boxes[j, :2])
+            assert np.prod(np.maximum(side, 0)) <= 0.08 * min(area(boxes[[i, j]]))
+            side = np.minimum(parts[i, 2:], boxes[j, 2:]) - np.maximum(parts[i, :2], boxes[j, :2])
+            assert (side <= 0).any()
+
+
+def test_the_mixture_is_even(mixed):
+    counts = {name: sum(entry[0] == name for entry in mixed.challenges) for name in CHALLENGES}
+    assert min(counts.values()) > 150 / 7 * 0.5
+    assert all((severity == 0) == (name == "plain") for name, severity in mixed.challenges)
+    assert {severity for _, severity in mixed.challenges} == {0, 1, 2, 3}
+    assert set(np.concatenate([record.labels for record in mixed.records])) == set(range(8))
+    assert {len(record.labels) for record in mixed.records} == {1, 2, 3, 4}
+    only = Challenge(20, 3, challenges=["scale", "plain"], severities=[2], max_objects=1)
+    assert set(only.challenges) == {("scale", 2), ("plain", 0)}
+    assert only.report[0] == "challenge set, seed 3: 20 images, 20 vehicles"
+
+
+def test_plain_parts_are_a_small_share_of_vehicles_of_the_stated_size():
+    plain = Challenge(60, 11, challenges=("plain",))
+    boxes = np.concatenate([record.boxes_original for record in plain.records])
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(1)
+    assert longer.min() >= 31
+    assert longer.max() <= 90
+    share = area(np.concatenate(plain.parts)) / area(boxes)
+    assert 0.1 < share.mean() < 0.22
+
+
+def test_coco_json_is_read_by_pycocotools(mixed):
+    coco = COCO()
+    coco.dataset = mixed.coco_json()
+    coco.createIndex()
+    assert [coco.cats[i]["name"] for i in sorted(coco.cats)] == list(mixed.class_names)
+    image = coco.imgs[mixed.records[4].image_id]
+    assert (image["challenge"], image["severity"]) == mixed.challenges[4]
+    annotations = coco.imgToAnns[image["id"]]
+    xywh = np.array([annotation["bbox"] for annotation in annotations])
+    np.testing.assert_array_equal(xywh[:, :2], mixed.records[4].boxes_original[:, :2])
+    np.testing.assert_array_equal(xywh[:, :2] + xywh[:, 2:], mixed.records[4].boxes_original[:, 2:])
+    part = np.array([annotation["part_bbox"] for annotation in annotations])
+    np.testing.assert_array_equal(part[:, :2] + part[:, 2:], mixed.parts[4][:, 2:])
+    assert 0 not in coco.anns
+
+
+def test_an_exported_folder_reads_back_the_same(tmp_path):
+    source = Challenge(4, 2, (64, 96))
+    export(source, tmp_path / "set")
+    back = CocoJson(str(tmp_path / "set"), "annotations/instances.json", "images", skip_empty=False)
+    assert back.class_names == source.class_names
+    for index, record in enumerate(back.records):
+        original = source.records[index]
+        assert record.image_id == original.image_id
+        np.testing.assert_array_equal(record.boxes_original, original.boxes_original)
+        np.testing.assert_array_equal(record.labels, original.labels)
+        np.testing.assert_array_equal(back.image(index), source.image(index))
+
+
+def test_export_overwrites_nothing(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="new or empty folder"):
+        export(Challenge(1), tmp_path)
+    with pytest.raises(UserError, match="new or empty folder"):
+        export(Challenge(1), tmp_path / "mine.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_images": 0}, "num_images: expected at least 1, found 0"),
+        ({"seed": -1}, "seed: expected 0"),
+        ({"image_hw": (32, 160)}, "image_hw: expected"),
+        ({"image_hw": (160,)}, "image_hw: expected"),
+        ({"challenges": ("camoflage",)}, "did you mean 'camouflage'"),
+        ({"challenges": ()}, "challenges: expected"),
+        ({"severities": (0, 1)}, "severities: expected"),
+        ({"severities": ()}, "severities: expected"),
+        ({"min_objects": 3, "max_objects": 2}, "expected 1 <= min <= max, found 3 and 2"),
+        ({"min_objects": 0}, "expected 1 <= min"),
+    ],
+)
+def test_wrong_settings_get_one_line(settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        Challenge(**{"num_images": 1, **settings})
+    assert "\n" not in str(caught.value)

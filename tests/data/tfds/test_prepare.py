@@ -1,0 +1,383 @@
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import extractor
+
+from lga_jax.data.tfds import prepare
+from lga_jax.data.tfds.prepare import prepare_coco_json, prepare_official
+from lga_jax.data.tfds.source import TfdsSource
+from lga_jax.errors import UserError
+from tests.data.conftest import truth
+from tests.data.tfds_sets import COCO_URL, coco_archives, jpeg, taken_for_official, voc_archives
+
+PLACES = {"train": ("annotations.json", "images")}
+VOC = {"000005": [dict(name="car", difficult=0, xmin=1, ymin=1, xmax=60, ymax=40)]}
+
+
+def _coco(num_images: int) -> tuple[str, dict[str, bytes]]:
+    """A split of coco/2017 with its 80 categories: an image each, a box in each."""
+    names = [f"{number:012d}.jpg" for number in range(num_images)]
+    ids = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+    content = {
+        "images": [
+            {"id": 500 + number, "file_name": name, "height": 20, "width": 30 + number}
+            for number, name in enumerate(names)
+        ],
+        "categories": [{"id": number, "name": f"class {number}"} for number in ids],
+        "annotations": [
+            {"id": 7, "image_id": 500 + number, "category_id": 90, "bbox": [1.25, 2, 8, 9], "area": 33.3, "iscrowd": 0}
+            for number in range(num_images)
+        ],
+    }
+    return json.dumps(content), {name: jpeg(20, 30 + number) for number, name in enumerate(names)}
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> dict[str, Path]:
+    return coco_archives(tmp_path / "archives", {"train": _coco(3), "val": _coco(2)})
+
+
+# Official sets.
+
+
+def test_the_official_coco_is_prepared_from_archives(coco, tmp_path):
+    with taken_for_official("coco", coco):
+        report = prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+    assert report[:2] == [
+        f"coco/2017 train in {tmp_path / 'tfds'}: 3 images, 3 boxes, 80 classes",
+        f"coco/2017 validation in {tmp_path / 'tfds'}: 2 images, 2 boxes, 80 classes",
+    ]
+    source = TfdsSource("coco/2017", str(tmp_path / "tfds"), "train", skip_empty=False)
+    assert sorted((record.image_id, record.width) for record in source.records) == [(500, 30), (501, 31), (502, 32)]
+    assert {annotation["category_id"] for annotation in source.coco_json()["annotations"]} == {90}
+    assert {annotation["area"] for annotation in source.coco_json()["annotations"]} == {33.5}
+    np.testing.assert_allclose(source.records[0].boxes_original, [[1.25, 2, 9.25, 11]], atol=1e-5)
+
+
+def test_a_set_that_is_there_is_left_alone_and_archives_are_not_unpacked_again(coco, tmp_path):
+    with (
+        taken_for_official("coco", coco),
+        mock.patch.object(extractor, "iter_archive", wraps=extractor.iter_archive) as r,
+    ):
+        first = prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+        assert r.call_count == 5
+        assert prepare_official("coco/2017", str(tmp_path / "tfds")) == first
+        (tmp_path / "tfds" / "coco" / "2017").rename(tmp_path / "moved")
+        assert prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives")) == first
+        assert r.call_count == 5
+
+
+def test_a_set_prepared_in_another_format_is_not_read(coco, tmp_path):
+    with taken_for_official("coco", coco):
+        prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+        path = tmp_path / "tfds" / "coco" / "2017" / "1.1.0" / "dataset_info.json"
+        path.write_text(path.read_text().replace('"array_record"', '"tfrecord"'))
+        with pytest.raises(
+            UserError, match=r"coco/2017/1.1.0: expected files of the format array_record, .* tfrecord;"
+        ):
+            prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+
+
+def test_an_interrupted_preparation_leaves_nothing_that_passes_for_a_set(coco, tmp_path):
+    coco_class = tfds.builder_cls("coco")
+    with (
+        taken_for_official("coco", coco),
+        mock.patch.object(coco_class, "_generate_examples", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+    with pytest.raises(UserError, match=r"expected the set 'coco/2017', prepared by TFDS, found none; python -m"):
+        TfdsSource("coco/2017", str(tmp_path / "tfds"), "train", skip_empty=False)
+
+
+def test_an_archive_with_another_checksum_is_refused(coco, tmp_path):
+    coco_archives(tmp_path / "others", {"train": _coco(4), "val": _coco(2)})
+    with (
+        taken_for_official("coco", coco),
+        pytest.raises(UserError, match=r"^coco/2017: .* TFDS's checksum, found") as e,
+    ):
+        prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "others"))
+    assert f"{COCO_URL}/" in str(e.value)
+    assert len(str(e.value).splitlines()) == 1
+
+
+def test_a_damaged_archive_is_said(coco, tmp_path):
+    (tmp_path / "archives" / "val2017.zip").write_bytes(b"no archive")
+    with taken_for_official("coco", coco), pytest.raises(UserError, match=r"^coco/2017: .* found .*val2017.zip"):
+        prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+
+
+def test_without_network_it_is_said_in_seconds(tmp_path, monkeypatch, caplog):
+    def no_address(*args: object) -> None:
+        raise OSError("no address for a name")
+
+    waits = []
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(
+        UserError, match=r"^voc/2007: expected to download and unpack its archives, found HTTPSConnectionPool"
+    ):
+        prepare_official("voc/2007", str(tmp_path / "tfds"))
+    assert 0 < sum(waits) < 20  # seconds, of all downloads
+    assert "Retrying" not in caplog.text
+
+
+def test_without_network_the_way_round_it_is_said(tmp_path):
+    archives = voc_archives(tmp_path / "archives", "2007", VOC)
+    with taken_for_official("voc", archives), pytest.raises(UserError) as caught:
+        prepare_official("voc/2007", str(tmp_path / "tfds"))
+    assert str(caught.value) == (
+        "voc/2007: expected to download and unpack its archives, found no network; run this again, or put them into a"
+        " folder and name it with --manual_dir"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("coco/2071", "the nearest: coco/2017, coco/2014, coco/2017_panoptic"),
+        ("coco", "the nearest: coco/2017, coco/2014"),
+        ("open_images", "the nearest: open_images_v4"),
+        ("voc/2007:5.0.0", "the nearest: voc/2007, voc/2012"),
+        ("../voc", "the nearest: voc"),
+        ("mnist/small", "the nearest: mnist"),
+        ("qqqqqqqqqqqqqqq", "see https://www.tensorflow.org/datasets/catalog"),
+    ],
+)
+def test_unknown_names_are_said_with_the_nearest(tmp_path, name, remedy):
+    with pytest.raises(UserError) as caught:
+        prepare_official(name, str(tmp_path))
+    text = f"{name}: expected coco_json or the name of a set of TFDS, as coco/2017 and voc/2007 are, found another; "
+    assert str(caught.value).startswith(text + remedy)
+
+
+def test_a_set_of_another_task_is_refused_before_it_is_downloaded(tmp_path):
+    with pytest.raises(
+        UserError, match=r"^mnist: expected an image and a sequence of objects .*, found .* image, label;"
+    ):
+        prepare_official("mnist", str(tmp_path))
+
+
+def test_what_a_preparation_needs_is_said(tmp_path):
+    voc = sys.modules[tfds.builder_cls("voc").__module__]
+
+    def needs_tensorflow(*_: object) -> None:
+        voc.tf.data.Dataset.range(3)
+
+    archives = voc_archives(tmp_path / "archives", "2007", VOC)
+    with (
+        taken_for_official("voc", archives),
+        mock.patch("importlib.util.find_spec", return_value=None),
+        mock.patch.object(tfds.builder_cls("voc"), "_split_generators", needs_tensorflow),
+        pytest.raises(UserError, match=r"^voc/2007: expected the package 'tensorflow', .* pip install tensorflow$"),
+    ):
+        prepare_official("voc/2007", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+
+
+# COCO-JSON folders.
+
+
+def test_boxes_beyond_their_image_are_clipped_and_counted(make_folder, tmp_path):
+    report = prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder()), PLACES)
+    assert report[-1] == "1 boxes reach beyond their image: clipped, as TFDS wants it"
+
+
+def test_images_are_kept_byte_for_byte(make_folder, tmp_path):
+    root = make_folder()
+    prepare_coco_json("mine", str(tmp_path / "tfds"), str(root), PLACES)
+    builder = tfds.builder_from_directory(tmp_path / "tfds" / "mine" / "1.0.0")
+    examples = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
+    for example, name in zip(examples, ("a.png", "b.png"), strict=True):
+        assert example["image"] == (root / "images" / name).read_bytes()
+
+
+def test_examples_have_the_features_of_official_coco(make_folder, coco, tmp_path):
+    with taken_for_official("coco", coco):
+        prepare_official("coco/2017", str(tmp_path / "tfds"), str(tmp_path / "archives"))
+    prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder()), PLACES)
+    official, own = (
+        tfds.builder_from_directory(tmp_path / "tfds" / folder).info.features
+        for folder in ("coco/2017/1.1.0", "mine/1.0.0")
+    )
+    assert set(own) - set(official) == {"image/height", "image/width"}
+    assert set(official) <= set(own)
+    assert set(own["objects"].feature) == set(official["objects"].feature)
+
+
+def test_splits_share_a_set(make_folder, tmp_path):
+    root = make_folder()
+    content = truth()
+    content["images"] = content["images"][1:]
+    content["annotations"] = content["annotations"][-1:]
+    (root / "held_out.json").write_text(json.dumps(content))
+    places = {**PLACES, "validation": ("held_out.json", "images")}
+    report = prepare_coco_json("mine", str(tmp_path / "tfds"), str(root), places)
+    assert [line.split(" in ")[0] for line in report if " classes" in line] == ["mine train", "mine validation"]
+    source = TfdsSource("mine", str(tmp_path / "tfds"), "validation", skip_empty=False)
+    assert [record.image_id for record in source.records] == [5]
+
+
+@pytest.mark.parametrize("key", ["categories", "images"])
+def test_splits_that_do_not_fit_together_are_refused(make_folder, tmp_path, key):
+    root = make_folder()
+    content = {**truth(), "annotations": []}
+    content[key][0].update({"name": "bus"} if key == "categories" else {})
+    if key == "images":
+        content["images"] = [{**image, "id": str(image["id"])} for image in content["images"]]
+    (root / "held_out.json").write_text(json.dumps(content))
+    places = {**PLACES, "validation": ("held_out.json", "images")}
+    with pytest.raises(UserError, match=r"^split 'validation': expected the categories and .* of split 'train', found"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(root), places)
+    assert not (tmp_path / "tfds" / "mine" / "1.0.0").exists()
+
+
+def test_a_set_of_that_name_is_not_overwritten(make_folder, tmp_path):
+    root = make_folder()
+    prepare_coco_json("mine", str(tmp_path / "tfds"), str(root), PLACES)
+    with pytest.raises(UserError, match=r"mine/1.0.0: expected no set yet, found one; remove it or choose another"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(root), PLACES)
+
+
+def test_a_place_that_cannot_be_written_to_is_said(make_folder, tmp_path):
+    (tmp_path / "tfds").write_text("a file")
+    with pytest.raises(UserError, match=r"tfds: expected to write a set there, found .*; name another folder"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder()), PLACES)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [("Mine", "train"), ("my/set", "train"), ("../x", "train"), ("mine", "a b")]
+)
+def test_names_that_no_file_should_have_are_refused(make_folder, tmp_path, name, split):
+    with pytest.raises(UserError, match=r"^name of a set or split: expected small letters, digits and _, found '.*'; "):
+        prepare_coco_json(name, str(tmp_path / "tfds"), str(make_folder()), {split: PLACES["train"]})
+
+
+def test_the_word_for_all_splits_is_no_name_of_one(make_folder, tmp_path):
+    with pytest.raises(UserError, match=r"^name of a split: expected another than 'all', .*, found it; rename it"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder()), {"all": PLACES["train"]})
+
+
+def test_a_name_that_utf_8_cannot_hold_is_refused(make_folder, tmp_path):
+    content = truth()
+    content["categories"][0]["name"] = "\ud800"
+    with pytest.raises(UserError, match=r": expected names that UTF-8 can hold, found .*ud800"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder(content)), PLACES)
+
+
+def test_ids_of_64_bits_are_kept(make_folder, tmp_path):
+    content = truth()
+    content["images"][0]["id"] = 2**63 - 1
+    for annotation in content["annotations"]:
+        annotation["image_id"] = {11: 2**63 - 1}.get(annotation["image_id"], 5)
+    prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder(content)), PLACES)
+    source = TfdsSource("mine", str(tmp_path / "tfds"), "train", skip_empty=False)
+    assert [record.image_id for record in source.records] == [2**63 - 1, 5]
+
+
+def test_what_a_killed_preparation_left_is_named_and_kept(make_folder, tmp_path):
+    tfds_dir = tmp_path / "t fds"
+    for name in ("mine/incomplete.A1B2C3_1.0.0", "coco/2017/incomplete.A1B2C3_1.1.0", "downloads/x.zip.tmp.0a"):
+        (tfds_dir / name).mkdir(parents=True)
+        (tfds_dir / name / "shard").write_bytes(bytes(3 * 2**20))
+    assert prepare.find_leftovers(str(tmp_path / "nowhere")) == []
+    lines = prepare.find_leftovers(str(tfds_dir))
+    assert len(lines) == 3
+    folder = tfds_dir / "mine" / "incomplete.A1B2C3_1.0.0"
+    assert lines[2] == (
+        f"{folder}: 3.0 MiB that an earlier preparation left unfinished and nothing will use; unless it is still"
+        f" running, remove it: rm -r '{folder}'"
+    )
+    prepare_coco_json("mine", str(tfds_dir), str(make_folder()), PLACES)
+    assert prepare.find_leftovers(str(tfds_dir)) == lines
+
+
+@pytest.mark.parametrize("name", ["two\nlines", " ", "", "end "])
+def test_class_names_that_tfds_cannot_keep_are_refused(make_folder, tmp_path, name):
+    content = truth()
+    content["categories"][0]["name"] = name
+    with pytest.raises(UserError, match=r"^class names: expected one line each without spaces at its ends, found"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(make_folder(content)), PLACES)
+
+
+def test_faults_of_the_folder_are_told_as_coco_json_tells_them(make_folder, tmp_path):
+    with pytest.raises(UserError, match=r"annotation file: expected it at .*nowhere.json, found none there"):
+        prepare_coco_json("mine", str(tmp_path), str(make_folder()), {"train": ("nowhere.json", "images")})
+
+
+# The command line.
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare", *arguments])
+    prepare.main()
+
+
+def test_a_folder_is_prepared_from_the_command_line(make_folder, tmp_path):
+    folder = ("--root", str(make_folder()), "--annotations", "annotations.json", "--images", "images")
+    command = [
+        sys.executable,
+        "-m",
+        "lga_jax.data.tfds.prepare",
+        "coco_json",
+        "--name",
+        "mine",
+        "--split",
+        "train",
+        *folder,
+    ]
+    for _ in range(2):
+        done = subprocess.run([*command, "--data_dir", str(tmp_path / "tfds")], capture_output=True, text=True)
+        if done.returncode:
+            break
+        assert f"mine train in {tmp_path / 'tfds'}: 2 images, 3 boxes, 3 classes\n" in done.stdout
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert done.stderr.splitlines()[-1].endswith("expected no set yet, found one; remove it or choose another --name")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "arguments are required"),
+        (["voc/2007"], "arguments are required: --data_dir"),
+        (["voc/2007", "--data_dir", "d", "--name", "mine"], "voc/2007 takes --data_dir and --manual_dir alone"),
+        (["coco_json", "--data_dir", "d", "--name", "mine"], "coco_json takes --name, --root, and as many"),
+        (
+            ["coco_json", "--data_dir=d", "--name=n", "--root=r", "--split", "a", "b", "--annotations=x", "--images=y"],
+            "as many --annotations and --images as --split",
+        ),
+        (
+            ["coco_json", "--data_dir=d", "--name=n", "--root=r", "--split", "a", "a"],
+            "--split: expected each name once, found a a",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_said(monkeypatch, capsys, arguments, expected: str):
+    with pytest.raises(SystemExit, match="2"):
+        _run(monkeypatch, *arguments)
+    assert expected in capsys.readouterr().err
+
+
+def test_leftovers_are_named_before_anything_else(monkeypatch, capsys, tmp_path):
+    (tmp_path / "voc" / "2007" / "incomplete.A1B2C3_5.0.0").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^--manual_dir: expected a folder with archives, found none at .*downlaods; "):
+        _run(monkeypatch, "voc/2007", "--data_dir", str(tmp_path), "--manual_dir", str(tmp_path / "downlaods"))
+    assert "incomplete.A1B2C3_5.0.0: 0.0 MiB that an earlier preparation left" in capsys.readouterr().err
+
+
+def test_an_official_set_is_prepared_from_the_command_line(
+    monkeypatch, capsys, tmp_path, make_folder: Callable[..., Path]
+):
+    archives = voc_archives(tmp_path / "archives", "2012", VOC)
+    with taken_for_official("voc", archives):
+        _run(monkeypatch, "voc/2012", "--data_dir", str(tmp_path), "--manual_dir", str(tmp_path / "archives"))
+    assert f"voc/2012 train in {tmp_path}: 1 images, 1 boxes, 20 classes\n" in capsys.readouterr().out

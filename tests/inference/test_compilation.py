@@ -1,0 +1,30 @@
+import ctypes
+import platform
+import re
+from pathlib import Path
+
+import pytest
+
+from lga_jax.inference.compilation import return_freed_memory
+
+
+def resident_mib():
+    return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return memory by themselves, or never")
+def test_freed_memory_goes_back_to_the_operating_system():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    size = 100_000  # below what the library maps apart
+    blocks = [libc.malloc(size) for _ in range(2000)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    last = libc.malloc(size)  # so that the heap's end can not move back by itself
+    for block in blocks:
+        libc.free(block)
+    kept = resident_mib()
+    return_freed_memory()
+    assert resident_mib() < kept - 150
+    libc.free(last)

@@ -1,0 +1,179 @@
+"""Prediction on a user's files, with a stand-in that finds one object in the middle of every image."""
+
+import json
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from configs.coco import get_config
+from lga_jax.errors import UserError
+from lga_jax.inference.predictor import config_of, picture_names, predict_images
+from lga_jax.structs import Detections
+
+MANIFEST = {"class_names": ["crane", "mixer"], "category_ids": [3, 7]}
+DATA = get_config().data
+DATA.update(
+    short_edges=(64,),
+    eval_short_edge=64,
+    long_edge=96,
+    flip_probability=0.0,
+    buckets=((64, 96), (96, 64)),
+    num_workers=1,
+    prefetch=1,
+)
+
+
+def find_the_middle(variables, batch):
+    """The middle quarter of each image as class 'mixer', with one mask in its centre; then a slot that is not valid."""
+    h, w = np.moveaxis(np.asarray(batch.image_hw), -1, 0)
+    boxes = np.stack([np.stack([w / 4, h / 4, 3 * w / 4, 3 * h / 4], -1), np.zeros((*h.shape, 4))], -2)
+    centres = (boxes[..., None, :2] + boxes[..., None, 2:]) / 2
+    valid = np.broadcast_to([True, False], boxes.shape[:-1])
+    return Detections(
+        boxes=boxes.astype(np.float32),
+        scores=valid * np.float32(0.75),
+        labels=valid.astype(np.int32),
+        valid=valid,
+        rois=boxes.astype(np.float32),
+        mask_centres=centres.astype(np.float32),
+        mask_sigmas=np.full_like(centres, 5, dtype=np.float32),
+    )
+
+
+class _Step:
+    """A predict step of numpy; what it compiles ahead is nothing."""
+
+    def __init__(self):
+        self.lowered = []
+
+    def __call__(self, variables, batch):
+        return find_the_middle(variables, batch)
+
+    def lower(self, variables, batch):
+        self.lowered.append(batch.images.shape[1:4])
+        return jax.jit(lambda: 0).lower()
+
+
+def run(place, output, batch_size=1, pictures=True):
+    step = _Step()
+    predict_images(step, {}, MANIFEST, DATA, str(place), str(output), batch_size=batch_size, pictures=pictures)
+    return step
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, hw in (("b.png", (40, 80)), ("a.jpg", (160, 120)), ("c.bmp", (32, 32))):
+        cv2.imwrite(str(folder / name), np.full((*hw, 3), 60, np.uint8))
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_a_folder_gives_a_json_and_a_picture_of_each_image(photos, tmp_path, capsys):
+    run(photos, tmp_path / "out" / "deep")
+    out = tmp_path / "out" / "deep"
+    assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png", "c.bmp.png", "detections.json"]
+    results = json.loads((out / "detections.json").read_text())
+    assert [(r["image_id"], r["file_name"]) for r in results] == [(1, "a.jpg"), (2, "b.png"), (3, "c.bmp")]
+    assert {(r["category_id"], r["category_name"], r["score"]) for r in results} == {(7, "mixer", 0.75)}
+    np.testing.assert_allclose(
+        [r["bbox"] for r in results], [[30, 40, 60, 80], [20, 10, 40, 20], [8, 8, 16, 16]], atol=0.1
+    )
+    np.testing.assert_allclose(results[0]["mask_centres"], [[60, 80]], atol=0.1)
+    assert cv2.imread(str(out / "b.png")).shape[:2] > (160, 320)
+    assert "3 objects in 3 images" in capsys.readouterr().out
+
+
+def test_throughput_mode_finds_the_same_and_draws_nothing(photos, tmp_path):
+    for number in range(40):  # more than may wait to be written
+        cv2.imwrite(str(photos / f"more_{number:02}.png"), np.full((40, 80, 3), number, np.uint8))
+    (photos / "half.png").write_bytes((photos / "b.png").read_bytes()[:40])  # a header, no pixels
+    found = []
+    for options in (dict(), dict(batch_size=2, pictures=False)):
+        out = tmp_path / str(len(found))
+        with pytest.raises(UserError, match=r"1 of 44 files that cannot be read \(half\.png\)"):
+            run(photos, out, **options)
+        found.append(json.loads((out / "detections.json").read_text()))
+        assert len(list(out.iterdir())) == (1 if options else 44)
+    assert found[0] == found[1]
+
+
+def test_each_bucket_is_compiled_before_the_first_batch(photos, tmp_path):
+    lowered = run(photos, tmp_path / "out", batch_size=3).lowered
+    assert sorted(lowered) == [(3, 64, 96), (3, 96, 64)]
+
+
+def test_one_image_without_a_progress_bar(photos, tmp_path, capsys):
+    run(photos / "b.png", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "detections.json"]
+    assert "predicting" not in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_read_are_named_after_the_others_are_done(photos, tmp_path, capsys):
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8 no image at all")
+    whole = (photos / "b.png").read_bytes()
+    (photos / "half.png").write_bytes(whole[:40])  # a header, no pixels
+    with pytest.raises(UserError, match=r"2 of 5 files that cannot be read \(bad\.jpg, half\.png\)"):
+        run(photos, tmp_path / "out")
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["a.jpg", "b.png", "c.bmp.png", "detections.json"]
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 3
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x20\x00\x00\x00\x20"]
+)
+def test_the_only_image_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path, data):
+    (tmp_path / "photo.png").write_bytes(data)
+    with pytest.raises(UserError, match=r"photo\.png: expected an image"):
+        run(tmp_path / "photo.png", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_and_empty_input(tmp_path):
+    with pytest.raises(UserError, match="nowhere: expected an image or a folder"):
+        run(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(UserError, match="found none in this folder"):
+        run(tmp_path, tmp_path / "out")
+
+
+def test_nothing_that_exists_is_overwritten(photos, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file: expected a folder, found a file"):
+        run(photos, tmp_path / "file")
+    with pytest.raises(UserError, match="photos: expected a new or empty folder"):
+        run(photos, photos)
+    (tmp_path / "empty").mkdir()
+    run(photos, tmp_path / "empty")
+    before = (tmp_path / "empty" / "detections.json").read_text()
+    with pytest.raises(UserError, match="expected a new or empty folder"):
+        run(photos / "b.png", tmp_path / "empty")
+    assert (tmp_path / "empty" / "detections.json").read_text() == before
+
+
+def test_pictures_never_share_a_name(tmp_path):
+    names = ["a.bmp", "a.bmp.png", "a.bmp_.png", "a.png", "a.bmp__", "a.jpg", "a.JPEG", "a.webp", "a.tif"]
+    for order in (names, names[::-1]):
+        given = picture_names([tmp_path / name for name in order])
+        assert len(set(given)) == len(names)
+        assert [mine for mine in given if mine in names] == [n for n in order if n.endswith(("png", "jpg", "JPEG"))]
+    assert picture_names([tmp_path / "a.bmp", tmp_path / "a.webp"]) == ["a.bmp.png", "a.webp.png"]
+
+
+def test_an_image_named_like_the_picture_of_another_keeps_its_own(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.bmp"), np.full((20, 20, 3), 10, np.uint8))
+    cv2.imwrite(str(folder / "a.bmp.png"), np.full((20, 40, 3), 200, np.uint8))
+    run(folder, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.bmp.png", "a.bmp_.png", "detections.json"]
+    dark, bright = (cv2.imread(str(tmp_path / "out" / name)) for name in ("a.bmp_.png", "a.bmp.png"))
+    assert np.median(dark) < 100 < np.median(bright)
+
+
+def test_the_config_of_a_manifest_has_tuples_again():
+    config = config_of({"config": {"data": {"buckets": [[1, 2], [3, 4]], "max_boxes": None}, "seed": 1}})
+    assert config.data.buckets == ((1, 2), (3, 4)) and config.data.max_boxes is None

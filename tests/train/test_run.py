@@ -1,0 +1,427 @@
+"""Whole runs: what is stopped, killed or damaged ends as if nothing had happened."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from ml_collections import ConfigDict
+
+from lga_jax.checkpoints.write import Checkpoints, restore_params
+from lga_jax.data.batches.loader import EvalLoader
+from lga_jax.data.challenge.source import Challenge
+from lga_jax.errors import UserError
+from lga_jax.train import run as loop
+from lga_jax.train.metrics import TrainingDivergedError
+from lga_jax.train.run import train
+from tests.train.stubs import StubEvaluation, install, stub_config
+
+LAST = 6  # num_steps of stub_config
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = str(tmp_path_factory.mktemp("undisturbed"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        install(monkeypatch)
+        train(stub_config(), workdir)
+    return workdir
+
+
+def assert_same_run(workdir, other):
+    ours, theirs = restore_params(workdir), restore_params(other)
+    assert ours.step == theirs.step
+    assert ours.manifest["digests"] == theirs.manifest["digests"]  # parameters, momentum, moving average: every bit
+    assert _metrics(workdir) == _metrics(other)
+
+
+def _metrics(workdir):
+    with open(os.path.join(workdir, "metrics.jsonl")) as file:
+        return file.read()
+
+
+def _steps(workdir):
+    with Checkpoints(str(workdir)) as checkpoints:
+        return checkpoints.steps()
+
+
+def test_metrics_of_a_run(undisturbed):
+    lines = [json.loads(line) for line in _metrics(undisturbed).splitlines()]
+    assert [(line["step"], "eval" in line) for line in lines] == [
+        (2, False),
+        (3, True),
+        (4, False),
+        (6, False),
+        (6, True),
+    ]
+    assert lines[0].keys() == {"step", "total", "grad_norm", "lr"}
+    assert lines[-1]["per_class"] == {"tipper": None}  # no objects of it: nan, which JSON has no word for
+    assert 4 in _steps(undisturbed)
+    assert 6 in _steps(undisturbed)
+
+
+class _RunOfPredictStep(StubEvaluation):
+    """With the predict step's real calls."""
+
+    def __call__(self, predict_step, variables, source, data_config, batch_size, *rest, **options):
+        with closing(EvalLoader(source, data_config, batch_size, jax.local_devices())) as loader:
+            self.shapes = {predict_step(variables, batch).shape and batch.images.shape[2:4] for batch in loader}
+        return super().__call__(predict_step, variables, source, data_config, batch_size, *rest, **options)
+
+
+def test_everything_is_compiled_before_the_first_step(tmp_path, monkeypatch, capsys):
+    """Three buckets of training and two of evaluation: neither jax nor XLA works on a step again after the start."""
+    traced, at_start, later = [], [], []
+    evaluation = install(monkeypatch, _RunOfPredictStep(), traced=traced)
+    heard = at_start
+
+    def compile_ahead(programs, original=loop.compile_ahead):
+        nonlocal heard
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda event, seconds, fun_name="", **_: heard.append(fun_name) if "backend_compile" in event else None
+        )
+        seconds = original(programs)
+        heard = later
+        return seconds
+
+    monkeypatch.setattr(loop, "compile_ahead", compile_ahead)
+    config = stub_config(num_steps=9, eval_every=4)
+    settings = dict(source="challenge", num_images=6, weight=1.0)
+    hw = {"square": (64, 64), "tall": (128, 64), "wide": (64, 128)}
+    mixed = dict(source="mixed", parts={name: dict(image_hw=size, **settings) for name, size in hw.items()})
+    config.data.train, config.data.eval = ConfigDict(mixed), ConfigDict(mixed)
+    buckets = ((32, 32), (24, 48), (48, 24))
+    config.data.update(buckets=buckets, eval_buckets=buckets[1:], eval_short_edge=24, long_edge=48)
+    try:
+        train(config, str(tmp_path))
+    finally:
+        jax.monitoring.clear_event_listeners()
+    wanted = [("evaluation", hw) for hw in buckets[1:]] + [("training", hw) for hw in buckets]
+    assert sorted(traced) == sorted(wanted)
+    assert evaluation.shapes == set(buckets[1:])
+    assert len(at_start) == len(wanted)
+    assert not set(later) & set(at_start)
+    assert "compiled for training 32x32 in " in capsys.readouterr().out
+
+
+def test_resumed_run_equals_an_undisturbed_one(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    train(stub_config(), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+    before = _metrics(tmp_path)
+    train(stub_config(), str(tmp_path))  # finished: nothing to do
+    assert _metrics(tmp_path) == before
+
+
+def test_weights_to_start_from_are_said_not_to_be_read_again(tmp_path, monkeypatch, capsys):
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    assert "init_from" not in capsys.readouterr().out
+    config = stub_config(num_steps=3)
+    config.model.init_from = "gone.npz"
+    train(config, str(tmp_path))
+    assert "model.init_from: not read, the workdir has a checkpoint of step 3 to go on from" in capsys.readouterr().out
+
+
+def test_signal_in_training_saves_the_step(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch)
+    _signal_at_step(monkeypatch, 5, signal.SIGINT)
+    train(stub_config(), str(tmp_path))
+    assert _steps(tmp_path)[-1] == 5
+    install(monkeypatch)
+    train(stub_config(), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+def test_signal_in_evaluation_is_heard_and_the_evaluation_repeated(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch, StubEvaluation(during=lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    train(stub_config(), str(tmp_path))
+    assert _steps(tmp_path)[-1] == 3
+    repeated = install(monkeypatch)
+    train(stub_config(), str(tmp_path))
+    assert repeated.calls == 2  # at 3 and at 6
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+def test_not_finite_loss_stops_and_leaves_good_checkpoints(tmp_path, monkeypatch):
+    install(monkeypatch, poison_step=4)
+    with pytest.raises(TrainingDivergedError, match=r"^step 5: .* total nan") as caught:
+        train(stub_config(), str(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert restore_params(str(tmp_path)).step == 4
+
+
+def test_poisoned_step_is_never_saved(tmp_path, monkeypatch):
+    """The losses of a step that is saved at once are read before, though the next step has not begun."""
+    install(monkeypatch, poison_step=3)
+    with pytest.raises(TrainingDivergedError, match=r"^step 4: "):
+        train(stub_config(), str(tmp_path))
+    assert _steps(tmp_path) == [2, 3]
+
+
+def test_damaged_checkpoint_falls_back_and_says_so(undisturbed, tmp_path, monkeypatch, capsys):
+    install(monkeypatch)
+    train(stub_config(num_steps=4), str(tmp_path))
+    _truncate_arrays(tmp_path / "checkpoints" / "4")
+    train(stub_config(), str(tmp_path))
+    said = capsys.readouterr().out
+    assert "4 is damaged" in said
+    assert "going back to step 3" in said
+    assert (tmp_path / "checkpoints" / "4.damaged").is_dir()
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optim.lr": 0.3}, r"expected a run of this config, found one of another: optim.lr 0.1 there, 0.3 here;"),
+        ({"num_steps": 2}, r"found one of another: num_steps 3 there, 2 here;"),
+        ({"seed": 1}, r"seed 0 there, 1 here"),
+    ],
+)
+def test_workdir_of_another_config_is_refused(tmp_path, monkeypatch, changes, message):
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    with pytest.raises(UserError, match=message) as caught:
+        train(stub_config(**{"num_steps": 3} | changes), str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_changes_that_move_no_parameter_are_accepted(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch)
+    train(stub_config(**{"num_steps": 3, "checkpoint_every": 1, "data.num_workers": 1}), str(tmp_path))
+    train(stub_config(**{"data.prefetch": 1}), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+def test_random_backbone_that_cannot_learn_is_refused(tmp_path, monkeypatch):
+    install(monkeypatch)
+    for backbone in (dict(norm="frozen_bn", frozen_stages=0), dict(norm="gn", frozen_stages=2)):
+        config = stub_config()
+        config.model.backbone.update(backbone)
+        with pytest.raises(UserError, match=r"^model.init_from: expected initial weights .* or train from random"):
+            train(config, str(tmp_path))
+
+
+def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch)
+    draw = Challenge.image
+    bad = []
+
+    def image(source, index):
+        bad.append(index)
+        if len(bad) > 14:  # in the fourth batch, whoever decodes first
+            raise UserError("000003.png: expected the size of the annotations, found another; correct the file")
+        return draw(source, index)
+
+    monkeypatch.setattr(Challenge, "image", image)
+    with pytest.raises(UserError, match=r"^000003.png"):
+        train(stub_config(checkpoint_every=100, eval_every=0, **{"data.prefetch": 1}), str(tmp_path))
+    assert _steps(tmp_path)[-1] >= 1
+    monkeypatch.setattr(Challenge, "image", draw)
+    train(stub_config(), str(tmp_path))
+    assert restore_params(str(tmp_path)).manifest["digests"] == restore_params(undisturbed).manifest["digests"]
+
+
+def test_last_evaluation_cut_short_is_not_called_done(tmp_path, monkeypatch, capsys):
+    install(monkeypatch, StubEvaluation(during=lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    train(stub_config(eval_every=0), str(tmp_path))
+    assert "stopped before the last evaluation was complete" in capsys.readouterr().out
+
+
+def test_other_parameters_are_refused(tmp_path, monkeypatch):
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    install(monkeypatch, step_name="weight")
+    with pytest.raises(
+        UserError, match=r"found 2 that differ, first conv/kernel: float32\[3, 2\] in the checkpoint, missing"
+    ):
+        train(stub_config(), str(tmp_path))
+
+
+def test_impossible_cadence_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^checkpoint_every: expected at least 1 \(steps\), found 0;"):
+        train(stub_config(checkpoint_every=0), str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            dict(images_at_once=3),
+            r"^images_at_once: expected 0 or a divisor of the 2 images that each of 4 ",
+        ),
+        (dict(images_at_once=-1), r"^images_at_once: expected 0 or a divisor of the 2 .* found -1;"),
+        ({"images_at_once": 1, "model.backbone.norm": "bn"}, r"^images_at_once: expected 0 with the norm 'bn', whose "),
+    ],
+)
+def test_images_at_once_must_divide_and_suit_the_norm(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        train(stub_config(batch_size=8, **changes), str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
+    install(monkeypatch)
+    sources = iter([["a", "b"], ["a", "c"]])
+    real = __import__("lga_jax.data.source", fromlist=["open_source"]).open_source
+
+    def renamed(**arguments):
+        source = real(**arguments)
+        source.class_names = tuple(next(sources))
+        return source
+
+    monkeypatch.setattr("lga_jax.train.run.open_source", renamed)
+    with pytest.raises(UserError, match=r"data.eval: expected the 2 classes .* \(differing: b, c\)"):
+        train(stub_config(), str(tmp_path))
+
+
+def test_sigterm_and_kill_at_random_moments(undisturbed, tmp_path, monkeypatch):
+    """One process is asked to stop, the next is killed; the third ends where an undisturbed one does."""
+    moments = random.Random(0)
+    terminate_after, kill_after = moments.uniform(0.0, 1.0), moments.uniform(0.0, 2.0)
+    print(f"SIGTERM after {terminate_after:.3f} s, SIGKILL after {kill_after:.3f} s")
+    first = _start(tmp_path, "--step_seconds", "0.3")
+    _wait_for(lambda: os.path.isdir(tmp_path / "tensorboard"), first)
+    time.sleep(terminate_after)
+    first.send_signal(signal.SIGTERM)
+    said, _ = first.communicate(timeout=60)
+    assert first.returncode == 0, said
+    assert "the same command goes on from there" in said
+    second = _start(tmp_path, "--step_seconds", "0.3")
+    _wait_for(lambda: second.poll() is not None or len(os.listdir(tmp_path / "tensorboard")) > 1, second)
+    time.sleep(kill_after)
+    second.kill()
+    second.communicate()
+    install(monkeypatch)
+    train(stub_config(), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(undisturbed, tmp_path, monkeypatch):
+    """2 processes of 2 devices that go on where 1 process of 4 devices stopped, against 1 process of 4 all the way."""
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(tmp_path))
+    processes = _start_two(tmp_path)
+    _assert_both_succeed(processes)
+    ours, theirs = restore_params(str(tmp_path)), restore_params(undisturbed)
+    assert ours.step == theirs.step == LAST
+    np.testing.assert_allclose(
+        ours.variables["params"]["conv"]["kernel"], theirs.variables["params"]["conv"]["kernel"], rtol=1e-6
+    )
+    assert len(_metrics(tmp_path).splitlines()) == len(_metrics(undisturbed).splitlines())
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_the_same_step(tmp_path):
+    """Though only one of them gets the signal."""
+    processes = _start_two(tmp_path, "--num_steps", "1000", "--step_seconds", "0.05")
+    _wait_for(lambda: os.path.exists(tmp_path / "checkpoints" / "3"), processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    said = _assert_both_succeed(processes)
+    assert "the same command goes on from there" in said
+    assert 3 <= _steps(tmp_path)[-1] < 1000
+
+
+@pytest.fixture
+def compile_once(tmp_path):
+    """The second run takes the programs that the first one compiled."""
+    programs = str(tmp_path / "programs")
+    settings = {"jax_compilation_cache_dir": programs, "jax_persistent_cache_min_compile_time_secs": 0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.mark.slow
+def test_real_detector_resumes_bit_for_bit(tmp_path, monkeypatch, compile_once):
+    """As if killed after step 2 was saved. Only the evaluation is stubbed."""
+    monkeypatch.setattr(loop, "evaluate", StubEvaluation(("rpn", "deltas", "kernel")))
+    train(_tiny_config(), str(tmp_path / "a"))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "4")
+    train(_tiny_config(), str(tmp_path / "b"))
+    assert_same_run(str(tmp_path / "b"), str(tmp_path / "a"))
+
+
+def _tiny_config():
+    config = stub_config(num_steps=4, checkpoint_every=2)
+    config.data.update(short_edges=(48, 64), eval_short_edge=64, long_edge=64, buckets=((64, 64),))
+    config.model.update(dtype="float32", backbone=dict(depth=18, width=8, norm="gn", frozen_stages=0))
+    config.model.fpn.channels = 16
+    config.model.anchors.sizes = (8, 16, 32, 48, 64)
+    config.model.anchor_sampling.num_samples = 32
+    config.model.proposals.update(pre_nms_train=32, post_nms_train=32, pre_nms_test=32, post_nms_test=32)
+    config.model.roi_sampling.num_samples = 16
+    config.model.lga.update(reduced_channels=8, hidden=16)
+    config.model.box_head.hidden = 32
+    config.inference.update(max_candidates=64, max_detections=16)
+    config.eval_every = 0
+    return config
+
+
+def _start_two(workdir, *arguments):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        join = ("--coordinator", str(free.getsockname()[1]), "--num_processes", "2", "--process_id")
+    return [_start(workdir, *arguments, *join, number) for number in "01"]
+
+
+def _assert_both_succeed(processes):
+    said = "\n".join(process.communicate(timeout=100)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], said
+    return said
+
+
+def _signal_at_step(monkeypatch, number_of_step, number):
+    make = loop.make_train_step
+
+    def wrapped(*arguments, **settings):
+        step, calls = make(*arguments, **settings), []
+
+        def counted(state, batch):
+            calls.append(1)
+            if len(calls) == number_of_step:
+                os.kill(os.getpid(), number)
+            return step(state, batch)
+
+        counted.lower = step.lower
+        return counted
+
+    monkeypatch.setattr(loop, "make_train_step", wrapped)
+
+
+def _truncate_arrays(directory):
+    largest = max((path for path in (directory / "variables").rglob("*") if path.is_file()), key=os.path.getsize)
+    os.truncate(largest, os.path.getsize(largest) // 2)
+
+
+def _start(workdir, *arguments):
+    command = [sys.executable, "-m", "tests.train.stubs", str(workdir), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _wait_for(condition, process, seconds=60):
+    for _ in range(seconds * 20):
+        if condition() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+    raise TimeoutError
