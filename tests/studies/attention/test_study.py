@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import study as study_module
-from benchmarks import study_report
-from benchmarks.study import Job, Places, plan
-from benchmarks.study_data import read_runs
-from benchmarks.study_report import attention_table, challenge_table, class_table, differences, latest, main_table
+from studies.attention import report
+from studies.attention import study as study_module
+from studies.attention.report import attention_table, challenge_table, class_table, differences, latest, main_table
+from studies.attention.study import Job, Places, plan
+from studies.attention.workdir import read_runs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = {
     "num_steps": 2,
     "batch_size": 2,
@@ -35,7 +35,7 @@ TINY = {
 def study(workdir, *flags, environment=None):
     settings = [f"--set={key}={json.dumps(value)}" for key, value in TINY.items()]
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks.study", f"--workdir={workdir}", *settings, *flags],
+        [sys.executable, "-m", "studies.attention.study", f"--workdir={workdir}", *settings, *flags],
         cwd=ROOT,
         env=os.environ | (environment or {}),
         capture_output=True,
@@ -177,7 +177,7 @@ def test_report_writes_tables_and_plots(tmp_path):
     write(tmp_path / "run", lines())
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.study_report", f"--workdir={tmp_path / 'run'}"),
+            *(sys.executable, "-m", "studies.attention.report", f"--workdir={tmp_path / 'run'}"),
             *(f"--output={tmp_path / 'plots'}", f"--markdown={tmp_path / 'report.md'}"),
         ],
         cwd=ROOT,
@@ -196,7 +196,7 @@ def test_a_report_of_no_runs_is_refused_and_overwrites_nothing(tmp_path, monkeyp
     arguments = ["report", f"--workdir={tmp_path}", f"--markdown={tmp_path / 'report.md'}"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit, match="2"):
-        study_report.main()
+        report.main()
     assert "--workdir: expected finished runs of these seeds, found none in" in capsys.readouterr().err
     assert (tmp_path / "report.md").read_text() == "earlier"
 
@@ -205,4 +205,4 @@ def test_rows_without_masks_have_no_place_in_the_tables_of_masks():
     only = latest([line("none", 0, 0.5)], "challenge")
     assert attention_table(only) == ""
     assert class_table(only) == ""
-    assert study_report.differences(only, lambda run: run["AP"]) == {}
+    assert report.differences(only, lambda run: run["AP"]) == {}

@@ -1,7 +1,7 @@
 """Forms of the LGA head that the study tries and the library does without.
 
 Every one keeps equation 1 and the guide of the paper: `StudyHead` is the library's head, and with its own fields at
-their defaults it computes the same. What each field means stands in benchmarks/study_rows.py.
+their defaults it computes the same. What each field means stands in studies/attention/rows.py.
 """
 
 import flax.linen as nn
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from benchmarks.study_rows import Row
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
 from lga_jax.structs import Attention, Gaussians
+from studies.attention.rows import Row
 
 HEAD_SIZE = 7  # cells of the crop that the box head reads, whatever the attention works on
 
@@ -85,7 +85,7 @@ class Averaged(nn.Module):
 
 
 def build_row(config: ConfigDict, row: Row, num_classes: int) -> Detector:
-    """The detector of a resolved configuration (study_rows.resolve) with the row's attention."""
+    """The detector of a resolved configuration (rows.resolve) with the row's attention."""
     detector = build_detector(config.model, num_classes)
     if row.attention == "lga":
         names = [name for name in LGAHead.__dataclass_fields__ if name not in ("parent", "name")]

@@ -1,14 +1,14 @@
 """Does loss-guided attention do what the paper says, and what keeps its masks from collapsing onto one place?
 
-    python -m benchmarks.study --workdir runs/study --seeds 0,1,2
+    python -m studies.attention.study --workdir runs/study --seeds 0,1,2
 
-Trains every row of benchmarks/study_rows.py from every seed on every data set: each run a process of its own on one
+Trains every row of studies/attention/rows.py from every seed on every data set: each run a process of its own on one
 core, as many at a time as --processes. A run that ends is a line of WORKDIR/runs.jsonl; a run that is there with the
 same settings is not repeated, so the command can be stopped at any moment and given again. A run that fails is named in
 one line (its output is in WORKDIR/logs) and the others go on. The challenge set is drawn by the program; the others
 need --data_root, a folder with bccd/ and neu_det/ as COCO JSON, and --weights, a ResNet-18's.
 
-Then benchmarks/study_report.py makes tables and plots of runs.jsonl, and benchmarks/study_pictures.py pictures of what
+Then report.py makes tables and plots of runs.jsonl, and pictures.py pictures of what
 the masks do.
 """
 
@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks.study_data import CachedSource, read_runs
-from benchmarks.study_rows import DATA, ROWS, digest, resolve
 from lga_jax.data.source import open_source
+from studies.attention.rows import DATA, ROWS, digest, resolve
+from studies.attention.workdir import CachedSource, read_runs
 
 # XLA's CPU backend takes convolutions from a library that is slow in their gradients.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
@@ -98,7 +98,7 @@ def command(job: Job, places: Places, overrides: dict[str, Any]) -> list[str]:
         "weights": places.weights if job.data != "challenge" else "",
         "overrides": overrides,
     }
-    return [sys.executable, "-m", "benchmarks.study_run", json.dumps(description)]
+    return [sys.executable, "-m", "studies.attention.run", json.dumps(description)]
 
 
 def start(job: Job, core: int, places: Places, overrides: dict[str, Any]) -> Running:

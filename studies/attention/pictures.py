@@ -1,6 +1,6 @@
 """Pictures of what the masks of a finished run of the study look at.
 
-    python -m benchmarks.study_pictures --workdir runs/study --rows lga_paper,softmax --output docs/images
+    python -m studies.attention.pictures --workdir runs/study --rows lga_paper,softmax --output docs/images
 
 For each row two files. A sheet of 24 true positives, drawn at random with as many of each class: the detection in
 white, each mask's centre and its ellipse at one sigma, the true box of the part dotted. And the average of the masks
@@ -21,10 +21,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from benchmarks.study_data import CachedSource, read_runs
-from benchmarks.study_rows import ROWS, resolve
-from benchmarks.study_run import params_path
-from benchmarks.study_variants import build_row
 from lga_jax.data.source import Source, open_source
 from lga_jax.drawing.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
 from lga_jax.drawing.pictures import mask_colour
@@ -32,6 +28,10 @@ from lga_jax.evaluation.evaluate import evaluate
 from lga_jax.evaluation.mask_hits import true_positives
 from lga_jax.inference.step import make_predict_step
 from lga_jax.models.build import init_variables
+from studies.attention.rows import ROWS, resolve
+from studies.attention.run import params_path
+from studies.attention.variants import build_row
+from studies.attention.workdir import CachedSource, read_runs
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -175,7 +175,7 @@ def _part_of(box: dict, detection: dict) -> Float[np.ndarray, "q q"]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of benchmarks.study")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of studies.attention.study")
     parser.add_argument("--data", default="challenge", help="data set")
     parser.add_argument("--rows", type=lambda text: text.split(","), default=["lga_paper", "lga"], help="with masks")
     parser.add_argument("--seed", type=int, default=0, help="which run of the row")

@@ -1,6 +1,6 @@
 """One run of the study: trains a row on a data set from a seed, scores it, and appends one line to runs.jsonl.
 
-benchmarks/study.py starts it as a process of its own: python -m benchmarks.study_run JOB, JOB being JSON. By hand the
+studies/attention starts it as a process of its own: python -m studies.attention.run JOB, JOB being JSON. By hand the
 same command with the JOB that stands in the first line of the run's log.
 """
 
@@ -23,9 +23,6 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from benchmarks.study_data import CachedSource
-from benchmarks.study_rows import ROWS, Row, digest, resolve
-from benchmarks.study_variants import build_row
 from lga_jax.checkpoints.initial import open_weights
 from lga_jax.data.augment.view import evaluation_view
 from lga_jax.data.batches.fill import empty_batch, write_image
@@ -43,6 +40,9 @@ from lga_jax.structs import Batch, Gaussians, TrainState
 from lga_jax.train.optimizer import make_optimizer
 from lga_jax.train.step import create_state, make_train_step
 from lga_jax.weights.load import load_pretrained
+from studies.attention.rows import ROWS, Row, digest, resolve
+from studies.attention.variants import build_row
+from studies.attention.workdir import CachedSource
 
 PROBE_IMAGES = 24
 PROBE_EVERY = 50  # steps
@@ -247,8 +247,8 @@ def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | No
 
 def _code_digest() -> str:
     """Of the sources of the library and of what trains here: tells apart lines that different programs wrote."""
-    root = Path(__file__).parents[1]
-    own = (root / "benchmarks" / f"study_{name}.py" for name in ("data", "rows", "run", "variants"))
+    root = Path(__file__).parents[2]
+    own = (root / "studies" / "attention" / f"{name}.py" for name in ("workdir", "rows", "run", "variants"))
     files = sorted([*root.glob("lga_jax/**/*.py"), *own])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

@@ -1,6 +1,6 @@
 """Tables and plots of a study, from its runs.jsonl alone.
 
-    python -m benchmarks.study_report --workdir runs/study --output docs/images --markdown runs/study/report.md
+    python -m studies.attention.report --workdir runs/study --output docs/images --markdown runs/study/report.md
 
 Differences are against `none`, and of `lga` against each row, seed by seed. Two 95 % intervals are given: the paired t
 interval of a row's own differences, wide with few seeds; and one with the spread pooled over all rows (rows and
@@ -20,8 +20,8 @@ import matplotlib as mpl
 import numpy as np
 from scipy import stats
 
-from benchmarks.study_data import read_runs
-from benchmarks.study_rows import ROWS
+from studies.attention.rows import ROWS
+from studies.attention.workdir import read_runs
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -320,7 +320,7 @@ def _line(*cells: object) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of benchmarks.study")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of studies.attention.study")
     parser.add_argument("--seeds", type=lambda text: {int(seed) for seed in text.split(",")}, help="only of these")
     parser.add_argument("--output", type=Path, help="folder for the plots; none without it")
     parser.add_argument("--markdown", type=Path, help="file for the tables; printed without it")

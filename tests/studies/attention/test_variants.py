@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.study_rows import ROWS, Row, digest, resolve
-from benchmarks.study_variants import StudyHead, average_to, build_row, overlap
 from configs import challenge
 from lga_jax.models.build import init_variables
 from lga_jax.models.roi.attention.lga import LGAHead
 from lga_jax.structs import Targets
+from studies.attention.rows import ROWS, Row, digest, resolve
+from studies.attention.variants import StudyHead, average_to, build_row, overlap
 
 SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, mu="dense", sigma="per_axis", fusion="sum")
 SIZES |= dict(classifier="shared", guide_level="pyramid")
