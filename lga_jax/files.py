@@ -27,7 +27,10 @@ def make_folder(folder: str | os.PathLike) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
-            f"{folder}: expected a folder that can be written, found: {error.strerror}; {remedy_for_writing(error)}"
+            str(folder),
+            expected="a folder that can be written",
+            found=str(error.strerror),
+            remedy=remedy_for_writing(error),
         ) from error
 
 
@@ -49,7 +52,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         if temporary:
             temporary.unlink(missing_ok=True)
         raise UserError(
-            f"{path}: expected to write it, found: {error.strerror}; {remedy_for_writing(error)}"
+            str(path),
+            expected="to write it",
+            found=str(error.strerror),
+            remedy=remedy_for_writing(error),
         ) from error
 
 

@@ -18,10 +18,10 @@ def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(
-        UserError, match=r"file: expected a folder that can be written, found: File exists; name another folder"
+        UserError, match=r"file: expected a folder that can be written, found File exists; name another folder"
     ):
         make_folder(tmp_path / "file")
-    with pytest.raises(UserError, match=r"file/deep: expected a folder .* found: Not a directory"):
+    with pytest.raises(UserError, match=r"file/deep: expected a folder .* found Not a directory"):
         make_folder(tmp_path / "file" / "deep")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -31,7 +31,7 @@ def test_a_folder_into_which_nothing_can_be_written_is_named(tmp_path, monkeypat
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # rights do not stop the superuser, who may run the tests
-    with pytest.raises(UserError, match=r"expected a folder that can be written, found: Permission denied"):
+    with pytest.raises(UserError, match=r"expected a folder that can be written, found Permission denied"):
         make_folder(tmp_path)
 
 
@@ -46,13 +46,13 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(UserError, match=r"metrics\.json: expected to write it, found: No space left on device; free"):
+    with pytest.raises(UserError, match=r"metrics\.json: expected to write it, found No space left on device; free"):
         write_atomically(path, b"newer")
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.json"] and path.read_bytes() == b"new"
 
 
 def test_a_file_whose_folder_is_missing_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"report\.html: expected to write it, found: No such file or directory"):
+    with pytest.raises(UserError, match=r"report\.html: expected to write it, found No such file or directory"):
         write_atomically(tmp_path / "missing" / "report.html", b"")
 
 

@@ -46,15 +46,24 @@ def export_weights(workdir: str, step: int | None, output: str) -> None:
     path = Path(output)
     formats = {".safetensors": _safetensors, ".pth": _torch}
     if path.suffix not in formats:
-        raise UserError(f"--output {output}: expected a name that ends in {' or '.join(formats)}, found another")
+        raise UserError(
+            f"--output {output}",
+            expected=f"a name that ends in {' or '.join(formats)}",
+            found="another",
+        )
     if path.exists():
-        raise UserError(f"--output {output}: expected a new file, found one; remove it or choose another name")
+        raise UserError(
+            f"--output {output}",
+            expected="a new file",
+            found="one",
+            remedy="remove it or choose another name",
+        )
     saved = restore_params(workdir, step)
     config = saved.manifest["config"]
     try:
         state = to_torchvision(saved.variables, config["model"])
     except UserError as error:
-        raise UserError(f"--workdir {workdir}, step {saved.step}: {error}") from None
+        raise error.within(f"--workdir {workdir}, step {saved.step}") from None
     write_atomically(path, formats[path.suffix](state, saved.manifest))
     print(f"written: {output}, {len(state)} arrays of step {saved.step}, {len(saved.manifest['class_names'])} classes")
     print(f"torchvision loads it into {constructor(config, len(saved.manifest['class_names']))}")
@@ -94,8 +103,10 @@ def _torch(state: Mapping[str, np.ndarray], manifest: Manifest) -> bytes:
         import torch
     except ImportError:
         raise UserError(
-            "--output: expected torch, which writes .pth, found it not installed; "
-            "pip install 'lga_jax[torch]', or choose a name that ends in .safetensors"
+            "--output",
+            expected="torch, which writes .pth",
+            found="it not installed",
+            remedy="pip install 'lga_jax[torch]', or choose a name that ends in .safetensors",
         ) from None
     written = io.BytesIO()
     torch.save({name: torch.from_numpy(np.array(value)) for name, value in state.items()}, written)

@@ -61,8 +61,10 @@ def check_classes(manifest: Manifest, class_names: tuple[str, ...], where: str) 
     theirs, ours = manifest["class_names"], list(class_names)
     if theirs != ours:
         raise UserError(
-            f"{where}: expected a checkpoint for the data's {len(ours)} classes ({_some(ours)}), found one for "
-            f"{len(theirs)} ({_some(theirs)}); use the data it was trained on, or train in another --workdir"
+            where,
+            expected=f"a checkpoint for the data's {len(ours)} classes ({_some(ours)})",
+            found=f"one for {len(theirs)} ({_some(theirs)})",
+            remedy="use the data it was trained on, or train in another --workdir",
         )
 
 
@@ -72,9 +74,11 @@ def check_parameters(manifest: Manifest, params: PyTree, where: str) -> None:
     names = [name for name in sorted(theirs | ours) if theirs.get(name) != ours.get(name)]
     if names:
         raise UserError(
-            f"{where}: expected parameters of the config's model, found {len(names)} that differ, first {names[0]}: "
-            f"{_shape(theirs.get(names[0]))} in the checkpoint, {_shape(ours.get(names[0]))} in the model; "
-            f"give the --config that it was trained with"
+            where,
+            expected="parameters of the config's model",
+            found=f"{len(names)} that differ, first {names[0]}: {_shape(theirs.get(names[0]))} "
+            f"in the checkpoint, {_shape(ours.get(names[0]))} in the model",
+            remedy="give the --config that it was trained with",
         )
 
 
@@ -92,8 +96,10 @@ def check_config(manifest: Manifest, config: dict, step: int, where: str) -> Non
         keys = "; ".join(f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in differing[:4])
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise UserError(
-            f"{where}: expected a run of this config, found one of another: {keys}{more}; give another --workdir, "
-            f"or the values it was started with"
+            where,
+            expected="a run of this config",
+            found=f"one of another: {keys}{more}",
+            remedy="give another --workdir, or the values it was started with",
         )
 
 
@@ -124,7 +130,7 @@ def _some(names: list[str]) -> str:
 
 
 # Sections and keys of config.model that change neither a parameter nor what a parameter means.
-_FREE = (
+_FREE_OF_MODEL = (
     *("dtype", "init_from", "init_strict", "anchor_sampling", "proposals", "roi_sampling"),
     *("backbone.frozen_stages", "backbone.remat"),
 )
@@ -141,8 +147,10 @@ def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: st
         keys = "; ".join(f"model.{key} {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise UserError(
-            f"{where}: expected a checkpoint of the config's model, found another: {keys}{more}; "
-            f"give the --config it was trained with"
+            where,
+            expected="a checkpoint of the config's model",
+            found=f"another: {keys}{more}",
+            remedy="give the --config it was trained with",
         )
 
 
@@ -151,7 +159,7 @@ def _flat(model: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in model.items():
         name = f"{prefix}{key}"
-        if name in _FREE or (name in _BLOCKS and name != model["attention"]):
+        if name in _FREE_OF_MODEL or (name in _BLOCKS and name != model["attention"]):
             continue
         flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat

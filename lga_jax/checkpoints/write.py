@@ -58,7 +58,10 @@ class Checkpoints:
             os.makedirs(self.directory, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"--workdir {workdir}: expected a folder that can be written, found: {error.strerror}; choose another"
+                f"--workdir {workdir}",
+                expected="a folder that can be written",
+                found=str(error.strerror),
+                remedy="choose another",
             ) from error
         self.scores: dict[int, float] = {}  # step -> AP, filled by the training loop
         # Orbax's own best_fn wants the score when it saves; here a step is saved first and scored afterwards, so that
@@ -124,7 +127,7 @@ class Checkpoints:
             self._set_aside(damaged, f"going back to step {step}")
             return restored
         if damaged:
-            raise UserError(_all_damaged(self.directory, damaged))
+            raise _all_damaged(self.directory, damaged)
         return None
 
     def _read(self, step: int, manifest: Manifest, state: TrainState) -> Restored:
@@ -177,14 +180,23 @@ def restore_params(workdir: str, step: int | None = None) -> Saved:
     """
     directory = _directory(workdir)
     if not os.path.isdir(directory):
-        raise UserError(f"--workdir {workdir}: expected a trained run, found no {directory}; train first")
+        raise UserError(
+            f"--workdir {workdir}",
+            expected="a trained run",
+            found=f"no {directory}",
+            remedy="train first",
+        )
     with ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(create=False)) as manager:
         steps = sorted(manager.all_steps())
         wanted = steps[-1] if step is None and steps else step
         if wanted not in steps:
             found = ", ".join(map(str, steps)) or "none"
             expected = "a checkpoint" if step is None else f"a checkpoint of step {step}"
-            raise UserError(f"--workdir {workdir}: expected {expected}, found {found}")
+            raise UserError(
+                f"--workdir {workdir}",
+                expected=expected,
+                found=found,
+            )
         try:
             manifest = _read_manifest(manager, wanted)
             read = manager.restore(wanted, args=ocp.args.Composite(variables=ocp.args.StandardRestore())).variables
@@ -193,8 +205,10 @@ def restore_params(workdir: str, step: int | None = None) -> Saved:
             _raise_unless_damage(error, f"checkpoint {os.path.join(directory, str(wanted))}")
             others = ", ".join(str(other) for other in steps if other != wanted) or "none"
             raise UserError(
-                f"checkpoint {os.path.join(directory, str(wanted))}: expected a sound checkpoint, found damage "
-                f"({_first_line(error)}); give --step with another (there are: {others})"
+                f"checkpoint {os.path.join(directory, str(wanted))}",
+                expected="a sound checkpoint",
+                found=f"damage ({_first_line(error)})",
+                remedy=f"give --step with another (there are: {others})",
             ) from error
     params = read["params"] if read["ema_params"] is None else read["ema_params"]
     return Saved(wanted, manifest, {"params": params, "batch_stats": read["batch_stats"]})
@@ -250,7 +264,10 @@ def _raise_unless_damage(error: Exception, where: str) -> None:
     of_the_disk = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
     if of_the_disk or str(error).startswith(_PASSING):
         raise UserError(
-            f"{where}: expected to read it, found {_first_line(error)}; mend the disk or the rights and try again"
+            where,
+            expected="to read it",
+            found=_first_line(error),
+            remedy="mend the disk or the rights and try again",
         ) from error
 
 
@@ -258,9 +275,11 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else ''}"
 
 
-def _all_damaged(directory: str, damaged: Sequence[tuple[int, str, Exception]]) -> str:
+def _all_damaged(directory: str, damaged: Sequence[tuple[int, str, Exception]]) -> UserError:
     steps = ", ".join(str(step) for step, _, _ in damaged)
-    return (
-        f"{directory}: expected a checkpoint that can be read, found only damaged ones (steps {steps}; "
-        f"{_first_line(damaged[0][2])}); restore them from a copy, or train in another --workdir"
+    return UserError(
+        directory,
+        expected="a checkpoint that can be read",
+        found=f"only damaged ones (steps {steps}; {_first_line(damaged[0][2])})",
+        remedy="restore them from a copy, or train in another --workdir",
     )

@@ -51,28 +51,42 @@ def _parse_flags(argv: list[str]) -> list[str]:
         if "config" in flags.FLAGS:
             _ = flags.FLAGS.config.to_dict  # a config file that is missing raises only when it is first read
     except Exception as error:  # whatever is raised here is about what stands on the command line or in the config file
-        raise UserError(_explain(error, argv)) from error
+        raise _explain(error, argv) from error
     if len(rest) > 1:
-        raise UserError(f"{rest[1]}: expected only flags (--name value), found a bare argument; see --help")
+        raise UserError(
+            str(rest[1]),
+            expected="only flags (--name value)",
+            found="a bare argument",
+            remedy="see --help",
+        )
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING  # absl would go on to choose INFO, and Orbax says a lot at that level
     return rest
 
 
-def _explain(error: Exception, argv: list[str]) -> str:
+def _explain(error: Exception, argv: list[str]) -> UserError:
     """One line for an exception out of absl's or ml_collections' flag parsing."""
     lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
     text = " ".join(lines)
     if missing := re.match(r"flag --(\w+)=None: Flag", text):
-        return f"--{missing[1]}: expected a value, found none; give --{missing[1]} VALUE (--help lists all flags)"
+        return UserError(
+            f"--{missing[1]}",
+            expected="a value",
+            found="none",
+            remedy=f"give --{missing[1]} VALUE (--help lists all flags)",
+        )
     if isinstance(error, KeyError | AttributeError) and (unknown := _explain_unknown_key(text, argv)):
         return unknown
     if isinstance(error, flags.Error) and "Error whilst parsing config file" not in text:
-        return text
-    return f"--config {_config_path(argv)}: expected a recipe like configs/coco.py, found: {_cause(error, lines)}"
+        return UserError(text)  # absl's words, which name the flag
+    return UserError(
+        f"--config {_config_path(argv)}",
+        expected="a recipe like configs/coco.py",
+        found=_cause(error, lines),
+    )
 
 
-def _explain_unknown_key(text: str, argv: list[str]) -> str | None:
+def _explain_unknown_key(text: str, argv: list[str]) -> UserError | None:
     """ml_collections names only the last word of the key it missed; the whole key stands on the command line."""
     found = re.match(r"""["'\\]*(\w+)\\?'""", text) or re.search(r"Attempting to lookup: [\w.]*?(\w+)$", text)
     names = [arg.lstrip("-").split("=")[0] for arg in argv if arg.startswith("-")]
@@ -81,7 +95,12 @@ def _explain_unknown_key(text: str, argv: list[str]) -> str | None:
         return None
     nearest = re.search(r'Did you mean "(\w+)"', text)
     remedy = f'did you mean "{nearest[1]}"?' if nearest else "configs/coco.py lists every key"
-    return f'--{name}: expected a key of the config, found "{found[1]}"; {remedy}'
+    return UserError(
+        f"--{name}",
+        expected="a key of the config",
+        found=f'"{found[1]}"',
+        remedy=remedy,
+    )
 
 
 def _config_path(argv: list[str]) -> str:

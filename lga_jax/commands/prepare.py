@@ -17,8 +17,7 @@ import argparse
 import sys
 
 from lga_jax.commands.command_line import exit_on_user_error
-from lga_jax.data.tfds.prepare import prepare_coco_json, prepare_official
-from lga_jax.data.tfds.store import find_leftovers
+from lga_jax.data.tfds.prepare import find_leftovers, prepare_coco_json, prepare_official
 
 
 def main() -> None:

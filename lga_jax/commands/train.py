@@ -40,8 +40,10 @@ def _join_processes(address: str | None, count: int | None, number: int | None) 
         jax.distributed.initialize(address, count, number)
     elif (address, count, number) != (None, None, None):
         raise UserError(
-            "--coordinator_address, --num_processes, --process_id: expected all three and process_id < num_processes, "
-            f"found {address}, {count}, {number}; give none of them for a run of one process"
+            "--coordinator_address, --num_processes, --process_id",
+            expected="all three and process_id < num_processes",
+            found=f"{address}, {count}, {number}",
+            remedy="give none of them for a run of one process",
         )
 
 

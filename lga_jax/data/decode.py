@@ -67,13 +67,28 @@ def read_image_file(path: Path | str) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path}: expected an image file, found no regular file; replace it")
+            raise UserError(
+                str(path),
+                expected="an image file",
+                found="no regular file",
+                remedy="replace it",
+            )
         if status.st_size > MAX_BYTES:
-            raise UserError(f"{path}: expected at most {MAX_BYTES} bytes, found {status.st_size}; shrink the image")
+            raise UserError(
+                str(path),
+                expected=f"at most {MAX_BYTES} bytes",
+                found=str(status.st_size),
+                remedy="shrink the image",
+            )
         with open(path, "rb") as file:
             return file.read(status.st_size)
     except OSError as error:
-        raise UserError(f"{path}: expected a readable image file, found {error.strerror}; restore it") from error
+        raise UserError(
+            str(path),
+            expected="a readable image file",
+            found=str(error.strerror),
+            remedy="restore it",
+        ) from error
 
 
 def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> Decoded:
@@ -91,7 +106,10 @@ def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> D
         image, truncated = _decode_broken_jpeg(data), True
     if image is None:
         raise UnreadableImageError(
-            f"{name}: expected an image, found {len(data)} bytes that cannot be decoded; replace it"
+            name,
+            expected="an image",
+            found=f"{len(data)} bytes that cannot be decoded",
+            remedy="replace it",
         )
     if header.orientation in _UPRIGHT and image.shape[:2] != hw:
         image = _UPRIGHT[header.orientation](image)
@@ -148,11 +166,17 @@ def read_header(data: bytes, name: str) -> Header:
             return Header(image.format, stored_hw, _orientation(image), image.mode, deep)
     except Image.DecompressionBombError as error:
         raise UserError(
-            f"{name}: expected at most {MAX_PIXELS} pixels, found more: {error}; shrink the image"
+            name,
+            expected=f"at most {MAX_PIXELS} pixels",
+            found=f"more: {error}",
+            remedy="shrink the image",
         ) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise UnreadableImageError(
-            f"{name}: expected an image, found {len(data)} bytes of no known image format; replace it"
+            name,
+            expected="an image",
+            found=f"{len(data)} bytes of no known image format",
+            remedy="replace it",
         ) from error
 
 

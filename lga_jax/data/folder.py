@@ -23,7 +23,7 @@ class ImageFiles:
     def __init__(self, paths: Sequence[Path], class_names: Sequence[str]) -> None:
         """Reads the headers only."""
         self.class_names = tuple(class_names)
-        self.unreadable: dict[Path, str] = {}  # path -> one line
+        self.unreadable: dict[Path, UserError] = {}
         sizes = {path: self._size(path) for path in paths}
         self.paths = [path for path in paths if sizes[path]]  # aligned with records
         self.records = [
@@ -40,8 +40,13 @@ class ImageFiles:
         try:
             return decode_image(read_image_file(path), str(path)).image
         except UserError as error:
-            self.unreadable[path] = str(error)
-            raise UnreadableImageError(str(error)) from error
+            self.unreadable[path] = error
+            raise UnreadableImageError(
+                error.subject,
+                expected=error.expected,
+                found=error.found,
+                remedy=error.remedy,
+            ) from error
 
     def coco_json(self) -> dict:
         """The images, without annotations; category ids count from 1."""
@@ -58,7 +63,7 @@ class ImageFiles:
         try:
             return upright_hw(read_image_file(path), str(path))
         except UserError as error:
-            self.unreadable[path] = str(error)
+            self.unreadable[path] = error
             return None
 
 
@@ -71,10 +76,18 @@ def find_images(place: str) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"--input {place}: expected an image or a folder of images, found nothing there; correct it")
+        raise UserError(
+            f"--input {place}",
+            expected="an image or a folder of images",
+            found="nothing there",
+            remedy="correct it",
+        )
     found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
     if not found:
         raise UserError(
-            f"--input {place}: expected images ({' '.join(SUFFIXES)}), found none in this folder; correct it"
+            f"--input {place}",
+            expected=f"images ({' '.join(SUFFIXES)})",
+            found="none in this folder",
+            remedy="correct it",
         )
     return found

@@ -40,13 +40,17 @@ class MixedSource:
         """
         if not isinstance(parts, Mapping | ConfigDict) or not all(map(_is_part, parts.items())):
             raise UserError(
-                f"data source 'mixed': expected `parts` as {{name: settings}}, settings those of a source and `weight`,"
-                f" found {shown(parts)}; correct the config"
+                "data source 'mixed'",
+                expected="`parts` as {name: settings}, settings those of a source and `weight`",
+                found=shown(parts),
+                remedy="correct the config",
             )
         if not parts or classes not in {"", *parts}:
             raise UserError(
-                f"data source 'mixed': expected `parts` by name, and as `classes` one of the names or '', found parts"
-                f" ({', '.join(parts)}) and classes {classes!r}; correct the config"
+                "data source 'mixed'",
+                expected="`parts` by name, and as `classes` one of the names or ''",
+                found=f"parts ({', '.join(parts)}) and classes {classes!r}",
+                remedy="correct the config",
             )
         self._parts = [_open(name, **settings) for name, settings in parts.items()]
         learnt = [part for part in self._parts if classes in ("", part.name)]
@@ -88,13 +92,15 @@ class MixedSource:
 def _open(name: str, /, *, weight: object = None, source: str = "", **settings: object) -> _Part:
     if not isinstance(weight, int | float) or not 0 < weight <= _MAX_WEIGHT:
         raise UserError(
-            f"data part {name!r}: expected a weight above 0 and at most {_MAX_WEIGHT}, how often an epoch sees each of"
-            f" its images, found {weight!r}; correct the config"
+            f"data part {name!r}",
+            expected=f"a weight above 0 and at most {_MAX_WEIGHT}, how often an epoch sees each of its images",
+            found=f"{weight!r}",
+            remedy="correct the config",
         )
     try:
         return _Part(name, open_source(source, **settings), float(weight))
     except UserError as error:
-        raise UserError(f"data part {name!r}: {error}") from error
+        raise error.within(f"data part {name!r}") from error
 
 
 def _is_part(item: tuple) -> bool:

@@ -67,7 +67,12 @@ def open_source(source: str, **arguments: object) -> Source:
 def find_source(source: str, **arguments: object) -> Callable[..., Source]:
     """What opens that kind of source. Raises UserError unless it takes these arguments."""
     if source not in _SOURCES:
-        raise UserError(f"data source: expected one of {sorted(_SOURCES)}, found {source!r}; correct `source`")
+        raise UserError(
+            "data source",
+            expected=f"one of {sorted(_SOURCES)}",
+            found=f"{source!r}",
+            remedy="correct `source`",
+        )
     module, name = _SOURCES[source]
     constructor = getattr(importlib.import_module(module), name)
     try:
@@ -75,6 +80,9 @@ def find_source(source: str, **arguments: object) -> Callable[..., Source]:
     except TypeError as error:
         wanted = ", ".join(inspect.signature(constructor).parameters)
         raise UserError(
-            f"data source {source!r}: expected the settings ({wanted}), found ({', '.join(arguments)}); {error}"
+            f"data source {source!r}",
+            expected=f"the settings ({wanted})",
+            found=f"({', '.join(arguments)})",
+            remedy=str(error),
         ) from None
     return constructor

@@ -160,25 +160,42 @@ def _save_picture(picture: UInt8[np.ndarray, "h w 3"], target: Path) -> None:
     except OSError:
         written = False
     if not written:
-        raise UserError(f"--output: expected to write {target}, could not; free space or name another folder")
+        raise UserError(
+            "--output",
+            expected=f"to write {target}",
+            found="that it failed",
+            remedy="free space or name another folder",
+        )
 
 
 def _check_free(output: str) -> None:
     path = Path(output)
     if path.is_file():
-        raise UserError(f"--output {output}: expected a folder, found a file; name another one")
+        raise UserError(
+            f"--output {output}",
+            expected="a folder",
+            found="a file",
+            remedy="name another one",
+        )
     if path.is_dir() and any(path.iterdir()):
-        raise UserError(f"--output {output}: expected a new or empty folder, found files in it; name another one")
+        raise UserError(
+            f"--output {output}",
+            expected="a new or empty folder",
+            found="files in it",
+            remedy="name another one",
+        )
 
 
 def _unreadable(source: ImageFiles, paths: Sequence[Path]) -> UserError:
     if len(paths) == 1:
-        return UserError(source.unreadable[paths[0]])
+        return source.unreadable[paths[0]]
     names = ", ".join(path.name for path in list(source.unreadable)[:5])
     more = ", ..." if len(source.unreadable) > 5 else ""
     return UserError(
-        f"--input: expected images, found {len(source.unreadable)} of {len(paths)} files that cannot be read "
-        f"({names}{more}); replace or remove them (what can be read is done)"
+        "--input",
+        expected="images",
+        found=f"{len(source.unreadable)} of {len(paths)} files that cannot be read ({names}{more})",
+        remedy="replace or remove them (what can be read is done)",
     )
 
 

@@ -75,8 +75,10 @@ def lower_predictions(
     except (ScopeParamNotFoundError, ScopeParamShapeError, ScopeCollectionNotFound) as error:
         found = str(error).split(" (https")[0].rstrip(".")
         raise UserError(
-            f"checkpoint: expected the parameters of this version's model, found others ({found}); read it by the "
-            "version that wrote it, or train anew"
+            "checkpoint",
+            expected="the parameters of this version's model",
+            found=f"others ({found})",
+            remedy="read it by the version that wrote it, or train anew",
         ) from None
 
 

@@ -64,8 +64,10 @@ def _build(module: type[nn.Module], section: str, config: Mapping[str, Any], **o
     given = config[section].keys() | others.keys()
     if odd := sorted({name for name, needed in fields.items() if needed} - given | given - fields.keys()):
         raise UserError(
-            f"model.{section}: expected other keys (missing or unknown: {', '.join(odd)}), as a checkpoint of another "
-            "version has them; read it by that version, or train anew"
+            f"model.{section}",
+            expected="the keys of this version",
+            found=f"others (missing or unknown: {', '.join(odd)}), as a checkpoint of another version has them",
+            remedy="read it by that version, or train anew",
         )
     return module(**config[section], **others)
 
@@ -108,12 +110,22 @@ def _check_values(config: Mapping[str, Any]) -> None:
     for key, expected, holds in rules:
         if not holds:
             part, name = key.split(".")
-            raise UserError(f"model.{key}: expected {expected}, found {config[part][name]}; correct the config")
+            raise UserError(
+                f"model.{key}",
+                expected=str(expected),
+                found=str(config[part][name]),
+                remedy="correct the config",
+            )
 
 
 def _choose(name: str, choice: Any, choices: Mapping[Any, Any]) -> Any:
     if choice not in choices:
-        raise UserError(f"{name}: expected one of {', '.join(map(str, choices))}; found {choice!r}; correct the config")
+        raise UserError(
+            name,
+            expected=f"one of {', '.join(map(str, choices))}",
+            found=f"{choice!r}",
+            remedy="correct the config",
+        )
     return choices[choice]
 
 

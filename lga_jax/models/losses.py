@@ -75,7 +75,12 @@ def guide_loss(guide_logits: Float[Array, "b r _ l"], truth: RoITargets, rois: s
     `rois`: "all", or "foreground" where background has no part that tells it; the divisor stays the number of slots.
     """
     if rois not in ("all", "foreground"):
-        raise UserError(f"losses.guide_rois: expected 'all' or 'foreground', found {rois!r}; correct the config")
+        raise UserError(
+            "losses.guide_rois",
+            expected="'all' or 'foreground'",
+            found=f"{rois!r}",
+            remedy="correct the config",
+        )
     background = guide_logits.shape[-1] - 1
     guided = truth.valid if rois == "all" else truth.valid & (truth.labels < background)
     labels = jnp.broadcast_to(truth.labels[..., None], guide_logits.shape[:-1])

@@ -29,7 +29,12 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
     """
     checkpoints = Path(workdir, "checkpoints")
     if checkpoints.is_dir() and any(checkpoints.iterdir()):
-        raise UserError(f"--workdir {workdir}: expected one without checkpoints, found some; choose another")
+        raise UserError(
+            f"--workdir {workdir}",
+            expected="one without checkpoints",
+            found="some",
+            remedy="choose another",
+        )
     weights = open_weights(place)
     layout = recognise(weights.where, weights.arrays)
     names, ids = _classes(layout, weights, config)
@@ -73,9 +78,11 @@ def _check_data_is_coco(weights: Weights, config: ConfigDict, count: int) -> Non
         return
     if len(source.class_names) == count and set(source.class_names) != set(COCO_CLASSES.values()):
         raise UserError(
-            f"--weights {weights.where}: expected COCO's classes for a predictor of {count} without names, found "
-            f"data.eval with {count} others ({', '.join(source.class_names[:3])}, ...); if they are the weights' own, "
-            f"save those as .safetensors with class_names in the metadata, else give other data"
+            f"--weights {weights.where}",
+            expected=f"COCO's classes for a predictor of {count} without names",
+            found=f"data.eval with {count} others ({', '.join(source.class_names[:3])}, ...)",
+            remedy="if they are the weights' own, save those as .safetensors "
+            "with class_names in the metadata, else give other data",
         )
 
 
@@ -84,12 +91,16 @@ def _check_whole(layout: Layout, weights: Weights, params: dict, num_configured:
     if missing:
         remedy = "set model.attention='none'" if missing == ["attention"] else "train from it with model.init_from"
         raise UserError(
-            f"--weights {weights.where}: expected all of the config's detector, found {layout.title} without "
-            f"{', '.join(missing)}; {remedy}"
+            f"--weights {weights.where}",
+            expected="all of the config's detector",
+            found=f"{layout.title} without {', '.join(missing)}",
+            remedy=remedy,
         )
     found = num_classes(layout, weights)
     if weights.class_names is None and coco_rows(layout, found or 0) is None and found != num_configured:
         raise UserError(
-            f"--weights {weights.where}: expected the {num_configured} classes of data.eval, found a predictor of "
-            f"{found}; give the data it was trained on"
+            f"--weights {weights.where}",
+            expected=f"the {num_configured} classes of data.eval",
+            found=f"a predictor of {found}",
+            remedy="give the data it was trained on",
         )

@@ -78,7 +78,10 @@ class MetricsLog:
         """Raises TrainingDivergedError where an array of the tree is not finite, though the losses before it were."""
         if not _all_finite(tree):
             raise TrainingDivergedError(
-                f"step {step}: expected finite parameters, found inf or nan after the update; {_REMEDY}"
+                f"step {step}",
+                expected="finite parameters",
+                found="inf or nan after the update",
+                remedy=_REMEDY,
             )
 
     def evaluated(self, step: int, summary: Mapping[str, float], per_class: Mapping[str, float]) -> None:
@@ -98,7 +101,10 @@ class MetricsLog:
         if not all(map(math.isfinite, self.latest.values())):
             values = ", ".join(f"{name} {value:g}" for name, value in self.latest.items())
             raise TrainingDivergedError(
-                f"step {step}: expected finite losses and gradient norm, found {values}; {_REMEDY}"
+                f"step {step}",
+                expected="finite losses and gradient norm",
+                found=str(values),
+                remedy=_REMEDY,
             )
         if step % self._log_every == 0:
             values = self.latest | {"lr": float(self._schedule(step - 1))}

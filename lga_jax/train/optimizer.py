@@ -49,7 +49,12 @@ def _update_rule(optim: ConfigDict, schedule: Schedule) -> optax.GradientTransfo
         return optax.chain(decay, optax.sgd(schedule, momentum=optim.momentum))
     if optim.optimizer == "adamw":
         return optax.chain(optax.scale_by_adam(), decay, optax.scale_by_learning_rate(schedule))
-    raise UserError(f"optim.optimizer: expected 'sgd' or 'adamw', found {optim.optimizer!r}; correct the config")
+    raise UserError(
+        "optim.optimizer",
+        expected="'sgd' or 'adamw'",
+        found=f"{optim.optimizer!r}",
+        remedy="correct the config",
+    )
 
 
 def make_schedule(
@@ -64,7 +69,12 @@ def make_schedule(
 ) -> Schedule:
     """Learning rate of a step: the peak, times a linear warm-up, times 'step' or 'cosine' decay."""
     if schedule not in ("step", "cosine"):
-        raise UserError(f"optim.schedule: expected 'step' or 'cosine', found {schedule!r}; correct the config")
+        raise UserError(
+            "optim.schedule",
+            expected="'step' or 'cosine'",
+            found=f"{schedule!r}",
+            remedy="correct the config",
+        )
     boundaries = jnp.asarray(tuple(milestones), jnp.int32)
 
     def learning_rate(step: int | jax.Array) -> jax.Array:

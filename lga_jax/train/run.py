@@ -107,21 +107,31 @@ def train(config: ConfigDict, workdir: str) -> None:
 def _check_cadence(config: ConfigDict) -> None:
     for key, least in (("num_steps", 1), ("log_every", 1), ("checkpoint_every", 1), ("eval_every", 0)):
         if config[key] < least:
-            raise UserError(f"{key}: expected at least {least} (steps), found {config[key]}; correct the config")
+            raise UserError(
+                str(key),
+                expected=f"at least {least} (steps)",
+                found=str(config[key]),
+                remedy="correct the config",
+            )
 
 
 def _check_images_at_once(config: ConfigDict) -> None:
     at_once, share = config.images_at_once, config.batch_size // jax.device_count()
     if at_once < 0 or (at_once and share % at_once):
         raise UserError(
-            f"images_at_once: expected 0 or a divisor of the {share} images that each of {jax.device_count()} devices "
-            f"has of batch_size {config.batch_size}, found {at_once}; correct the config"
+            "images_at_once",
+            expected=f"0 or a divisor of the {share} images that each of "
+            f"{jax.device_count()} devices has of batch_size {config.batch_size}",
+            found=str(at_once),
+            remedy="correct the config",
         )
     model = config.model
     if at_once not in (0, share) and "bn" in (model.backbone.norm, model.fpn.norm, model.box_head.norm):
         raise UserError(
-            f"images_at_once: expected 0 with the norm 'bn', whose statistics are over all images of a step, found "
-            f"{at_once}; use 'frozen_bn' or 'gn', or 0"
+            "images_at_once",
+            expected="0 with the norm 'bn', whose statistics are over all images of a step",
+            found=str(at_once),
+            remedy="use 'frozen_bn' or 'gn', or 0",
         )
 
 
@@ -133,9 +143,10 @@ def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
     if source.class_names != eval_source.class_names:
         missing = set(source.class_names) ^ set(eval_source.class_names)
         raise UserError(
-            f"data.eval: expected the {len(source.class_names)} classes of data.train in the same order, found "
-            f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'}); "
-            f"give both the same categories with the same ids"
+            "data.eval",
+            expected=f"the {len(source.class_names)} classes of data.train in the same order",
+            found=f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'})",
+            remedy="give both the same categories with the same ids",
         )
     for line in glance(source, eval_source):
         _say(line)
@@ -159,9 +170,12 @@ def _check_start(model: ConfigDict) -> None:
     backbone = model.backbone
     if not model.init_from and (backbone.frozen_stages > 0 or backbone.norm == "frozen_bn"):
         raise UserError(
-            f"model.init_from: expected initial weights for a backbone with norm {backbone.norm!r} and "
-            f"{backbone.frozen_stages} frozen stages, found none; give --config.model.init_from=FILE, or train "
-            f"from random with --config.model.backbone.norm=gn --config.model.backbone.frozen_stages=0"
+            "model.init_from",
+            expected="initial weights for a backbone with norm "
+            f"{backbone.norm!r} and {backbone.frozen_stages} frozen stages",
+            found="none",
+            remedy="give --config.model.init_from=FILE, or train from random with "
+            "--config.model.backbone.norm=gn --config.model.backbone.frozen_stages=0",
         )
 
 
@@ -198,8 +212,10 @@ def _check_processes_agree(what: list) -> None:
     unlike = [process for process, other in enumerate(digests) if (other != digests[0]).any()]
     if unlike:
         raise UserError(
-            f"processes {', '.join(map(str, unlike))}: expected the config, data and checkpoint of process 0, found "
-            f"others; start all with one command line, the same annotation files and a workdir that all of them see"
+            f"processes {', '.join(map(str, unlike))}",
+            expected="the config, data and checkpoint of process 0",
+            found="others",
+            remedy="start all with one command line, the same annotation files and a workdir that all of them see",
         )
 
 

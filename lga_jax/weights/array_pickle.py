@@ -28,8 +28,11 @@ def unpickle_arrays(data: bytes) -> Any:
 def forbidden(name: str) -> UserError:
     """The error for a file that names what is no part of an array."""
     return UserError(
-        f"expected arrays only, found {name}, which could run code; if you trust the file, save the state dict "
-        f"alone as .npz or .safetensors with the program that wrote it"
+        "",
+        expected="arrays only",
+        found=f"{name}, which could run code",
+        remedy="if you trust the file, save the state dict alone "
+        "as .npz or .safetensors with the program that wrote it",
     )
 
 

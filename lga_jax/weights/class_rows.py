@@ -40,8 +40,10 @@ def num_classes(layout: Layout, weights: Weights) -> int | None:
     shape = weights.arrays[name].shape
     if len(shape) != 1 or shape[0] < 2:
         raise UserError(
-            f"weights {weights.where}: {name}: expected a number for each class and the background, found shape "
-            f"{shape}; give weights of a trained detector"
+            f"weights {weights.where}: {name}",
+            expected="a number for each class and the background",
+            found=f"shape {shape}",
+            remedy="give weights of a trained detector",
         )
     return shape[0] - 1
 
@@ -73,8 +75,10 @@ def match_rows(layout: Layout, weights: Weights, class_names: Sequence[str]) -> 
         names = coco if shared else None
     elif len(names) != count:
         raise UserError(
-            f"weights {weights.where}: expected as many class names as its predictor has classes ({count}), found "
-            f"{len(names)}; correct its metadata"
+            f"weights {weights.where}",
+            expected=f"as many class names as its predictor has classes ({count})",
+            found=str(len(names)),
+            remedy="correct its metadata",
         )
     if names is not None:
         return _by_name(names, class_names)

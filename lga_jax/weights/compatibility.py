@@ -63,7 +63,10 @@ def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any], exact:
         recipe = ""
         if layout.recipe and differing.keys() & computed.keys():
             recipe = f" ({layout.recipe} has them; a file that was trained otherwise can say so in its metadata)"
-        raise UserError(f"weights {weights.where}: this is {title}; {keys}; give {flags}{recipe}, or other weights")
+        raise UserError(
+            f"weights {weights.where}: this is {title}; {keys}",
+            remedy=f"give {flags}{recipe}, or other weights",
+        )
     return Fit(title, bgr, notes)
 
 
@@ -85,15 +88,20 @@ def _check_plain(layout: Layout, weights: Weights) -> None:
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise UserError(
-            f"weights {where}: expected a plain ResNet, found {others[0]}{more}, as a variant has it (ResNet-C or -D, "
-            f"squeeze-and-excitation, deformable, group norm ...); give weights of the plain one"
+            f"weights {where}",
+            expected="a plain ResNet",
+            found=f"{others[0]}{more}, as a variant has it (ResNet-C or "
+            "-D, squeeze-and-excitation, deformable, group norm ...)",
+            remedy="give weights of the plain one",
         )
     for name in [name for name in arrays if re.search(r"(?:\bconv2\.weight|_branch2b_w)$", name)]:
         array = arrays[name]
         if layout.backbone.match(name) and array.ndim == 4 and array.shape[1] < array.shape[0]:
             raise UserError(
-                f"weights {where}: expected a plain ResNet, found {name} with shape {array.shape}, a grouped "
-                f"convolution of ResNeXt; give weights of the plain one"
+                f"weights {where}",
+                expected="a plain ResNet",
+                found=f"{name} with shape {array.shape}, a grouped convolution of ResNeXt",
+                remedy="give weights of the plain one",
             )
 
 
@@ -107,8 +115,10 @@ def _architecture(
         expected["backbone.depth"] = depth
     elif not _is_part(kind, blocks, model["backbone"]["depth"]):
         raise UserError(
-            f"weights {weights.where}: expected a ResNet of {', '.join(map(str, ARCHITECTURES))} layers or the "
-            f"beginning of the config's, found one with {blocks} {kind} blocks; give other weights"
+            f"weights {weights.where}",
+            expected=f"a ResNet of {', '.join(map(str, ARCHITECTURES))} layers or the beginning of the config's",
+            found=f"one with {blocks} {kind} blocks",
+            remedy="give other weights",
         )
     if "fpn" in layout.parts:
         expected["fpn.norm"] = _norm(layout, weights, "fpn", "lateral2_norm", model["fpn"]["norm"])
@@ -154,8 +164,10 @@ def _norm(layout: Layout, weights: Weights, part: str, module: str, configured: 
         return "gn"
     if found == "affine" and not (layout.affine_norms and part == "backbone"):
         raise UserError(
-            f"weights {weights.where}: expected batch norm with running statistics, found a norm of {part} without "
-            f"(group norm has none, and other groups here); give weights with batch norm"
+            f"weights {weights.where}",
+            expected="batch norm with running statistics",
+            found=f"a norm of {part} without (group norm has none, and other groups here)",
+            remedy="give weights with batch norm",
         )
     if found == "none":
         return "none"
@@ -171,8 +183,10 @@ def _stated(weights: Weights, keys: Iterable[str]) -> dict[str, Any]:
         if not is_number or (key.startswith("pixel_") and len(numbers) != 3):
             kind = "numbers" if key in _SEVERAL_NUMBERS else "a number"
             raise UserError(
-                f"weights {weights.where}: its metadata's model.{key}: expected "
-                f"{'3 ' if key.startswith('pixel_') else ''}{kind}, found {value!r}; correct or remove it"
+                f"weights {weights.where}: its metadata's model.{key}",
+                expected=f"{'3 ' if key.startswith('pixel_') else ''}{kind}",
+                found=f"{value!r}",
+                remedy="correct or remove it",
             )
     return {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
 
@@ -213,8 +227,10 @@ def _sees_whole_pixels(layout: Layout, weights: Weights) -> bool:
         return True
     if arrays[kernel].ndim != 4 or arrays[variance].shape != arrays[kernel].shape[:1]:
         raise UserError(
-            f"weights {weights.where}: expected a convolution and as many variances, found {kernel} with shape "
-            f"{arrays[kernel].shape} and {variance} with {arrays[variance].shape}; get the file anew"
+            f"weights {weights.where}",
+            expected="a convolution and as many variances",
+            found=f"{kernel} with shape {arrays[kernel].shape} and {variance} with {arrays[variance].shape}",
+            remedy="get the file anew",
         )
     power = np.square(arrays[kernel]).reshape(len(arrays[kernel]), -1).sum(1)
     input_variance = np.median(arrays[variance] / np.maximum(power, 1e-12))

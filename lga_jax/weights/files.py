@@ -47,22 +47,31 @@ def read_weights(place: str) -> Weights:
     path = _download(place) if place.startswith("hf://") else Path(place)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "none"
-        raise UserError(f"weights {place}: expected a file of weights, found {found}; correct the path")
+        raise UserError(
+            f"weights {place}",
+            expected="a file of weights",
+            found=found,
+            remedy="correct the path",
+        )
     suffix = Path(place).suffix.lower()
     if suffix not in _READERS:
         raise UserError(
-            f"weights {place}: expected a name that ends in {', '.join(_READERS)}, found {suffix or 'none of them'!r}; "
-            f"convert the file"
+            f"weights {place}",
+            expected=f"a name that ends in {', '.join(_READERS)}",
+            found=f"{suffix or 'none of them'!r}",
+            remedy="convert the file",
         )
     _check_digest(place, path)
     try:
         content, metadata = _READERS[suffix](path)
     except UserError as error:
-        raise UserError(f"weights {place}: {error}") from None
+        raise error.within(f"weights {place}") from None
     except Exception as error:  # what a damaged file makes its reader raise is anybody's guess
         raise UserError(
-            f"weights {place}: expected a sound {suffix} file of arrays, could not read it ({_line(error)}); "
-            f"get it anew or convert it"
+            f"weights {place}",
+            expected=f"a sound {suffix} file of arrays",
+            found=f"it unreadable ({_line(error)})",
+            remedy="get it anew or convert it",
         ) from error
     author = content.get("__author__")
     class_names = _from_json(place, metadata, "class_names", _is_list_of(str))
@@ -70,7 +79,12 @@ def read_weights(place: str) -> Weights:
     _check_classes(place, class_names, category_ids)
     arrays = _arrays(_unwrap(content))
     if not arrays:
-        raise UserError(f"weights {place}: expected arrays by name, found none; give a state dict")
+        raise UserError(
+            f"weights {place}",
+            expected="arrays by name",
+            found="none",
+            remedy="give a state dict",
+        )
     return Weights(
         place,
         arrays,
@@ -82,25 +96,38 @@ def read_weights(place: str) -> Weights:
 
 
 def _download(place: str) -> Path:
-    found = _HUB.fullmatch(place)
-    if not found:
-        raise UserError(f"weights {place}: expected hf://ORG/REPO[@REVISION]/FILE, found another form; correct it")
-    repository, revision, file = found.groups()
+    parts = _HUB.fullmatch(place)
+    if not parts:
+        raise UserError(
+            f"weights {place}",
+            expected="hf://ORG/REPO[@REVISION]/FILE",
+            found="another form",
+            remedy="correct it",
+        )
+    repository, revision, file = parts.groups()
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))
     except hub_errors.GatedRepoError:
-        fault = "found it gated; accept its terms on huggingface.co and run `hf auth login`"
+        found, remedy = "it gated", "accept its terms on huggingface.co and run `hf auth login`"
     except hub_errors.RepositoryNotFoundError:
-        fault = f"found no repository {repository} (or a private one); correct the name or run `hf auth login`"
+        found = f"no repository {repository} (or a private one)"
+        remedy = "correct the name or run `hf auth login`"
     except hub_errors.RevisionNotFoundError:
-        fault = f"found no revision {revision or 'main'} of {repository}; correct what stands behind the @"
+        found = f"no revision {revision or 'main'} of {repository}"
+        remedy = "correct what stands behind the @"
     except hub_errors.LocalEntryNotFoundError:
-        fault = "found neither network nor a copy in the cache; download it where there is a network and give the file"
+        found = "neither network nor a copy in the cache"
+        remedy = "download it where there is a network and give the file"
     except hub_errors.EntryNotFoundError:
-        fault = f"found no file {file} in {repository}; correct the name"
+        found, remedy = f"no file {file} in {repository}", "correct the name"
     except Exception as error:  # of the network, the proxy, the disk of the cache
-        fault = f"found {_line(error)}; try again, or download the file and give its path"
-    raise UserError(f"weights {place}: expected a file to download, {fault}")
+        found, remedy = _line(error), "try again, or download the file and give its path"
+    raise UserError(
+        f"weights {place}",
+        expected="a file to download",
+        found=found,
+        remedy=remedy,
+    )
 
 
 def _check_digest(place: str, path: Path) -> None:
@@ -111,8 +138,10 @@ def _check_digest(place: str, path: Path) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(named[1]):
         raise UserError(
-            f"weights {place}: expected the SHA-256 that its name begins to tell, {named[1]}, found "
-            f"{digest[: len(named[1])]}; download it again (or rename it, if the digits mean something else)"
+            f"weights {place}",
+            expected=f"the SHA-256 that its name begins to tell, {named[1]}",
+            found=str(digest[: len(named[1])]),
+            remedy="download it again (or rename it, if the digits mean something else)",
         )
 
 
@@ -139,13 +168,17 @@ def _read_torch(path: Path) -> tuple[dict, dict]:
         import torch
     except ImportError:
         raise UserError(
-            "expected torch, which reads this format, found it not installed; "
-            "pip install 'lga_jax[torch]', or convert the file to .safetensors where torch is"
+            "",
+            expected="torch, which reads this format",
+            found="it not installed",
+            remedy="pip install 'lga_jax[torch]', or convert the file to .safetensors where torch is",
         ) from None
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _TORCH:
         raise UserError(
-            f"expected torch {'.'.join(map(str, _TORCH))} or newer, which reads this format safely, found "
-            f"{torch.__version__}; pip install -U 'lga_jax[torch]'"
+            "",
+            expected=f"torch {'.'.join(map(str, _TORCH))} or newer, which reads this format safely",
+            found=str(torch.__version__),
+            remedy="pip install -U 'lga_jax[torch]'",
         )
     try:
         with torch.serialization.safe_globals([Namespace]):  # torchvision's training scripts save their flags
@@ -198,13 +231,21 @@ _READERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {
 def _check_size(num_bytes: int) -> None:
     if num_bytes > _LIMIT:
         raise UserError(
-            f"expected at most {_LIMIT / 2**30:.0f} GiB of arrays, found {num_bytes / 2**30:.0f}; save the model alone"
+            "",
+            expected=f"at most {_LIMIT / 2**30:.0f} GiB of arrays",
+            found=f"{num_bytes / 2**30:.0f}",
+            remedy="save the model alone",
         )
 
 
 def _mapping(content: Any) -> Mapping:
     if not isinstance(content, Mapping):
-        raise UserError(f"expected arrays by name, found a {type(content).__name__}; save the model's state dict")
+        raise UserError(
+            "",
+            expected="arrays by name",
+            found=f"a {type(content).__name__}",
+            remedy="save the model's state dict",
+        )
     return content
 
 
@@ -244,8 +285,10 @@ def _from_json(place: str, metadata: Mapping[str, str], key: str, holds: Callabl
         value = None
     if not holds(value):
         raise UserError(
-            f"weights {place}: expected JSON of the kind that export_weights writes in its metadata's {key}, found "
-            f"{metadata[key][:60]!r}; correct or remove it"
+            f"weights {place}",
+            expected=f"JSON of the kind that export_weights writes in its metadata's {key}",
+            found=f"{metadata[key][:60]!r}",
+            remedy="correct or remove it",
         )
     return tuple(value) if isinstance(value, list) else value
 
@@ -254,13 +297,17 @@ def _check_classes(place: str, names: Sequence[str] | None, ids: Sequence[int] |
     for key, values in (("class_names", names or ()), ("category_ids", ids or ())):
         if twice := [value for value in values if values.count(value) > 1]:
             raise UserError(
-                f"weights {place}: expected each of its metadata's {key} once, found {twice[0]!r} several times; "
-                f"correct them"
+                f"weights {place}",
+                expected=f"each of its metadata's {key} once",
+                found=f"{twice[0]!r} several times",
+                remedy="correct them",
             )
     if ids is not None and len(ids) != len(names or ()):
         raise UserError(
-            f"weights {place}: expected as many category_ids in its metadata as class_names ({len(names or ())}), "
-            f"found {len(ids)}; correct or remove them"
+            f"weights {place}",
+            expected=f"as many category_ids in its metadata as class_names ({len(names or ())})",
+            found=str(len(ids)),
+            remedy="correct or remove them",
         )
 
 

@@ -265,8 +265,10 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
     if has(r"conv1(?:\.0)?\.weight$|layer[1-4]\.\d+\.conv\d\.weight$"):
         return torchvision_resnet()
     raise UserError(
-        f"weights {where}: expected the names of torchvision, timm, Detectron2, Caffe2 or lga_jax, found "
-        f"{', '.join(sorted(arrays)[:3])}; {_nearest(arrays)}"
+        f"weights {where}",
+        expected="the names of torchvision, timm, Detectron2, Caffe2 or lga_jax",
+        found=", ".join(sorted(arrays)[:3]),
+        remedy=_nearest(arrays),
     )
 
 
@@ -340,8 +342,10 @@ def _check_is_faster_rcnn(where: str, arrays: Collection[str], whose: str, neede
     missing = [prefix for prefix in needed if not any(name.startswith(prefix) for name in arrays)]
     if missing:
         raise UserError(
-            f"weights {where}: expected {whose}'s Faster R-CNN with FPN, the nearest known layout by names, found "
-            f"another detector, without {missing[0]}*; give weights of that one"
+            f"weights {where}",
+            expected=f"{whose}'s Faster R-CNN with FPN, the nearest known layout by names",
+            found=f"another detector, without {missing[0]}*",
+            remedy="give weights of that one",
         )
 
 

@@ -46,13 +46,18 @@ def load_pretrained(
     _check_finite(weights.where, loaded, used)
     account = _account(source, wanted, used)
     if not loaded:
-        raise UserError(f"weights {weights.where}: expected weights of this detector, found {fit.title} with none")
+        raise UserError(
+            f"weights {weights.where}",
+            expected="weights of this detector",
+            found=f"{fit.title} with none",
+        )
     if strict and (account.missing or account.unused):
         raise UserError(
-            f"{'weights' if exact else 'model.init_strict:'} {weights.where} ({fit.title}): expected a value for every "
-            f"parameter of {', '.join(layout.parts)} and nothing left over, found {len(account.missing)} without a "
-            f"value ({_listed(account.missing)}) and {len(account.unused)} left over ({_listed(account.unused)}); "
-            f"give weights of the whole model and of nothing else (train.py takes others without init_strict)"
+            f"{'weights' if exact else 'model.init_strict:'} {weights.where} ({fit.title})",
+            expected=f"a value for every parameter of {', '.join(layout.parts)} and nothing left over",
+            found=f"{len(account.missing)} without a value ({_listed(account.missing)}) "
+            f"and {len(account.unused)} left over ({_listed(account.unused)})",
+            remedy="give weights of the whole model and of nothing else (train.py takes others without init_strict)",
         )
     _check_frozen(source, variables, used)
     return unflatten_dict(wanted, sep="/"), _report(source, loaded, used, account, strict)
@@ -128,8 +133,10 @@ class _Source(NamedTuple):
     def _check_shape(self, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
         if found != expected:
             raise UserError(
-                f"weights {self.weights.where}: this is {self.fit.title}; {name}: expected shape {expected} for the "
-                f"config's model, found {found}; give weights of its width and sizes, or its config"
+                f"weights {self.weights.where}: this is {self.fit.title}; {name}",
+                expected=f"shape {expected} for the config's model",
+                found=str(found),
+                remedy="give weights of its width and sizes, or its config",
             )
 
 
@@ -152,8 +159,10 @@ def _check_finite(where: str, loaded: Mapping[str, np.ndarray], used: Mapping[st
     for key, value in loaded.items():
         if not np.isfinite(value).all():
             raise UserError(
-                f"weights {where}: {used[key][0]}: expected finite numbers, found {(~np.isfinite(value)).sum()} that "
-                f"are not; the model that wrote them had diverged"
+                f"weights {where}: {used[key][0]}",
+                expected="finite numbers",
+                found=f"{(~np.isfinite(value)).sum()} that are not",
+                remedy="the model that wrote them had diverged",
             )
 
 
@@ -165,9 +174,10 @@ def _check_frozen(source: _Source, variables: Mapping[str, Any], used: Mapping[s
     initial = [key.split("/", 1)[1] for key, label in labels.items() if label == "frozen" and key not in used]
     if initial:
         raise UserError(
-            f"weights {source.weights.where} ({source.fit.title}): expected a value for every parameter of the "
-            f"{stages} frozen stages, found none for {_listed(initial)}; give "
-            f"--config.model.backbone.frozen_stages=0, or other weights"
+            f"weights {source.weights.where} ({source.fit.title})",
+            expected=f"a value for every parameter of the {stages} frozen stages",
+            found=f"none for {_listed(initial)}",
+            remedy="give --config.model.backbone.frozen_stages=0, or other weights",
         )
 
 

@@ -53,8 +53,8 @@ def torchvision_version(model: Mapping[str, Any]) -> int:
             differing.append(f"model.{key}: expected {wanted}, found {_plain(found)}")
     if differing:
         raise UserError(
-            f"a model that torchvision's Faster R-CNN (v{version}) cannot compute: {'; '.join(differing)}; "
-            f"train with these values to export"
+            f"a model that torchvision's Faster R-CNN (v{version}) cannot compute: {'; '.join(differing)}",
+            remedy="train with these values to export",
         )
     return version
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from configs import coco_torchvision_v1, coco_torchvision_v2
+from lga_jax.checkpoints import export_torchvision as module
 from lga_jax.checkpoints.export_torchvision import constructor, export_weights
 from lga_jax.checkpoints.write import Saved
-from lga_jax.commands import export_weights as module
 from lga_jax.errors import UserError
 from lga_jax.weights.files import read_weights
 from lga_jax.weights.load import load_pretrained
@@ -95,7 +95,7 @@ def test_refused_before_anything_is_written(tmp_path, saved, monkeypatch):
     refused(there, "expected a new file, found one; remove it or choose another name")
     assert there.read_bytes() == b"mine"
     refused(tmp_path / "w.npz", r"expected a name that ends in \.safetensors or \.pth, found another")
-    refused(tmp_path / "none" / "w.safetensors", "expected to write it, found: No such file")
+    refused(tmp_path / "none" / "w.safetensors", "expected to write it, found No such file")
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(tmp_path / "w.pth", r"expected torch, .* pip install 'lga_jax\[torch\]'")
     saved(**{"model.attention": "lga", "model.roi_align.aligned": True})

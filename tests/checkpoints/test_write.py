@@ -91,7 +91,7 @@ def test_new_workdir_has_nothing_to_restore(tmp_path):
 
 def test_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^--workdir .*file: expected a folder that can be written, found: Not a dir"):
+    with pytest.raises(UserError, match=r"^--workdir .*file: expected a folder that can be written, found Not a dir"):
         Checkpoints(str(tmp_path / "file"))
 
 

@@ -20,9 +20,9 @@ from lga_jax.data.batches import loader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.data.source import Record
 from lga_jax.errors import UserError
-from lga_jax.evaluation import evaluate as run_module
 from lga_jax.evaluation.evaluate import evaluate
 from lga_jax.files import make_folder
+from lga_jax.inference import step as run_module
 from lga_jax.inference.step import lower_predictions, make_predict_step
 from lga_jax.models.detector import Detector
 from lga_jax.report.tables import describe_attention, format_result, write_result
@@ -247,7 +247,7 @@ import jax
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from tests.evaluation.test_run import Boards, oracle, run
+from tests.evaluation.test_evaluate import Boards, oracle, run
 source = Boards(7)
 result = run(oracle(source), source)
 stopped = run(oracle(source), source, should_stop=lambda: jax.process_index() == 1)

@@ -219,8 +219,8 @@ def test_image_without_objects_has_finite_losses_and_gradients(lga):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(attention="lag"), "model.attention: expected one of lga, cbam, non_local, none; found 'lag'"),
-        (dict(dtype="float16"), "model.dtype: expected one of float32, bfloat16; found 'float16'"),
+        (dict(attention="lag"), "model.attention: expected one of lga, cbam, non_local, none, found 'lag'"),
+        (dict(dtype="float16"), "model.dtype: expected one of float32, bfloat16, found 'float16'"),
     ],
 )
 def test_unknown_choice_is_one_line(change, message):
@@ -232,7 +232,7 @@ def test_a_configuration_of_another_version_is_one_line():
     config = tiny.model_config()
     del config.lga.mu
     config.lga.masks = 4
-    with pytest.raises(UserError, match=r"model\.lga: expected other keys \(missing or unknown: masks, mu\)"):
+    with pytest.raises(UserError, match=r"model\.lga: .* found others \(missing or unknown: masks, mu\)"):
         build_detector(config, 3)
 
 

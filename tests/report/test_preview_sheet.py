@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from configs.challenge import get_config
-from lga_jax.commands import preview
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import open_source
+from lga_jax.report import preview_sheet as preview
 
 
 def _config(**values: object) -> object:

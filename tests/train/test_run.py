@@ -222,7 +222,12 @@ def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monke
     def image(source, index):
         bad.append(index)
         if len(bad) > 14:  # in the fourth batch, whoever decodes first
-            raise UserError("000003.png: expected the size of the annotations, found another; correct the file")
+            raise UserError(
+                "000003.png",
+                expected="the size of the annotations",
+                found="another",
+                remedy="correct the file",
+            )
         return draw(source, index)
 
     monkeypatch.setattr(Challenge, "image", image)

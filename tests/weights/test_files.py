@@ -183,13 +183,13 @@ def test_pickled_arrays_are_not_trusted(tmp_path):
     """numpy's own functions would allocate what a pickle claims, and take its numbers for addresses of objects."""
     path = tmp_path / "w.pkl"
     path.write_bytes(pickle.dumps({"w": np.array([{"a": 1}], dtype=object)}))
-    refused(path, r"could not read it \(ValueError: expected arrays of numbers, found the type 'O8'\)")
+    refused(path, r"found it unreadable \(ValueError: expected arrays of numbers, found the type 'O8'\)")
     reconstruct = np._core.multiarray._reconstruct
     path.write_bytes(pickle.dumps({"w": Runs(reconstruct, np.ndarray, (2**50,), b"b")}))
     refused(path, "expected arrays by name, found none")
     sound = pickle.dumps({"w": np.ones((2, 3), np.float32)}, 2)
     path.write_bytes(sound.replace(b"K\x02K\x03\x86", b"K\x02K\x7f\x86"))  # its shape
-    refused(path, "expected a sound .pkl file of arrays, could not read it")
+    refused(path, "expected a sound .pkl file of arrays, found it unreadable")
 
 
 def test_pickles_that_claim_more_than_they_have_are_not_believed(tmp_path):
@@ -197,7 +197,7 @@ def test_pickles_that_claim_more_than_they_have_are_not_believed(tmp_path):
     path = tmp_path / "w.pkl"
     for claim in (b"r\xff\xff\xff\x7f", b"p4000000000\n", b"\x96" + struct.pack("<Q", 2**33), b"\x8b\xff\xff\xff\x7f1"):
         path.write_bytes(b"\x80\x05}" + claim + b".")
-        refused(path, r"could not read it \(ValueError: .*(to remember a value|but only \d+ remain|not enough data)")
+        refused(path, r"found it unreadable \(ValueError: .*(to remember a value|but only \d+ remain|not enough data)")
 
 
 def test_names_that_would_break_a_line(tmp_path):
@@ -214,12 +214,12 @@ def test_truncated_and_foreign_files_are_one_line(tmp_path, suffix):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-20], b"", b"no such file", b"PK\x03\x04 cut off", b"<html>" * 99):
         path.write_bytes(content)
-        refused(path, rf"^weights .*w.{suffix}: expected a sound .{suffix} file of arrays, could not read it")
+        refused(path, rf"^weights .*w.{suffix}: expected a sound .{suffix} file of arrays, found it unreadable")
 
 
 def test_pickled_objects_in_npz_are_never_loaded(tmp_path):
     path = write(tmp_path / "w.npz", {"conv1.weight": np.array([{"a": 1}], dtype=object)})
-    refused(path, "could not read it .*allow_pickle")
+    refused(path, "found it unreadable .*allow_pickle")
 
 
 @pytest.mark.parametrize(

@@ -183,8 +183,10 @@ def check_position(saved: Mapping, current: Mapping) -> None:
     for key, name in names.items():
         if saved.get(key) != current[key]:
             raise UserError(
-                f"{name}: expected {saved.get(key)!r} as the checkpoint was trained with, found {current[key]!r};"
-                " restore it, or start anew in another workdir"
+                str(name),
+                expected=f"{saved.get(key)!r} as the checkpoint was trained with",
+                found=f"{current[key]!r}",
+                remedy="restore it, or start anew in another workdir",
             )
 
 
@@ -237,8 +239,10 @@ def _share(
     if below != batch_size or batch_size < 1:
         sizes = f"{below} or {below + num_devices}" if below > 0 else f"{num_devices}"
         raise UserError(
-            f"batch_size: expected a multiple of the number of devices ({num_devices}), found {batch_size};"
-            f" the nearest that work: {sizes}"
+            "batch_size",
+            expected=f"a multiple of the number of devices ({num_devices})",
+            found=str(batch_size),
+            remedy=f"the nearest that work: {sizes}",
         )
     size = batch_size // count
     return slice(index * size, (index + 1) * size)
@@ -271,7 +275,12 @@ def _check_settings(data_config: ConfigDict) -> None:
         ("prefetch", "at least 0", data_config.prefetch >= 0),
     ):
         if not holds:
-            raise UserError(f"data.{name}: expected {expected}, found {data_config[name]!r}; correct the config")
+            raise UserError(
+                f"data.{name}",
+                expected=str(expected),
+                found=f"{data_config[name]!r}",
+                remedy="correct the config",
+            )
 
 
 def _are_sizes(buckets: Sequence) -> bool:

@@ -113,14 +113,24 @@ def export(source: Challenge, root: str | Path) -> None:
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"export folder: expected a new or empty folder, found {str(root)!r} in use; name another one")
+        raise UserError(
+            "export folder",
+            expected="a new or empty folder",
+            found=f"{str(root)!r} in use",
+            remedy="name another one",
+        )
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
     coco = source.coco_json()
     for index, entry in enumerate(coco["images"]):
         path = root / "images" / entry["file_name"]
         if not cv2.imwrite(str(path), source.image(index)[..., ::-1]):
-            raise UserError(f"export folder: expected to write {str(path)!r}, could not; free space or name another")
+            raise UserError(
+                "export folder",
+                expected=f"to write {str(path)!r}",
+                found="that it failed",
+                remedy="free space or name another",
+            )
     (root / "annotations" / "instances.json").write_text(json.dumps(coco))
 
 
@@ -137,17 +147,47 @@ def _xywh(box: Float[np.ndarray, "4"]) -> list[float]:
 
 def _check(num_images: int, seed: int, mixture: Mixture) -> None:
     if num_images < 1:
-        raise UserError(f"num_images: expected at least 1, found {num_images}; set it to the size of the set")
+        raise UserError(
+            "num_images",
+            expected="at least 1",
+            found=str(num_images),
+            remedy="set it to the size of the set",
+        )
     if not 0 <= seed < 2**63:
-        raise UserError(f"seed: expected 0 to 2**63 - 1, found {seed}; choose another one")
+        raise UserError(
+            "seed",
+            expected="0 to 2**63 - 1",
+            found=str(seed),
+            remedy="choose another one",
+        )
     if len(mixture.image_hw) != 2 or min(mixture.image_hw) < 64:
-        raise UserError(f"image_hw: expected (height, width) of at least 64, found {mixture.image_hw}; enlarge it")
+        raise UserError(
+            "image_hw",
+            expected="(height, width) of at least 64",
+            found=str(mixture.image_hw),
+            remedy="enlarge it",
+        )
     for name in mixture.challenges or ("",):
         if name not in CHALLENGES:
             near = difflib.get_close_matches(name, CHALLENGES, 1) or ["plain"]
-            raise UserError(f"challenges: expected names among {CHALLENGES}, found {name!r}; did you mean {near[0]!r}?")
+            raise UserError(
+                "challenges",
+                expected=f"names among {CHALLENGES}",
+                found=f"{name!r}",
+                remedy=f"did you mean {near[0]!r}?",
+            )
     if not mixture.severities or not set(mixture.severities) <= {1, 2, 3}:
-        raise UserError(f"severities: expected some of 1, 2, 3, found {mixture.severities}; correct them")
+        raise UserError(
+            "severities",
+            expected="some of 1, 2, 3",
+            found=str(mixture.severities),
+            remedy="correct them",
+        )
     if not 1 <= mixture.min_objects <= mixture.max_objects:
         found = f"{mixture.min_objects} and {mixture.max_objects}"
-        raise UserError(f"min_objects, max_objects: expected 1 <= min <= max, found {found}; correct them")
+        raise UserError(
+            "min_objects, max_objects",
+            expected="1 <= min <= max",
+            found=found,
+            remedy="correct them",
+        )

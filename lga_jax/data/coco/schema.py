@@ -70,7 +70,7 @@ def parse_coco(data: bytes, name: str) -> dict:
 def refuse(faults: Iterable[Fault], name: str) -> None:
     """Raises a UserError about the first fault, if there is any."""
     for fault in faults:
-        raise UserError(f"{name}: {fault.text}; {fault.remedy}")
+        raise UserError(f"{name}: {fault.text}", remedy=fault.remedy)
 
 
 def read_coco(data: bytes, name: str) -> dict:
@@ -82,11 +82,21 @@ def read_coco(data: bytes, name: str) -> dict:
     _check_type(content, dict, name)
     for section in _NEEDED:
         if section not in content:
-            raise UserError(f"{name}: expected the keys {', '.join(_NEEDED)}, {section!r} is missing; name a COCO file")
+            raise UserError(
+                name,
+                expected=f"the keys {', '.join(_NEEDED)}",
+                found=f"{section!r} missing",
+                remedy="name a COCO file",
+            )
         _check_type(content[section], list, f"{name}: {section}")
     for section in ("images", "categories"):
         if not content[section]:
-            raise UserError(f"{name}: expected at least one entry in {section!r}, found none; is it the right file?")
+            raise UserError(
+                name,
+                expected=f"at least one entry in {section!r}",
+                found="none",
+                remedy="is it the right file?",
+            )
     _check_type(content.get("info") or {}, dict, f"{name}: info")  # pycocotools prints it
     return content
 
@@ -137,7 +147,10 @@ def _read(data: bytes, name: str) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{name}: expected COCO JSON, found no JSON ({shown(str(error))}); export it as UTF-8"
+            name,
+            expected="COCO JSON",
+            found=f"no JSON ({shown(str(error))})",
+            remedy="export it as UTF-8",
         ) from error
 
 
@@ -308,7 +321,12 @@ def _annotation_faults(annotations: _Section) -> Iterator[Fault]:
 
 def _check_type(value: object, kind: type, where: str) -> None:
     if type(value) is not kind:
-        raise UserError(f"{where}: expected {_EXPECTED[kind]}, found {shown(value)}; correct it")
+        raise UserError(
+            where,
+            expected=str(_EXPECTED[kind]),
+            found=shown(value),
+            remedy="correct it",
+        )
 
 
 def is_bbox(value: object) -> bool:

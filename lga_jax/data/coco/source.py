@@ -47,8 +47,10 @@ class CocoJson:
         used = [number for number, record in enumerate(records) if not (skip_empty and is_empty(record))]
         if not used:
             raise UserError(
-                f"{self._annotations}: expected an image with a box to train on (skip_empty leaves out the others),"
-                f" found none among {len(records)}; correct the boxes, or skip_empty=False trains on background"
+                str(self._annotations),
+                expected="an image with a box to train on (skip_empty leaves out the others)",
+                found=f"none among {len(records)}",
+                remedy="correct the boxes, or skip_empty=False trains on background",
             )
         self.class_names = tuple(names.values())
         self.records = [records[number] for number in used]
@@ -72,8 +74,10 @@ class CocoJson:
         image, truncated = decode_image(read_image_file(path), str(path), (record.height, record.width))
         if image.shape[:2] != (record.height, record.width):
             raise UserError(
-                f"{path}: expected {record.width} x {record.height} pixels as {self._annotations} says, found"
-                f" {image.shape[1]} x {image.shape[0]}; correct the width and height there, and check the boxes"
+                str(path),
+                expected=f"{record.width} x {record.height} pixels as {self._annotations} says",
+                found=f"{image.shape[1]} x {image.shape[0]}",
+                remedy="correct the width and height there, and check the boxes",
             )
         if truncated and index not in self._truncated:
             self._truncated.add(index)
@@ -89,7 +93,12 @@ class CocoJson:
         """
         data = self._read_annotations()
         if hashlib.sha256(data).hexdigest() != self.fingerprint:
-            raise UserError(f"{self._annotations}: expected the file that was opened, found it changed; start again")
+            raise UserError(
+                str(self._annotations),
+                expected="the file that was opened",
+                found="it changed",
+                remedy="start again",
+            )
         truth = parse_coco(data, str(self._annotations))
         names = category_names(truth)
         usable = read_columns(truth, names).usable
@@ -106,7 +115,10 @@ class CocoJson:
             return self._annotations.read_bytes()
         except OSError as error:
             raise UserError(
-                f"annotation file {self._annotations}: expected to read it, found {error.strerror}; make it readable"
+                f"annotation file {self._annotations}",
+                expected="to read it",
+                found=str(error.strerror),
+                remedy="make it readable",
             ) from error
 
 
@@ -146,4 +158,9 @@ def _completed(annotation: Mapping, number: int) -> dict:
 
 def _check_exists(path: Path, what: str, is_there: Callable[[Path], bool]) -> None:
     if not is_there(path):
-        raise UserError(f"{what}: expected it at {path}, found none there; correct the path")
+        raise UserError(
+            what,
+            expected=f"it at {path}",
+            found="none there",
+            remedy="correct the path",
+        )

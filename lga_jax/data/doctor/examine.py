@@ -75,7 +75,12 @@ def examine(data_config: ConfigDict, quick: bool) -> Report:
     Raises UserError for settings that do not exist, and where no set can be opened.
     """
     if data_config.num_workers < 1:
-        raise UserError(f"data.num_workers: expected at least 1, found {data_config.num_workers}; correct the config")
+        raise UserError(
+            "data.num_workers",
+            expected="at least 1",
+            found=str(data_config.num_workers),
+            remedy="correct the config",
+        )
     checkups, sets = {}, []
     for name in ("train", "eval"):
         patients = []
@@ -103,7 +108,7 @@ def examine(data_config: ConfigDict, quick: bool) -> Report:
         sets.append(patients)
     if not any(sets):
         place, checkup = next(iter(checkups.items()))
-        raise UserError(f"{place}: {checkup.findings[0].cases[0]}")
+        raise UserError(f"{place}: {checkup.findings[0].cases[0]}")  # what opening it raised
     between = Findings()
     if len(checkups) == 2 and all(sets):  # of mixed sets, the config says which classes they come to
         _check_class_lists(*sets[0], *sets[1], between)

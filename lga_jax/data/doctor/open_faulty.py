@@ -104,7 +104,10 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
         content = read_coco(path.read_bytes(), str(path))
     except OSError as error:
         raise UserError(
-            f"annotation file {path}: expected to read it, found: {error.strerror}; correct the config's data section"
+            f"annotation file {path}",
+            expected="to read it",
+            found=str(error.strerror),
+            remedy="correct the config's data section",
         ) from error
     faults = list(find_faults(content))
     sound = sound_entries(content, faults)
@@ -125,7 +128,12 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
 
     def read(index: int) -> UInt8[np.ndarray, "h w 3"]:
         if not there[index]:
-            raise UserError(f"{paths[index]}: expected an image, found none there; add it")
+            raise UserError(
+                str(paths[index]),
+                expected="an image",
+                found="none there",
+                remedy="add it",
+            )
         hw = records[index].height, records[index].width
         return decode_image(read_image_file(paths[index]), paths[index], hw).image
 

@@ -42,7 +42,12 @@ def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) ->
     if manual_dir is not None:
         manual_dir = os.path.expanduser(manual_dir)
         if not os.path.isdir(manual_dir):
-            raise UserError(f"--manual_dir: expected a folder with archives, found none at {manual_dir}; correct it")
+            raise UserError(
+                "--manual_dir",
+                expected="a folder with archives",
+                found=f"none at {manual_dir}",
+                remedy="correct it",
+            )
     module = _find_official(name)
     with _naming_failures(name), _standing_in_for_tensorflow(module), _few_retries():
         builder = tfds.builder(name, data_dir=data_dir)
@@ -62,19 +67,42 @@ def prepare_coco_json(name: str, data_dir: str, root: str, splits: Mapping[str, 
     """
     for word in (name, *splits):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
-            raise UserError(f"name of a set or split: expected small letters, digits and _, found {word!r}; rename it")
+            raise UserError(
+                "name of a set or split",
+                expected="small letters, digits and _",
+                found=f"{word!r}",
+                remedy="rename it",
+            )
     if "all" in splits:
-        raise UserError("name of a split: expected another than 'all', TFDS's word for all splits, found it; rename it")
+        raise UserError(
+            "name of a split",
+            expected="another than 'all', TFDS's word for all splits",
+            found="it",
+            remedy="rename it",
+        )
     builder = _FolderBuilder(name, data_dir, root, splits)
     if Path(builder.data_dir).exists():
-        raise UserError(f"{builder.data_dir}: expected no set yet, found one; remove it or choose another --name")
+        raise UserError(
+            str(builder.data_dir),
+            expected="no set yet",
+            found="one",
+            remedy="remove it or choose another --name",
+        )
     try:
         builder.download_and_prepare()
     except UnicodeEncodeError as error:
-        raise UserError(f"{root}: expected names that UTF-8 can hold, found {error.object!r}; rename it") from error
+        raise UserError(
+            root,
+            expected="names that UTF-8 can hold",
+            found=f"{error.object!r}",
+            remedy="rename it",
+        ) from error
     except OSError as error:
         raise UserError(
-            f"{data_dir}: expected to write a set there, found {one_line(error)}; {remedy_for_writing(error)}"
+            data_dir,
+            expected="to write a set there",
+            found=one_line(error),
+            remedy=remedy_for_writing(error),
         ) from error
     report = _index(name, data_dir, builder)
     if builder.num_clipped:
@@ -115,7 +143,10 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for class_name in self._categories.values():
             if [class_name] != class_name.strip().split("\n") or not class_name:
                 raise UserError(
-                    f"class names: expected one line each without spaces at its ends, found {class_name!r}; rename it"
+                    "class names",
+                    expected="one line each without spaces at its ends",
+                    found=f"{class_name!r}",
+                    remedy="rename it",
                 )
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -150,8 +181,10 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         truth = self._sources[split].coco_json()
         if category_names(truth) != self._categories or not isinstance(truth["images"][0]["id"], self._id_kind):
             raise UserError(
-                f"split {split!r}: expected the categories and the kind of image ids of split"
-                f" {next(iter(self._sources))!r}, found others; make both files alike, or two sets of them"
+                f"split {split!r}",
+                expected=f"the categories and the kind of image ids of split {next(iter(self._sources))!r}",
+                found="others",
+                remedy="make both files alike, or two sets of them",
             )
         label = {number: position for position, number in enumerate(self._categories)}
         annotations = defaultdict(list)
@@ -200,8 +233,10 @@ def _find_official(name: str) -> ModuleType:
         known = [f"{set_name}/{one}".rstrip("/") for one in configs]
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     raise UserError(
-        f"{name}: expected coco_json or the name of a set of TFDS, as coco/2017 and voc/2007 are, found another; "
-        + (f"the nearest: {', '.join(nearest)}" if nearest else "see https://www.tensorflow.org/datasets/catalog")
+        name,
+        expected="coco_json or the name of a set of TFDS, as coco/2017 and voc/2007 are",
+        found="another",
+        remedy=f"the nearest: {', '.join(nearest)}" if nearest else "see https://www.tensorflow.org/datasets/catalog",
     )
 
 
@@ -248,18 +283,24 @@ def _naming_failures(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{name}: expected the package {error.name!r}, which its preparation needs (training does not), found none;"
-            f" pip install {error.name}"
+            name,
+            expected=f"the package {error.name!r}, which its preparation needs (training does not)",
+            found="none",
+            remedy=f"pip install {error.name}",
         ) from error
     except NonMatchingChecksumError as error:
         raise UserError(
-            f"{name}: expected an archive with TFDS's checksum, found another ({one_line(error)}); remove the archive"
-            " and run this again"
+            name,
+            expected="an archive with TFDS's checksum",
+            found=f"another ({one_line(error)})",
+            remedy="remove the archive and run this again",
         ) from error
     except (OSError, tfds.download.DownloadError, extractor.ExtractError) as error:
         raise UserError(
-            f"{name}: expected to download and unpack its archives, found {one_line(error)}; run this again, or put"
-            " them into a folder and name it with --manual_dir"
+            name,
+            expected="to download and unpack its archives",
+            found=one_line(error),
+            remedy="run this again, or put them into a folder and name it with --manual_dir",
         ) from error
 
 

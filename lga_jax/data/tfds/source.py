@@ -49,8 +49,10 @@ class TfdsSource:
         self._used = [number for number, record in enumerate(records) if not (skip_empty and is_empty(record))]
         if not self._used:
             raise UserError(
-                f"{where}: expected an image with a box to train on (skip_empty leaves out the others), found none"
-                f" among {len(records)}; name another split, or skip_empty=False trains on background"
+                where,
+                expected="an image with a box to train on (skip_empty leaves out the others)",
+                found=f"none among {len(records)}",
+                remedy="name another split, or skip_empty=False trains on background",
             )
         self.class_names = tuple(self._split.categories.values())
         self.records = [records[number] for number in self._used]
@@ -71,8 +73,10 @@ class TfdsSource:
         image, truncated = decode_image(data, name, (record.height, record.width))
         if image.shape[:2] != (record.height, record.width):
             raise UserError(
-                f"{name}: expected {record.width} x {record.height} pixels as annotated, found {image.shape[1]} x"
-                f" {image.shape[0]}; correct the annotations and prepare the set anew"
+                name,
+                expected=f"{record.width} x {record.height} pixels as annotated",
+                found=f"{image.shape[1]} x {image.shape[0]}",
+                remedy="correct the annotations and prepare the set anew",
             )
         if truncated and index not in self._truncated:
             self._truncated.add(index)
@@ -116,16 +120,28 @@ class TfdsSource:
 def _check(index: Index, where: str, num_classes: int) -> None:
     """Raises UserError for what no source may have."""
     if not len(index.number):
-        raise UserError(f"{where}: expected images, found none whose size anything tells; prepare the set anew")
+        raise UserError(
+            where,
+            expected="images",
+            found="none whose size anything tells",
+            remedy="prepare the set anew",
+        )
     unique, counts = np.unique(index.image_id, return_counts=True)
     if len(unique) < len(index.image_id):
         found = f"{unique[counts.argmax()]} {counts.max()} times"
-        raise UserError(f"image ids of {where}: expected each once, found {found}; name a split that adds none twice")
+        raise UserError(
+            f"image ids of {where}",
+            expected="each once",
+            found=found,
+            remedy="name a split that adds none twice",
+        )
     wrong = index.labels[(index.labels < 0) | (index.labels >= num_classes)]
     if len(wrong):
         raise UserError(
-            f"labels of {where}: expected 0..{num_classes - 1}, found {wrong[0]} and {len(wrong) - 1} more outside;"
-            " prepare the set anew"
+            f"labels of {where}",
+            expected=f"0..{num_classes - 1}",
+            found=f"{wrong[0]} and {len(wrong) - 1} more outside",
+            remedy="prepare the set anew",
         )
 
 

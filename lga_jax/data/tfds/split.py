@@ -61,7 +61,12 @@ class TfdsSplit:
         label = self._annotated[self._objects].feature["label"]
         names = label.get_names_filepath(self.folder, f"{self._objects}-label")
         if not names.exists():
-            raise UserError(f"{names}: expected the names of the classes, found no file; restore it")
+            raise UserError(
+                str(names),
+                expected="the names of the classes",
+                found="no file",
+                remedy="restore it",
+            )
         with naming_damage(self.where):
             self.categories = _categories(builder, label)
             self.digest = _digest(self.folder, split, builder.info.splits[split].filepaths)
@@ -85,8 +90,10 @@ class TfdsSplit:
             hw = int(example["image/height"]), int(example["image/width"])
             if min(hw) < 1 or hw[0] * hw[1] > MAX_PIXELS:
                 raise UserError(
-                    f"{name}: expected a height and width of 1 to {MAX_PIXELS} pixels in all, found {hw[0]} and"
-                    f" {hw[1]}; correct the annotations and prepare the set anew"
+                    name,
+                    expected=f"a height and width of 1 to {MAX_PIXELS} pixels in all",
+                    found=f"{hw[0]} and {hw[1]}",
+                    remedy="correct the annotations and prepare the set anew",
                 )
         else:
             hw = stored_hw(example["image"], name)
@@ -123,8 +130,10 @@ def find_objects(features: tfds.features.FeaturesDict, where: str) -> str:
         if "image" in features and isinstance(inner, tfds.features.FeaturesDict) and _is_object(dict(inner.items())):
             return key
     raise UserError(
-        f"{where}: expected an image and a sequence of objects with a label and a bbox relative to the image, found the"
-        f" features {', '.join(sorted(features))}; name a set of object detection"
+        where,
+        expected="an image and a sequence of objects with a label and a bbox relative to the image",
+        found=f"the features {', '.join(sorted(features))}",
+        remedy="name a set of object detection",
     )
 
 

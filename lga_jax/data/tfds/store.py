@@ -32,8 +32,10 @@ def find_folder(name: str, data_dir: str) -> Path:
     nearest = difflib.get_close_matches(name, names, n=1)
     remedy = f"did you mean {nearest[0]!r}? If not: " if nearest else ""
     raise UserError(
-        f"{root}: expected the set {name!r}, prepared by TFDS, found {', '.join(names) or 'none'}; {remedy}"
-        f"{prepare_command(name, data_dir)}"
+        str(root),
+        expected=f"the set {name!r}, prepared by TFDS",
+        found=", ".join(names) or "none",
+        remedy=f"{remedy}{prepare_command(name, data_dir)}",
     )
 
 
@@ -47,8 +49,10 @@ def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
     def find_in_tfds(name: str) -> type:
         if not name.startswith("tensorflow_datasets."):
             raise UserError(
-                f"{folder / 'features.json'}: expected feature types of TFDS alone, found {name!r}, which is not"
-                " imported; prepare the set with a builder that does without it"
+                str(folder / "features.json"),
+                expected="feature types of TFDS alone",
+                found=f"{name!r}, which is not imported",
+                remedy="prepare the set with a builder that does without it",
             )
         return find(name)
 
@@ -58,8 +62,10 @@ def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
         formats = [file_format.value for file_format in builder.info.available_file_formats()]
     if "array_record" not in formats:
         raise UserError(
-            f"{folder}: expected files of the format array_record, which can be read in any order, found"
-            f" {', '.join(formats)}; move it away and prepare it anew"
+            str(folder),
+            expected="files of the format array_record, which can be read in any order",
+            found=", ".join(formats),
+            remedy="move it away and prepare it anew",
         )
     return builder
 
@@ -75,7 +81,12 @@ def open_examples(builder: tfds.core.DatasetBuilder, folder: Path, split: str) -
     except ValueError as error:
         fault = one_line(error)
     known = ", ".join(f"{name} ({info.num_examples} images)" for name, info in builder.info.splits.items())
-    raise UserError(f"split {split!r} of {folder}: expected one of {known}, found: {fault}; correct `split`")
+    raise UserError(
+        f"split {split!r} of {folder}",
+        expected=f"one of {known}",
+        found=fault,
+        remedy="correct `split`",
+    )
 
 
 @contextlib.contextmanager
@@ -87,8 +98,10 @@ def naming_damage(part: str) -> Iterator[None]:
         raise
     except Exception as error:  # of many kinds: from JSON, protobuf, TFDS and array_record
         raise UserError(
-            f"{part}: expected what TFDS wrote, found it damaged ({one_line(error)}); restore it, or remove it and"
-            " prepare it anew"
+            part,
+            expected="what TFDS wrote",
+            found=f"it damaged ({one_line(error)})",
+            remedy="restore it, or remove it and prepare it anew",
         ) from error
 
 

@@ -300,7 +300,13 @@ def test_images_of_rare_classes_are_repeated():
 
 
 def test_an_unreadable_image_is_counted_and_logged_once(caplog):
-    source = Memory(broken=UnreadableImageError("4.jpg: expected an image, found 3 bytes"))
+    source = Memory(
+        broken=UnreadableImageError(
+            "4.jpg",
+            expected="an image",
+            found="3 bytes",
+        )
+    )
     with (
         caplog.at_level(logging.WARNING),
         closing(TrainLoader(source, _config(), 0, 4, 0, jax.local_devices()[:1])) as loader,
@@ -323,7 +329,7 @@ def _valid(batch: Batch) -> np.ndarray:
     return batch.targets.valid
 
 
-@pytest.mark.parametrize("error", [UserError("4.jpg: expected 30 x 20 pixels"), ZeroDivisionError("a bug")])
+@pytest.mark.parametrize("error", [UserError("4.jpg", expected="30 x 20 pixels"), ZeroDivisionError("a bug")])
 def test_an_error_in_a_worker_is_raised_where_its_batch_is_due_and_ever_after(error):
     """Image 4 is in one of the steps; those before it come, however long ago a worker saw the error."""
     order = [batch.index.ravel() for batch in _train(4, devices=1, prefetch=0)]

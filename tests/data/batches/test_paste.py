@@ -133,7 +133,7 @@ class _Objects:
 
     def image(self, index: int) -> np.ndarray:
         if index == 1:
-            raise UnreadableImageError("1.png: expected an image")
+            raise UnreadableImageError("1.png", expected="an image")
         return _picture(self.records[index])
 
     def coco_json(self) -> dict:

@@ -174,9 +174,9 @@ def _in_without(section: str, position: int, key: str):
 
 
 FAULTS = {
-    "no images key": (_without("images"), r"expected the keys images, categories, annotations, 'images' is missing"),
-    "no categories key": (_without("categories"), r"'categories' is missing"),
-    "no annotations key": (_without("annotations"), r"'annotations' is missing"),
+    "no images key": (_without("images"), r"expected the keys images, categories, annotations, found 'images' missing"),
+    "no categories key": (_without("categories"), r"'categories' missing"),
+    "no annotations key": (_without("annotations"), r"'annotations' missing"),
     "no images": (lambda t: t.update(images=[], annotations=[]), r"at least one entry in 'images', found none"),
     "no categories": (lambda t: t.update(categories=[], annotations=[]), r"at least one entry in 'categories'"),
     "images no list": (lambda t: t.update(images={}), r"images: expected a list, found \{\}"),

@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import extractor
 
+from lga_jax.commands import prepare as prepare_command
 from lga_jax.data.tfds import prepare
 from lga_jax.data.tfds.prepare import prepare_coco_json, prepare_official
 from lga_jax.data.tfds.source import TfdsSource
@@ -318,7 +319,7 @@ def test_faults_of_the_folder_are_told_as_coco_json_tells_them(make_folder, tmp_
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["prepare", *arguments])
-    prepare.main()
+    prepare_command.main()
 
 
 def test_a_folder_is_prepared_from_the_command_line(make_folder, tmp_path):
@@ -326,7 +327,7 @@ def test_a_folder_is_prepared_from_the_command_line(make_folder, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "lga_jax.data.tfds.prepare",
+        "lga_jax.commands.prepare",
         "coco_json",
         "--name",
         "mine",

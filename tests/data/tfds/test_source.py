@@ -359,7 +359,7 @@ def test_splits_are_added_and_sliced(tmp_path):
 @pytest.mark.parametrize("split", ["test", "train[", "", "train+test", "train[:0]"])
 def test_a_split_that_is_not_there_is_said_with_those_that_are(make_set, split):
     with pytest.raises(
-        UserError, match=r"^split '.*' of .*mine/1.0.0: expected one of train \(2 images\), found: "
+        UserError, match=r"^split '.*' of .*mine/1.0.0: expected one of train \(2 images\), found "
     ) as e:
         _open(make_set(), split=split)
     assert len(str(e.value).splitlines()) == 1

@@ -44,8 +44,10 @@ class LGAHead(nn.Module):
         }.items():
             if getattr(self, option) not in choices:
                 raise UserError(
-                    f"model.lga.{option}: expected {' or '.join(map(repr, choices))}, "
-                    f"found {getattr(self, option)!r}; correct the config"
+                    f"model.lga.{option}",
+                    expected=" or ".join(map(repr, choices)),
+                    found=f"{getattr(self, option)!r}",
+                    remedy="correct the config",
                 )
         small = nn.initializers.normal(0.01)
         self.reduce = Dense(self.reduced_channels, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_d
