@@ -10,7 +10,6 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
@@ -23,11 +22,6 @@ from jaxtyping import PyTree
 from lga_jax.checkpoints.manifest import Manifest, check_classes, check_config, check_parameters
 from lga_jax.errors import UserError
 from lga_jax.structs import TrainState
-
-
-def default_workdir(recipe: str) -> str:
-    """runs/coco for configs/coco.py."""
-    return str(Path("runs") / Path(recipe).stem)
 
 
 class Restored(NamedTuple):

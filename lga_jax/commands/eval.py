@@ -13,12 +13,13 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from lga_jax.checkpoints.manifest import check_classes, check_model
-from lga_jax.checkpoints.write import default_workdir, restore_params
+from lga_jax.checkpoints.write import restore_params
 from lga_jax.commands import command_line
 from lga_jax.data.source import open_source
 from lga_jax.evaluation.evaluate import score_model
 from lga_jax.files import make_folder
 from lga_jax.inference.step import replicate
+from lga_jax.recipe import default_workdir
 from lga_jax.report.evaluation_page import write_report
 from lga_jax.report.tables import format_result, write_result
 

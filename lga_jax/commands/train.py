@@ -11,9 +11,9 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from lga_jax.checkpoints.write import default_workdir
 from lga_jax.commands import command_line
 from lga_jax.errors import UserError
+from lga_jax.recipe import default_workdir
 from lga_jax.train.run import train
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from lga_jax.checkpoints import write as checkpoint
 from lga_jax.checkpoints.manifest import parameter_table
-from lga_jax.checkpoints.write import Checkpoints, best_step, default_workdir, digest, restore_params
+from lga_jax.checkpoints.write import Checkpoints, best_step, digest, restore_params
 from lga_jax.errors import UserError
 from lga_jax.inference.step import replicate
+from lga_jax.recipe import default_workdir
 from lga_jax.structs import TrainState
 
 CONFIG = {"num_steps": 10, "batch_size": 4, "optim": {"schedule": "step", "lr": 0.1}, "log_every": 1}
