@@ -12,7 +12,7 @@ DEMO := runs/demo
 HELD_OUT_LAST := $(DEMO)/held_out/annotations/instances.json
 WORKERS ?= 2  # test processes
 
-.PHONY: help demo test test-fast fuzz test-parity parity-table bench lint clean
+.PHONY: help demo test test-fast fuzz test-parity parity-table bench docs lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -73,6 +73,14 @@ bench: $(TORCH)  ## measure the speed of everything and write benchmarks/speed, 
 $(TORCH): $(STAMP)
 	@echo "installing PyTorch and torchvision into $(VENV)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
+	@touch $@
+
+docs: $(VENV)/.docs  ## build the pages and the API reference into docs/_site; a broken link is an error
+	$(CPU) $(PY) -m sphinx --quiet --fail-on-warning --keep-going -b html -c docs . docs/_site
+	@echo "written: docs/_site/docs/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 lint: $(STAMP)  ## ruff, and which package may import which

@@ -1,0 +1,55 @@
+"""How `make docs` builds the pages of this folder and the API reference into a site."""
+
+import importlib.metadata
+import re
+
+project = "lga_jax"
+author = copyright = "the authors of lga_jax"
+release = importlib.metadata.version("lga_jax")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx.ext.apidoc"]
+# The sources are the whole repository, so that links from a page to the README or to a table are the same on the site.
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/**", "benchmarks/**.md", "studies/**.md"]
+exclude_patterns = ["docs/_site"]
+suppress_warnings = ["myst.header"]  # tables that programs write begin with a second heading
+html_theme = "furo"
+html_title = f"lga_jax {release}"
+
+# Links between pages are the same on GitHub and on the site: paths, with #headings as GitHub makes them.
+myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
+
+# One page of reference for each module, made anew by every build.
+apidoc_modules = [
+    {
+        "path": "../lga_jax",
+        "destination": "docs/reference",
+        "separate_modules": True,
+        "max_depth": 4,
+        "automodule_options": {"members", "show-inheritance"},
+    }
+]
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+add_module_names = False
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+default_role = "code"
+
+
+def _as_rst(app: object, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Docstrings are plain text with `code` and indented blocks; the builder wants reStructuredText."""
+    text: list[str] = []
+    for line in lines:
+        before = next((earlier for earlier in reversed(text) if earlier.strip()), "")
+        indented, begins = line.startswith("    "), bool(text) and not text[-1].strip()
+        if indented and begins and not before.startswith(" ") and not before.endswith("::"):
+            text += ["::", ""]
+        text.append(line if indented else re.sub(r"(?<=\w)_(?!\w)|\*", r"\\\g<0>", line))
+    lines[:] = text
+
+
+def setup(app: object) -> None:
+    """Called by the builder."""
+    app.connect("autodoc-process-docstring", _as_rst, priority=100)  # before napoleon, which reads Args and Returns
