@@ -270,7 +270,7 @@ def test_two_processes_share_the_images_and_agree_on_the_result_and_on_stopping(
         for number in range(2)
     ]
     try:
-        lines = [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes]
+        lines = [process.communicate(timeout=600)[0].splitlines()[-1] for process in processes]
     finally:
         for process in processes:
             process.kill()

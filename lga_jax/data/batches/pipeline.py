@@ -1,6 +1,7 @@
 """From the plan of batches to batches on the devices: threads decode ahead of the step."""
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,6 +61,7 @@ class Pipeline:
         self._loading: deque[_Loading] = deque()
         self._on_device: deque[Batch] = deque()
         self._unreadable: set[int] = set()
+        self._counting = threading.Lock()
         self.num_without_slot = 0  # boxes that found none where objects were pasted
 
     def __next__(self) -> Batch:
@@ -121,10 +123,14 @@ class Pipeline:
         try:
             return self._source.image(index)
         except UnreadableImageError as error:
+            self._count_unreadable(index, error)
+            return None
+
+    def _count_unreadable(self, index: int, error: UnreadableImageError) -> None:
+        with self._counting:  # two workers may read the same image at the same time
             if index not in self._unreadable:
                 self._unreadable.add(index)
                 _LOG.warning("%s (used as grey without boxes; %d such images so far)", error, len(self._unreadable))
-            return None
 
     def _put(self, loading: _Loading) -> Batch:
         self.num_without_slot += sum(row.result() for row in loading.rows)

@@ -1,53 +1,17 @@
 import itertools
 import json
-import logging
-import threading
-import time
 from collections.abc import Iterable
 from contextlib import closing
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from configs.coco import get_config
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
-from lga_jax.data.source import Record, UnreadableImageError
+from lga_jax.data.source import UnreadableImageError
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch
-
-
-class Memory:
-    """A source of 13 small images of two shapes; image 4 cannot be decoded if so wished."""
-
-    def __init__(self, broken: Exception | None = None) -> None:
-        rng = np.random.default_rng(0)
-        self._broken, self.seen_broken = broken, threading.Event()
-        self._hw = [(20, 30) if number % 3 else (30, 20) for number in range(13)]
-        self._pixels = [rng.integers(0, 255, (*hw, 3), np.uint8) for hw in self._hw]
-        self.class_names, self.report, self.fingerprint = ("thing",), [], "digest"
-        self.records = [self._record(number, hw) for number, hw in enumerate(self._hw)]
-
-    def _record(self, number: int, hw: tuple[int, int]) -> Record:
-        boxes = np.array([[i, 0, i + 5, 10] for i in range(number % 4)], np.float32).reshape(-1, 4)
-        return Record(number, *hw, boxes, np.zeros(len(boxes), np.int32), np.zeros(len(boxes), bool))
-
-    def image(self, index: int) -> np.ndarray:
-        if index == 4 and self._broken:
-            self.seen_broken.set()
-            raise self._broken
-        return self._pixels[index]
-
-    def coco_json(self) -> dict:
-        raise NotImplementedError
-
-
-def _config(**values: object) -> ConfigDict:
-    config = get_config().data
-    config.update(short_edges=(24, 32), eval_short_edge=32, long_edge=48, buckets=((32, 48), (48, 32)), num_workers=2)
-    config.update(values)
-    return config
+from tests.data.batches.memory import Memory, data_config
 
 
 def _train(
@@ -59,7 +23,7 @@ def _train(
     batch_size: int = 4,
     **values: object,
 ) -> list[Batch]:
-    loader = TrainLoader(Memory(), _config(**values), 3, batch_size, start, jax.local_devices()[:devices], *process)
+    loader = TrainLoader(Memory(), data_config(**values), 3, batch_size, start, jax.local_devices()[:devices], *process)
     with closing(loader):
         return [jax.device_get(next(loader)) for _ in range(num_steps)]
 
@@ -67,7 +31,9 @@ def _train(
 def _evaluate(
     source: Memory, batch_size: int, devices: int = 1, process: tuple[int, int] = (0, 1), **values: object
 ) -> list[Batch]:
-    with closing(EvalLoader(source, _config(**values), batch_size, jax.local_devices()[:devices], *process)) as loader:
+    with closing(
+        EvalLoader(source, data_config(**values), batch_size, jax.local_devices()[:devices], *process)
+    ) as loader:
         return [jax.device_get(batch) for batch in loader]
 
 
@@ -75,13 +41,9 @@ def _assert_equal(first: list[Batch], second: list[Batch]) -> None:
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-def _decoders() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
-
-
 def test_batches_lie_on_the_devices():
     devices = jax.local_devices()[:2]
-    with closing(TrainLoader(Memory(), _config(), 0, 6, 0, devices)) as loader:
+    with closing(TrainLoader(Memory(), data_config(), 0, 6, 0, devices)) as loader:
         batch = next(loader)
     assert batch.images.shape in {(2, 3, 32, 48, 3), (2, 3, 48, 32, 3)}
     assert batch.images.dtype == np.uint8
@@ -95,7 +57,7 @@ def test_empty_batches_are_like_all_that_come():
     def kinds(batches: Iterable[Batch]) -> set:
         return {tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in jax.tree.leaves(batch)) for batch in batches}
 
-    config, devices = _config(buckets=((32, 48), (9, 99), (48, 32))), jax.local_devices()[:2]
+    config, devices = data_config(buckets=((32, 48), (9, 99), (48, 32))), jax.local_devices()[:2]
     for loader in (TrainLoader(Memory(), config, 0, 4, 0, devices), EvalLoader(Memory(), config, 4, devices)):
         with closing(loader):
             assert len(list(loader.empty_batches())) == 2  # no image is in the third bucket
@@ -183,12 +145,12 @@ def test_another_number_of_devices_changes_the_layout_only():
 
 
 def test_position_survives_json_and_counts_what_was_handed_out():
-    with closing(TrainLoader(Memory(), _config(), 3, 4, 5, jax.local_devices()[:1])) as loader:
+    with closing(TrainLoader(Memory(), data_config(), 3, 4, 5, jax.local_devices()[:1])) as loader:
         next(loader)
         next(loader)
         saved = json.loads(json.dumps(loader.position()))
     assert saved == {"step": 7, "seed": 3, "batch_size": 4, "num_images": 13, "fingerprint": "digest"}
-    with closing(TrainLoader(Memory(), _config(), 3, 4, 7, jax.local_devices()[:1])) as loader:
+    with closing(TrainLoader(Memory(), data_config(), 3, 4, 7, jax.local_devices()[:1])) as loader:
         check_position(saved, loader.position())
 
 
@@ -219,8 +181,8 @@ def test_a_checkpoint_of_other_data_is_refused(change, expected):
 )
 def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, expected):
     for make in (
-        lambda: TrainLoader(Memory(), _config(), 0, batch_size, 0, jax.local_devices(), 0, count),
-        lambda: EvalLoader(Memory(), _config(), batch_size, jax.local_devices(), 0, count),
+        lambda: TrainLoader(Memory(), data_config(), 0, batch_size, 0, jax.local_devices(), 0, count),
+        lambda: EvalLoader(Memory(), data_config(), batch_size, jax.local_devices(), 0, count),
     ):
         with pytest.raises(UserError, match=expected):
             make()
@@ -262,11 +224,11 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, ex
 )
 def test_settings_that_cannot_work_are_refused(values, expected):
     with pytest.raises(UserError, match=expected):
-        TrainLoader(Memory(), _config(**values), 0, 4, 0, jax.local_devices()[:1])
+        TrainLoader(Memory(), data_config(**values), 0, 4, 0, jax.local_devices()[:1])
 
 
 def test_the_report_tells_what_repeats_and_what_finds_no_slot():
-    with closing(TrainLoader(Memory(), _config(max_boxes=2), 0, 4, 0, jax.local_devices()[:1])) as loader:
+    with closing(TrainLoader(Memory(), data_config(max_boxes=2), 0, 4, 0, jax.local_devices()[:1])) as loader:
         size, padding, repeated, overflow = loader.report
         assert size == "an epoch is 4 steps; 2 ground-truth slots per image"
         assert padding == "0.0% of the pixels of an epoch are padding where every image is seen as large as it can be"
@@ -276,7 +238,7 @@ def test_the_report_tells_what_repeats_and_what_finds_no_slot():
 
 
 def test_the_report_names_buckets_that_an_epoch_fills_with_the_same_few_images():
-    with closing(TrainLoader(Memory(), _config(), 0, 8, 0, jax.local_devices()[:1])) as loader:
+    with closing(TrainLoader(Memory(), data_config(), 0, 8, 0, jax.local_devices()[:1])) as loader:
         small = loader.report[3]
         assert small.startswith(
             "buckets with fewer images than a batch (8) repeat them: 48x32 has 5, each up to 2 times"
@@ -292,33 +254,36 @@ def test_images_of_rare_classes_are_repeated():
     record = source.records[3]  # of the class that one image of 13 shows: sqrt(0.9 * 13) = 3.4 times
     boxes = np.array([[1, 2, 9, 9]], np.float32)
     source.records[3] = record._replace(boxes_original=boxes, labels=np.array([1], np.int32), crowd=np.array([False]))
-    with closing(TrainLoader(source, _config(repeat_threshold=0.9), 0, 4, 0, jax.local_devices()[:1])) as loader:
+    with closing(TrainLoader(source, data_config(repeat_threshold=0.9), 0, 4, 0, jax.local_devices()[:1])) as loader:
         assert loader.report[2].startswith("9 of 13 images show a class that a share below 0.9 of them does")
         assert loader.report[2].endswith("an epoch sees these 1.46 times as often in the mean, and up to 3.4 times")
         drawn = np.concatenate([jax.device_get(next(loader)).index.ravel() for _ in range(loader.steps_per_epoch)])
     assert np.bincount(drawn).argmax() == 3
 
 
-def test_an_unreadable_image_is_counted_and_logged_once(caplog):
-    source = Memory(
-        broken=UnreadableImageError(
-            "4.jpg",
-            expected="an image",
-            found="3 bytes",
-        )
-    )
-    with (
-        caplog.at_level(logging.WARNING),
-        closing(TrainLoader(source, _config(), 0, 4, 0, jax.local_devices()[:1])) as loader,
-    ):
+def test_an_unreadable_image_is_counted_once_and_trained_on_without_boxes():
+    source = Memory(broken=UnreadableImageError("4.jpg", expected="an image", found="3 bytes"))
+    with closing(TrainLoader(source, data_config(), 0, 4, 0, jax.local_devices()[:1])) as loader:
         batches = [jax.device_get(next(loader)) for _ in range(3 * loader.steps_per_epoch)]
-        assert loader.num_unreadable == 1
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["4.jpg: expected an image, found 3 bytes (used as grey without boxes; 1 such images so far)"]
+    assert loader.num_unreadable == 1
     index, valid = (np.concatenate([leaf(batch) for batch in batches], axis=1)[0] for leaf in (_index, _valid))
     assert (index == 4).sum() >= 3
     assert not valid[index == 4].any()
     assert valid[index == 5].sum() == (index == 5).sum()
+
+
+def test_an_error_of_the_source_leaves_the_position_at_the_step_that_was_due():
+    order = [batch.index.ravel() for batch in _train(4, devices=1)]
+    due = next(step for step, index in enumerate(order) if 4 in index)
+    assert due > 0
+    source = Memory(broken=UserError("4.jpg", expected="30 x 20 pixels"))
+    with closing(TrainLoader(source, data_config(), 3, 4, 0, jax.local_devices()[:1])) as loader:
+        for step in range(due):
+            np.testing.assert_array_equal(jax.device_get(next(loader)).index[0], order[step])
+        for _ in range(2):
+            with pytest.raises(UserError, match="30 x 20 pixels"):
+                next(loader)
+            assert loader.position()["step"] == due
 
 
 def _index(batch: Batch) -> np.ndarray:
@@ -327,34 +292,6 @@ def _index(batch: Batch) -> np.ndarray:
 
 def _valid(batch: Batch) -> np.ndarray:
     return batch.targets.valid
-
-
-@pytest.mark.parametrize("error", [UserError("4.jpg", expected="30 x 20 pixels"), ZeroDivisionError("a bug")])
-def test_an_error_in_a_worker_is_raised_where_its_batch_is_due_and_ever_after(error):
-    """Image 4 is in one of the steps; those before it come, however long ago a worker saw the error."""
-    order = [batch.index.ravel() for batch in _train(4, devices=1, prefetch=0)]
-    due = next(step for step, index in enumerate(order) if 4 in index)
-    assert due > 0
-    source = Memory(broken=error)
-    with closing(TrainLoader(source, _config(prefetch=3), 3, 4, 0, jax.local_devices()[:1])) as loader:
-        for step in range(due):
-            np.testing.assert_array_equal(jax.device_get(next(loader)).index[0], order[step])
-            source.seen_broken.wait(10)
-            time.sleep(0.05)  # until the workers have put the error where the loader could see it
-        for _ in range(3):
-            with pytest.raises(type(error), match=str(error)):
-                next(loader)
-            assert loader.position()["step"] == due
-    assert not _decoders()
-
-
-def test_close_ends_the_threads():
-    loader = TrainLoader(Memory(), _config(num_workers=3), 0, 4, 0, jax.local_devices()[:1])
-    next(loader)
-    assert len(_decoders()) == 3
-    loader.close()
-    loader.close()
-    assert not _decoders()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -375,7 +312,6 @@ def test_evaluation_resizes_to_its_own_edge_and_has_no_targets():
         np.testing.assert_allclose(batch.scale_hw[real], 1.6)
         assert batch.targets.boxes.shape == (2, 2, 0, 4)
         assert not batch.images[~real].any()
-    assert not _decoders()  # nothing is left when the end is reached
 
 
 def test_evaluation_has_its_own_buckets_if_given_and_no_jitter():
