@@ -1,13 +1,14 @@
 """Runs with everything real but the detector: a few numbers that learn from the images and their places in the batch.
 
 They compile in a second, so that stopping, killing and resuming can be tried many times. Also a script, for tests that
-kill processes: python -m tests.train.stubs WORKDIR [--step_seconds S] [--coordinator PORT ...].
+end processes: python -m tests.train.stubs WORKDIR [--signal SIGKILL --at_step 4] [--coordinator PORT ...].
 """
 
 import argparse
 import functools
 import operator
-import time
+import os
+import signal
 from types import SimpleNamespace
 
 import jax
@@ -52,11 +53,12 @@ class StubEvaluation:
         return EvalResult({"AP": ap, "AP50": ap}, {"tipper": float("nan")}, [], 2, 0, [], None)
 
 
-def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, step_name="kernel", traced=None):
+def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", traced=None, before_step=lambda: None):
     """Puts the stubs into the loop.
 
     poison_step: the step (from 0) whose loss is not finite.
     traced: takes ("training" or "evaluation", shape of the images) whenever a step is traced.
+    before_step: called before each step.
     """
     evaluation = evaluation or StubEvaluation()
     traced = [] if traced is None else traced
@@ -81,12 +83,12 @@ def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, st
 
         compiled = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
-        def slow(state, batch):
-            time.sleep(step_seconds)
+        def call(state, batch):
+            before_step()
             return compiled(state, batch)
 
-        slow.lower = compiled.lower
-        return slow
+        call.lower = compiled.lower
+        return call
 
     def make_predict_step(detector, inference):
         def predict(variables, batch):
@@ -107,10 +109,23 @@ def install(monkeypatch, evaluation=None, step_seconds=0.0, poison_step=None, st
     return evaluation
 
 
+def signal_at_step(number_of_signal, number_of_step):
+    """For `before_step`: this process gets the signal before that step, counted from 1 where it starts."""
+    calls = []
+
+    def before_step():
+        calls.append(1)
+        if len(calls) == number_of_step:
+            os.kill(os.getpid(), number_of_signal)
+
+    return before_step
+
+
 def _main():
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir")
-    parser.add_argument("--step_seconds", type=float, default=0.0)
+    parser.add_argument("--signal")
+    parser.add_argument("--at_step", type=int)
     parser.add_argument("--num_steps", type=int, default=6)
     parser.add_argument("--coordinator", type=int)
     parser.add_argument("--num_processes", type=int, default=1)
@@ -120,7 +135,8 @@ def _main():
     jax.config.update("jax_num_cpu_devices", 4 // args.num_processes)
     if args.coordinator:
         jax.distributed.initialize(f"127.0.0.1:{args.coordinator}", args.num_processes, args.process_id)
-    install(SimpleNamespace(setattr=setattr), step_seconds=args.step_seconds)
+    before_step = signal_at_step(signal.Signals[args.signal], args.at_step) if args.signal else lambda: None
+    install(SimpleNamespace(setattr=setattr), before_step=before_step)
     loop.train(stub_config(num_steps=args.num_steps), args.workdir)
 
 

@@ -2,13 +2,11 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import closing
 
 import jax
@@ -24,7 +22,7 @@ from lga_jax.errors import UserError
 from lga_jax.train import run as loop
 from lga_jax.train.metrics import TrainingDivergedError
 from lga_jax.train.run import train
-from tests.train.stubs import StubEvaluation, install, stub_config
+from tests.train.stubs import StubEvaluation, install, signal_at_step, stub_config
 
 LAST = 6  # num_steps of stub_config
 
@@ -135,8 +133,7 @@ def test_weights_to_start_from_are_said_not_to_be_read_again(tmp_path, monkeypat
 
 
 def test_signal_in_training_saves_the_step(undisturbed, tmp_path, monkeypatch):
-    install(monkeypatch)
-    _signal_at_step(monkeypatch, 5, signal.SIGINT)
+    install(monkeypatch, before_step=signal_at_step(signal.SIGINT, 5))
     train(stub_config(), str(tmp_path))
     assert _steps(tmp_path)[-1] == 5
     install(monkeypatch)
@@ -293,23 +290,21 @@ def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
         train(stub_config(), str(tmp_path))
 
 
-def test_sigterm_and_kill_at_random_moments(undisturbed, tmp_path, monkeypatch):
-    """One process is asked to stop, the next is killed; the third ends where an undisturbed one does."""
-    moments = random.Random(0)
-    terminate_after, kill_after = moments.uniform(0.0, 1.0), moments.uniform(0.0, 2.0)
-    print(f"SIGTERM after {terminate_after:.3f} s, SIGKILL after {kill_after:.3f} s")
-    first = _start(tmp_path, "--step_seconds", "0.3")
-    _wait_for(lambda: os.path.isdir(tmp_path / "tensorboard"), first)
-    time.sleep(terminate_after)
-    first.send_signal(signal.SIGTERM)
-    said, _ = first.communicate(timeout=60)
+@pytest.mark.parametrize(("terminated", "killed"), [(2, 3), (4, 1)], ids=["writing", "resuming"])
+def test_sigterm_and_then_kill(undisturbed, tmp_path, monkeypatch, terminated, killed):
+    """One process is asked to stop, the next is killed; the third ends where an undisturbed one does.
+
+    Steps are counted from where a process starts: one is killed while it may still be writing the checkpoint of
+    step 4, the other before its first step.
+    """
+    first = _start(tmp_path, "--signal", "SIGTERM", "--at_step", str(terminated))
+    said, _ = first.communicate(timeout=600)
     assert first.returncode == 0, said
     assert "the same command goes on from there" in said
-    second = _start(tmp_path, "--step_seconds", "0.3")
-    _wait_for(lambda: second.poll() is not None or len(os.listdir(tmp_path / "tensorboard")) > 1, second)
-    time.sleep(kill_after)
-    second.kill()
-    second.communicate()
+    assert _steps(tmp_path)[-1] == terminated
+    second = _start(tmp_path, "--signal", "SIGKILL", "--at_step", str(killed))
+    said, _ = second.communicate(timeout=600)
+    assert second.returncode == -signal.SIGKILL, said
     install(monkeypatch)
     train(stub_config(), str(tmp_path))
     assert_same_run(str(tmp_path), undisturbed)
@@ -333,12 +328,10 @@ def test_two_processes_equal_one(undisturbed, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_two_processes_stop_at_the_same_step(tmp_path):
     """Though only one of them gets the signal."""
-    processes = _start_two(tmp_path, "--num_steps", "1000", "--step_seconds", "0.05")
-    _wait_for(lambda: os.path.exists(tmp_path / "checkpoints" / "3"), processes[0])
-    processes[1].send_signal(signal.SIGTERM)
+    processes = _start_two(tmp_path, "--num_steps", "30", second=("--signal", "SIGTERM", "--at_step", "14"))
     said = _assert_both_succeed(processes)
     assert "the same command goes on from there" in said
-    assert 3 <= _steps(tmp_path)[-1] < 1000
+    assert _steps(tmp_path)[-1] == 15  # where the next evaluation asks both
 
 
 @pytest.fixture
@@ -383,35 +376,18 @@ def _tiny_config():
     return config
 
 
-def _start_two(workdir, *arguments):
+def _start_two(workdir, *arguments, second=()):
+    """Two processes of one run; `second` are arguments of the second alone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         join = ("--coordinator", str(free.getsockname()[1]), "--num_processes", "2", "--process_id")
-    return [_start(workdir, *arguments, *join, number) for number in "01"]
+    return [_start(workdir, *arguments, *join, "0"), _start(workdir, *arguments, *join, "1", *second)]
 
 
 def _assert_both_succeed(processes):
-    said = "\n".join(process.communicate(timeout=100)[0] for process in processes)
+    said = "\n".join(process.communicate(timeout=600)[0] for process in processes)
     assert [process.returncode for process in processes] == [0, 0], said
     return said
-
-
-def _signal_at_step(monkeypatch, number_of_step, number):
-    make = loop.make_train_step
-
-    def wrapped(*arguments, **settings):
-        step, calls = make(*arguments, **settings), []
-
-        def counted(state, batch):
-            calls.append(1)
-            if len(calls) == number_of_step:
-                os.kill(os.getpid(), number)
-            return step(state, batch)
-
-        counted.lower = step.lower
-        return counted
-
-    monkeypatch.setattr(loop, "make_train_step", wrapped)
 
 
 def _truncate_arrays(directory):
@@ -422,11 +398,3 @@ def _truncate_arrays(directory):
 def _start(workdir, *arguments):
     command = [sys.executable, "-m", "tests.train.stubs", str(workdir), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def _wait_for(condition, process, seconds=60):
-    for _ in range(seconds * 20):
-        if condition() or process.poll() is not None:
-            return
-        time.sleep(0.05)
-    raise TimeoutError
