@@ -9,6 +9,7 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis
 import jax
+import pytest
 
 # Both must happen before the first array is made. Four devices cost nothing and make `pmap` tests real.
 jax.config.update("jax_platforms", "cpu")
@@ -18,3 +19,13 @@ jax.config.update("jax_num_cpu_devices", 4)
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=30)
 hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("repeatable"), max_examples=5000)
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A folder with tiny.py, a recipe, and runs/tiny, a run of it whose checkpoint has random weights. Only to read."""
+    from tests import tiny_run
+
+    folder = tmp_path_factory.mktemp("tiny_run")
+    tiny_run.write_run(folder)
+    return folder

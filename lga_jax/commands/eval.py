@@ -12,20 +12,17 @@ import os
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from lga_jax.checkpoints.manifest import check_classes, check_model
-from lga_jax.checkpoints.write import restore_params
 from lga_jax.commands import command_line
-from lga_jax.data.source import open_source
-from lga_jax.evaluation.evaluate import score_model
+from lga_jax.evaluation.evaluate import evaluate, open_data
 from lga_jax.files import make_folder
-from lga_jax.inference.step import replicate
+from lga_jax.inference.predictor import load
 from lga_jax.recipe import default_workdir
 from lga_jax.report.evaluation_page import write_report
 from lga_jax.report.tables import format_result, write_result
 
 
 def main() -> None:
-    """Restores, checks, scores."""
+    """Reads the flags and scores."""
     config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
     workdir = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE.")
     output = flags.DEFINE_string("output", None, "Folder for eval_STEP and report.html; default the workdir.")
@@ -40,18 +37,16 @@ def main() -> None:
 
 
 def _score(config: ConfigDict, workdir: str, output: str, step: int | None) -> None:
-    saved = restore_params(workdir, step)
-    source = open_source(**config.data.eval)
-    where = f"--workdir {workdir}, step {saved.step}"
-    check_classes(saved.manifest, source.class_names, where)
-    check_model(saved.manifest, config.model, where)
-    folder = os.path.join(output, f"eval_{saved.step}")
-    make_folder(folder)  # what cannot be written is told before the hours of work
-    result = score_model(config, source, replicate(saved.variables))
-    print(format_result(result))
+    predictor = load(workdir, step, config)
+    source = open_data(predictor)
+    folder = os.path.join(output, f"eval_{predictor.step}")
+    make_folder(folder)  # a folder that cannot be written is an error now, not after hours of work
+    result = evaluate(predictor, source, progress=True)
     write_result(result, folder)
-    title = f"LGA R-CNN, {workdir}, step {saved.step:,}"
-    print(f"\nwritten: {folder}, {write_report(result, source, workdir=workdir, output=output, title=title)}")
+    title = f"LGA R-CNN, {workdir}, step {predictor.step:,}"
+    page = write_report(result, source, workdir=workdir, output=output, title=title)
+    print(format_result(result))
+    print(f"\nwritten: {folder}, {page}")
 
 
 if __name__ == "__main__":

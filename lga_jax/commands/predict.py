@@ -2,37 +2,32 @@
 
     python predict.py --workdir runs/coco --input photos --output found
 
-Everything else is known to the checkpoint. Writes OUTPUT/detections.json (COCO results with file names and the centres
+The checkpoint holds all other settings. Writes OUTPUT/detections.json (COCO results with file names and the centres
 and extents of the Gaussian masks) and, for each image, a picture of them. For many images on an accelerator:
 --batch_size 8 --nopictures.
 """
 
 from absl import flags
 
-from lga_jax.checkpoints.write import restore_params
 from lga_jax.commands import command_line
-from lga_jax.inference.predictor import predict
-from lga_jax.inference.step import replicate
+from lga_jax.inference.folder_job import predict_folder
+from lga_jax.inference.predictor import load
 
 
 def main() -> None:
-    """Restores, predicts."""
+    """Reads the flags, restores and predicts."""
     workdir = flags.DEFINE_string("workdir", None, "Folder of the run, as train.py has it.")
     place = flags.DEFINE_string("input", None, "An image, or a folder of images.")
     output = flags.DEFINE_string("output", None, "A new or empty folder for detections.json and the pictures.")
     step = flags.DEFINE_integer("step", None, "Step of the checkpoint; without it the latest.", lower_bound=0)
     score = flags.DEFINE_float("score_threshold", 0.5, "Least score of a detection.", lower_bound=0.0, upper_bound=1.0)
-    batch_size = flags.DEFINE_integer(
-        "batch_size", 1, "Images that pass the network together, a device.", lower_bound=1
-    )
+    batch_size = flags.DEFINE_integer("batch_size", 1, "Images per device in one pass.", lower_bound=1)
     pictures = flags.DEFINE_boolean("pictures", True, "Draw a picture of each image.")
     flags.mark_flags_as_required(["workdir", "input", "output"])
 
     def run() -> None:
-        saved = restore_params(workdir.value, step.value)
-        predict(
-            saved.manifest,
-            replicate(saved.variables),
+        predict_folder(
+            load(workdir.value, step.value),
             place.value,
             output.value,
             score_threshold=score.value,

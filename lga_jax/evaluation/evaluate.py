@@ -1,5 +1,6 @@
 """Detection over a whole source and its score: every image exactly once, on any number of devices and processes."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -11,14 +12,14 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lga_jax.data.batches.loader import EvalLoader
-from lga_jax.data.source import Source
+from lga_jax.data.source import Source, open_source
+from lga_jax.errors import UserError
 from lga_jax.evaluation.coco import coco_metrics
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
 from lga_jax.inference.coco_results import count_non_finite, to_coco
-from lga_jax.inference.compilation import compile_ahead
-from lga_jax.inference.step import Located, PredictStep, locate, lower_predictions, make_predict_step
-from lga_jax.models.build import build_detector
-from lga_jax.structs import Detections
+from lga_jax.inference.locate import Located, gather, in_source_order, join, locate
+from lga_jax.inference.predictor import Predictor, load
+from lga_jax.inference.step import PredictStep
 
 
 class EvalResult(NamedTuple):
@@ -34,6 +35,53 @@ class EvalResult(NamedTuple):
 
 
 def evaluate(
+    model: str | os.PathLike | Predictor,
+    data: Source | Mapping[str, Any] | ConfigDict | None = None,
+    *,
+    recipe: ConfigDict | None = None,
+    step: int | None = None,
+    progress: bool = False,
+) -> EvalResult:
+    """COCO's metrics of a trained model on annotated images.
+
+    Args:
+        model: the folder of a run, or a Predictor.
+        data: what to score on: a Source, or settings as data.eval has them; None: data.eval of the recipe.
+        recipe: with the folder of a run, settings to use in place of the checkpoint's.
+        step: with the folder of a run, which checkpoint.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: no such checkpoint, data that cannot be read, or data of other classes than the model's.
+    """
+    predictor = model if isinstance(model, Predictor) else load(model, step, recipe)
+    if predictor is model and not (recipe is None and step is None):
+        raise UserError(
+            "recipe, step",
+            expected="neither of them beside a Predictor, which has its own",
+            found="one",
+            remedy="give the folder of the run",
+        )
+    source = open_data(predictor, data)
+    images_per_device = -(-predictor.recipe.batch_size // jax.local_device_count())
+    batches = []
+    with _bar(len(source.records), progress) as bar:
+        for located in predictor.locate(source, batch_size=images_per_device):
+            batches.append(located)
+            bar.update(int((located.index >= 0).sum()))
+    return summarise(source, in_source_order(join(batches), len(source.records)))
+
+
+def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDict | None = None) -> Source:
+    """The source to score on, as `evaluate` takes it. Raises UserError where its classes are not the model's."""
+    if data is None:
+        data = predictor.recipe.data.eval
+    source = open_source(**data) if isinstance(data, Mapping | ConfigDict) else data
+    predictor.check_classes(source)
+    return source
+
+
+def score_source(
     predict_step: PredictStep,
     variables: Mapping[str, Any],
     source: Source,
@@ -42,23 +90,22 @@ def evaluate(
     should_stop: Callable[[], bool],
     progress: bool,
 ) -> EvalResult | None:
-    """Scores the model on every image of the source; every process returns the same result.
+    """Scores variables in training on every image of the source; every process returns the same result.
 
     Args:
         batch_size: images in a batch over all devices and processes; the devices must divide it.
         should_stop: asked between batches. When any process answers True, all of them return None.
         progress: show a progress bar with images per second.
     """
-    located = []
+    batches = []
     loader = EvalLoader(source, data_config, batch_size, jax.local_devices())
-    bar = tqdm(total=len(source.records), desc="evaluating", unit="image", leave=False, disable=not progress)
-    with closing(loader), bar:
-        for found in locate(predict_step, variables, loader):
-            located.append(found)
-            bar.update(min(int((found.index >= 0).sum()) * jax.process_count(), bar.total - bar.n))
+    with closing(loader), _bar(len(source.records), progress) as bar:
+        for located in locate(predict_step, variables, loader):
+            batches.append(located)
+            bar.update(min(int((located.index >= 0).sum()) * jax.process_count(), bar.total - bar.n))
             if _any_process(should_stop()):
                 return None
-    return summarise(source, _in_order(_gather(located), len(source.records)))
+    return summarise(source, in_source_order(gather(join(batches)), len(source.records)))
 
 
 def summarise(source: Source, located: Located) -> EvalResult:
@@ -84,52 +131,10 @@ def summarise(source: Source, located: Located) -> EvalResult:
     )
 
 
-def _gather(located: list[Located]) -> Located:
-    """All batches of all processes as one. Buckets with few anchors may give fewer detections: those are filled up."""
-    slots = max(batch.detections.valid.shape[1] for batch in located)
-    batches = [batch._replace(detections=_fill_up(batch.detections, slots)) for batch in located]
-    mine = jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
-    if jax.process_count() == 1:
-        return mine
-    return jax.tree.map(lambda leaf: np.concatenate(multihost_utils.process_allgather(leaf)), mine)
-
-
-def _fill_up(detections: Detections, slots: int) -> Detections:
-    missing = slots - detections.valid.shape[1]
-    return jax.tree.map(lambda leaf: np.pad(leaf, [(0, 0), (0, missing)] + [(0, 0)] * (leaf.ndim - 2)), detections)
-
-
-def _in_order(located: Located, num_images: int) -> Located:
-    """Rows in the order of the source. A lost or repeated image would be a silent error in the score."""
-    rows = np.flatnonzero(located.index >= 0)
-    rows = rows[np.argsort(located.index[rows], kind="stable")]
-    if not np.array_equal(located.index[rows], np.arange(num_images)):
-        raise RuntimeError(
-            f"evaluation: expected each of {num_images} images once, found {len(rows)} rows for "
-            f"{len(np.unique(located.index[rows]))} images"
-        )
-    return jax.tree.map(lambda leaf: leaf[rows], located)
-
-
 def _any_process(flag: bool) -> bool:
     # A signal may reach one process only; the others would wait for it in the next collective operation.
     return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
-def score_model(config: ConfigDict, source: Source, variables: Mapping[str, Any]) -> EvalResult:
-    """Compiles and scores the variables (on all local devices) on the source."""
-    detector = build_detector(config.model, len(source.class_names))
-    num_devices = jax.device_count()
-    batch_size = -(-config.batch_size // num_devices) * num_devices  # any number of devices can score any run
-    predict_step = make_predict_step(detector, config.inference)
-    with closing(EvalLoader(source, config.data, batch_size, jax.local_devices())) as loader:
-        compile_ahead(lower_predictions(predict_step, variables, loader))
-    return evaluate(
-        predict_step,
-        variables,
-        source,
-        config.data,
-        batch_size,
-        should_stop=lambda: False,
-        progress=True,
-    )
+def _bar(num_images: int, progress: bool) -> tqdm:
+    return tqdm(total=num_images, desc="evaluating", unit="image", leave=False, disable=not progress)

@@ -1,10 +1,12 @@
-"""The way out: detections in pixels of the padded input become COCO results in pixels of the image as stored."""
+"""Detections in pixels of the padded input become COCO results in pixels of the image as stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from lga_jax.data.source import Record
+from lga_jax.inference.locate import Located
 from lga_jax.structs import Array, Detections
 
 
@@ -36,6 +38,23 @@ def to_coco(
         one = Detections(*(np.asarray(leaf[i])[usable[i]] for leaf in detections))
         results += _of_one_image(one, np.asarray(scale_hw)[i], np.asarray(original_hw)[i], image_id, category_ids)
     return results
+
+
+def per_image(
+    located: Located, records: Sequence[Record], category_ids: Sequence[int]
+) -> Iterator[tuple[int, list[dict]]]:
+    """(index, COCO results) of each image of a batch; `records` are those of the whole source."""
+    for row, index in enumerate(located.index.tolist()):
+        if index >= 0:
+            record = records[index]
+            found = to_coco(
+                Detections(*(leaf[row : row + 1] for leaf in located.detections)),
+                located.scale_hw[row : row + 1],
+                np.array([[record.height, record.width]]),
+                [record.image_id],
+                category_ids,
+            )
+            yield index, found
 
 
 def count_non_finite(detections: Detections) -> int:

@@ -1,105 +1,180 @@
-"""What predict.py does: detections of a user's images as COCO results and as pictures."""
+"""A trained detector that is ready to use: images in, found objects out."""
 
-import itertools
-from collections import deque
+import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import cv2
 import jax
 import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
+from lga_jax.checkpoints.manifest import check_classes, check_model
+from lga_jax.checkpoints.write import Saved, restore_params
 from lga_jax.data.batches.loader import EvalLoader
-from lga_jax.data.folder import ImageFiles, find_images
+from lga_jax.data.source import Source
 from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import UserError
-from lga_jax.files import make_folder, write_json
-from lga_jax.inference.coco_results import count_non_finite, to_coco
+from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.compilation import compile_ahead
-from lga_jax.inference.step import Located, PredictStep, locate, lower_predictions, make_predict_step
+from lga_jax.inference.images import GivenImages, ImageInput, as_rgb
+from lga_jax.inference.locate import Located, locate
+from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_step, replicate
 from lga_jax.models.build import build_detector
 
-_SHOWN = (".jpg", ".jpeg", ".png")  # formats in which a picture is written
-_WAITING = 8  # pictures a thread: when more wait to be written, the next batch waits too
+_LOG = logging.getLogger(__name__)
 
 
-def predict(
-    manifest: Mapping[str, Any],
-    variables: Mapping[str, Any],
-    place: str,
-    output: str,
-    *,
-    score_threshold: float,
-    batch_size: int,
-    pictures: bool,
-) -> None:
-    """Detects objects with score at least score_threshold in the image or folder `place` with a restored model.
+class Detection(NamedTuple):
+    """One found object. All lengths are pixels of the image that was given."""
 
-    Writes output/detections.json and, with `pictures`, a picture of each image. `batch_size` images pass the network
-    together, on each device. Files of a folder that cannot be read are named in the UserError that ends the call, after
-    the others are written.
+    name: str  # of its class
+    score: float  # from 0 to 1
+    box: tuple[float, float, float, float]  # (x1, y1, x2, y2)
+    label: int  # position in Predictor.class_names
+    category_id: int  # the id of the class in the data that the model was trained on
+    mask_centres: tuple[tuple[float, float], ...]  # (x, y) of each Gaussian mask; () for a model without masks
+    mask_sigmas: tuple[tuple[float, float], ...]  # (x, y)
+
+
+class Predictor:
+    """A detector and its parameters, on all devices of this process. `load` makes one from the folder of a run.
+
+    A program is compiled when a bucket of the recipe (a padded image size) is first needed, and kept for all later
+    images of that bucket, whatever their own size.
+
+    Attributes:
+        class_names: names of labels 0..k-1.
+        category_ids: their ids in the data that the model was trained on.
+        step: step of the checkpoint.
+        recipe: the settings of the run; those under `data` and `inference` are used here.
     """
-    config = config_of(manifest)
-    detector = build_detector(config.model, len(manifest["class_names"]))
-    inference = config.inference.to_dict() | {"score_threshold": score_threshold}
-    step = make_predict_step(detector, inference)
-    predict_images(step, variables, manifest, config.data, place, output, batch_size=batch_size, pictures=pictures)
+
+    def __init__(self, saved: Saved, where: str, recipe: ConfigDict | None = None) -> None:
+        """`where`: name of the checkpoint in errors. `recipe`: None takes the one of its manifest."""
+        manifest = saved.manifest
+        self.recipe = config_of(manifest) if recipe is None else recipe
+        self.class_names: tuple[str, ...] = tuple(manifest["class_names"])
+        self.category_ids: tuple[int, ...] = tuple(manifest["category_ids"])
+        self.step = saved.step
+        self._manifest, self._where = manifest, where
+        self._labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
+        self._detector = build_detector(self.recipe.model, len(self.class_names))
+        self._variables = replicate(saved.variables)
+        self._steps: dict[float, PredictStep] = {}  # by their lowest score
+        self._compiled: set[tuple] = set()  # (lowest score, shape of a batch)
+
+    def predict(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        score_threshold: float = 0.5,
+        batch_size: int = 1,
+    ) -> list[Detection] | list[list[Detection]]:
+        """Finds objects with a score of at least `score_threshold`; the best comes first.
+
+        Args:
+            images: an image or a list of images: numpy arrays of uint8 ([h w 3] RGB, [h w] grey, [h w 4] RGBA), paths
+                of files, PIL images. Files and PIL images are turned upright as EXIF asks.
+            score_threshold: from 0 to 1. Below the recipe's own (inference.score_threshold) programs of their own
+                are compiled.
+            batch_size: images that pass the network together, on each device. Each size has programs of its own.
+
+        Returns:
+            The detections of the image; for a list of images, a list of those.
+
+        Raises:
+            UserError: an image that cannot be read or is none of these kinds.
+        """
+        if not isinstance(images, list | tuple):
+            return self.predict([images], score_threshold, batch_size)[0]
+        source = GivenImages(images, self.class_names)
+        found: list[list[Detection]] = [[] for _ in images]
+        for located in self.locate(source, score_threshold=score_threshold, batch_size=batch_size):
+            if num_non_finite := count_non_finite(located.detections):
+                _LOG.warning("%d detections were not finite and are left out: has the model diverged?", num_non_finite)
+            for index, results in per_image(located, source.records, self.category_ids):
+                found[index] = [self._detection(result) for result in results if result["score"] >= score_threshold]
+        return found
+
+    def draw(self, image: ImageInput, detections: Sequence[Detection]) -> UInt8[np.ndarray, "h w 3"]:
+        """The RGB image with boxes, names, scores and Gaussian masks; a small image is enlarged first."""
+        names = dict(zip(self.category_ids, self.class_names, strict=True))
+        return draw_detections(as_rgb(image, "image"), map(_as_result, detections), names)
+
+    def locate(self, source: Source, *, score_threshold: float | None = None, batch_size: int = 1) -> Iterator[Located]:
+        """Detections of every image of a source, batch by batch, in pixels of the padded input.
+
+        Each image is resized as evaluation does it and padded to the tightest bucket of the recipe. Each process works
+        on the whole source, with its own devices.
+
+        Args:
+            score_threshold: detections below it may be left out; None takes the recipe's.
+            batch_size: images that pass the network together, on each device.
+        """
+        lowest = self._lowest_score(score_threshold)
+        if lowest not in self._steps:
+            inference = self.recipe.inference.to_dict() | {"score_threshold": lowest}
+            self._steps[lowest] = make_predict_step(self._detector, inference)
+        if not source.records:
+            return
+        devices = jax.local_devices()
+        loader = EvalLoader(source, self.recipe.data, batch_size * len(devices), devices, 0, 1)
+        with closing(loader):
+            self._compile(lowest, loader)
+            yield from locate(self._steps[lowest], self._variables, loader)
+
+    def check_classes(self, source: Source) -> None:
+        """Raises UserError where the classes of the source are not the model's."""
+        check_classes(self._manifest, source.class_names, self._where)
+
+    def _lowest_score(self, score_threshold: float | None) -> float:
+        """The threshold that is compiled in: the recipe's, or 0 for all that are below it."""
+        usual = self.recipe.inference.score_threshold
+        if score_threshold is None:
+            return usual
+        if not 0 <= score_threshold <= 1:
+            raise UserError("score_threshold", expected="a number from 0 to 1", found=str(score_threshold))
+        return usual if score_threshold >= usual else 0.0
+
+    def _compile(self, lowest: float, loader: EvalLoader) -> None:
+        """Compiles the programs of all buckets of the loader at the same time, unless they are there."""
+        needed = {(lowest, shape) for shape in loader.shapes}
+        if not needed <= self._compiled:
+            compile_ahead(lower_predictions(self._steps[lowest], self._variables, loader))
+            self._compiled |= needed
+
+    def _detection(self, result: Mapping[str, Any]) -> Detection:
+        x, y, width, height = result["bbox"]
+        label = self._labels[result["category_id"]]
+        return Detection(
+            name=self.class_names[label],
+            score=result["score"],
+            box=(x, y, x + width, y + height),
+            label=label,
+            category_id=result["category_id"],
+            mask_centres=tuple(map(tuple, result.get("mask_centres", ()))),
+            mask_sigmas=tuple(map(tuple, result.get("mask_sigmas", ()))),
+        )
 
 
-def predict_images(
-    predict_step: PredictStep,
-    variables: Mapping[str, Any],
-    manifest: Mapping[str, Any],
-    data_config: ConfigDict,
-    place: str,
-    output: str,
-    *,
-    batch_size: int,
-    pictures: bool,
-) -> None:
-    """`predict` with any predict step; of the manifest it uses 'class_names' and 'category_ids'.
+def load(workdir: str | os.PathLike, step: int | None = None, recipe: ConfigDict | None = None) -> Predictor:
+    """The detector of a checkpoint, ready to predict.
 
-    While the devices work on a batch, threads decode the next ones and others write the pictures of the last.
+    Args:
+        workdir: folder of a run.
+        step: of the checkpoint; None: the latest.
+        recipe: settings to use in place of the checkpoint's; its model must be the same.
+
+    Raises:
+        UserError: the workdir or the step is missing, or the recipe describes another model.
     """
-    paths = find_images(place)
-    source = ImageFiles(paths, manifest["class_names"])
-    if not source.records:
-        raise _unreadable(source, paths)
-    _check_free(output)
-    targets = [Path(output, name) for name in picture_names(source.paths)]
-    results, non_finite = [], 0
-    written: deque[Future] = deque()
-    loader = EvalLoader(source, data_config, batch_size * jax.device_count(), jax.local_devices())
-    bar = tqdm(total=len(source.records), desc="predicting", unit="image", disable=Path(place).is_file())
-    with closing(loader), ThreadPoolExecutor(data_config.num_workers) as writers, bar:
-        compile_ahead(lower_predictions(predict_step, variables, loader))
-        for located in locate(predict_step, variables, loader):
-            non_finite += count_non_finite(located.detections)
-            for index, found in _per_image(located, source, manifest["category_ids"]):
-                target = targets[index] if pictures else None
-                written.append(writers.submit(_write_picture, source, index, found, manifest, target))
-            while written and (written[0].done() or len(written) > _WAITING * data_config.num_workers):
-                results += written.popleft().result()
-                bar.update()
-        for picture in written:
-            results += picture.result()
-            bar.update()
-    if len(source.unreadable) == len(paths):
-        raise _unreadable(source, paths)
-    results.sort(key=lambda result: result["image_id"])  # stable: the best of an image stays first
-    make_folder(output)  # not before there is something to put into it
-    write_json(Path(output) / "detections.json", results)
-    print(f"{len(results)} objects in {len(paths) - len(source.unreadable)} images, written to {output}")
-    if non_finite:
-        print(f"WARNING: {non_finite} detections were not finite and are left out: has the model diverged?")
-    if source.unreadable:
-        raise _unreadable(source, paths)
+    saved = restore_params(str(workdir), step)
+    where = f"{workdir}, step {saved.step}"
+    if recipe is not None:
+        check_model(saved.manifest, recipe.model, where)
+    return Predictor(saved, where, recipe)
 
 
 def config_of(manifest: Mapping[str, Any]) -> ConfigDict:
@@ -107,96 +182,9 @@ def config_of(manifest: Mapping[str, Any]) -> ConfigDict:
     return ConfigDict(_with_tuples(manifest["config"]))
 
 
-def picture_names(paths: Sequence[Path]) -> list[str]:
-    """The file names of the images' pictures: their own, or with .png after it where browsers might not show a format.
-
-    No two are equal: beside an a.bmp.png, the picture of a.bmp becomes a.bmp_.png.
-    """
-    names = {path: path.name for path in paths if path.suffix.lower() in _SHOWN}
-    taken = set(names.values())
-    for path in paths:
-        if path not in names:
-            with_png = (f"{path.name}{'_' * count}.png" for count in itertools.count())
-            names[path] = next(name for name in with_png if name not in taken)
-            taken.add(names[path])
-    return [names[path] for path in paths]
-
-
-def _per_image(located: Located, source: ImageFiles, category_ids: Sequence[int]) -> Iterator[tuple[int, list[dict]]]:
-    for row, index in enumerate(located.index.tolist()):
-        if index >= 0:
-            record = source.records[index]
-            found = to_coco(
-                jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], located.detections),
-                located.scale_hw[row : row + 1],
-                np.array([[record.height, record.width]]),
-                [record.image_id],
-                category_ids,
-            )
-            yield index, found
-
-
-def _write_picture(
-    source: ImageFiles, index: int, found: Sequence[dict], manifest: Mapping[str, Any], target: Path | None
-) -> list[dict]:
-    """The image's results with its file name and their class names; none where its pixels do not decode.
-
-    Without a target no picture is drawn.
-    """
-    path = source.paths[index]
-    if path in source.unreadable:
-        return []
-    names = dict(zip(manifest["category_ids"], manifest["class_names"], strict=True))
-    if target:
-        _save_picture(draw_detections(source.image(index), found, names), target)
-    return [result | {"file_name": path.name, "category_name": names[result["category_id"]]} for result in found]
-
-
-def _save_picture(picture: UInt8[np.ndarray, "h w 3"], target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)  # not before there is something to put into it
-        quality = [] if target.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 92]
-        written = cv2.imwrite(str(target), picture[..., ::-1], quality)
-    except OSError:
-        written = False
-    if not written:
-        raise UserError(
-            "--output",
-            expected=f"to write {target}",
-            found="that it failed",
-            remedy="free space or name another folder",
-        )
-
-
-def _check_free(output: str) -> None:
-    path = Path(output)
-    if path.is_file():
-        raise UserError(
-            f"--output {output}",
-            expected="a folder",
-            found="a file",
-            remedy="name another one",
-        )
-    if path.is_dir() and any(path.iterdir()):
-        raise UserError(
-            f"--output {output}",
-            expected="a new or empty folder",
-            found="files in it",
-            remedy="name another one",
-        )
-
-
-def _unreadable(source: ImageFiles, paths: Sequence[Path]) -> UserError:
-    if len(paths) == 1:
-        return source.unreadable[paths[0]]
-    names = ", ".join(path.name for path in list(source.unreadable)[:5])
-    more = ", ..." if len(source.unreadable) > 5 else ""
-    return UserError(
-        "--input",
-        expected="images",
-        found=f"{len(source.unreadable)} of {len(paths)} files that cannot be read ({names}{more})",
-        remedy="replace or remove them (what can be read is done)",
-    )
+def _as_result(detection: Detection) -> dict[str, Any]:
+    x1, y1, x2, y2 = detection.box
+    return {"bbox": (x1, y1, x2 - x1, y2 - y1), **detection._asdict()}
 
 
 def _with_tuples(value: Any) -> Any:

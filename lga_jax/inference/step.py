@@ -1,7 +1,7 @@
-"""The compiled prediction step, and detections batch by batch."""
+"""The compiled prediction step."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ import numpy as np
 from flax.errors import ScopeCollectionNotFound, ScopeParamNotFoundError, ScopeParamShapeError
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Lowered
-from jaxtyping import Float, Int
 
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.errors import UserError
@@ -24,14 +23,6 @@ _CPU_PIXELS = 2**20
 
 
 PredictStep = Callable[[Mapping[str, Any], Batch], Detections]  # with `lower`, as jax's stages have it
-
-
-class Located(NamedTuple):
-    """Detections of a batch on the host, and what is needed to bring them back to the images as stored."""
-
-    index: Int[np.ndarray, "n"]  # position in the source; -1 in rows that only fill the batch
-    scale_hw: Float[np.ndarray, "n 2"]
-    detections: Detections
 
 
 def make_predict_step(detector: Detector, inference: Mapping[str, Any]) -> PredictStep:
@@ -80,23 +71,6 @@ def lower_predictions(
             found=f"others ({found})",
             remedy="read it by the version that wrote it, or train anew",
         ) from None
-
-
-def locate(predict_step: PredictStep, variables: Mapping[str, Any], batches: Iterable[Batch]) -> Iterator[Located]:
-    """Detections batch by batch; the devices work on the next batch while the caller has this one."""
-    ahead = None
-    for batch in batches:
-        started = batch.index, batch.scale_hw, predict_step(variables, batch)
-        if ahead is not None:
-            yield _to_host(*ahead)
-        ahead = started
-    if ahead is not None:
-        yield _to_host(*ahead)
-
-
-def _to_host(index: jax.Array, scale_hw: jax.Array, detections: Detections) -> Located:
-    # Concatenating an array joins its first two axes; reshape(-1, ...) cannot where m is 0.
-    return jax.tree.map(lambda leaf: np.concatenate(np.asarray(leaf)), Located(index, scale_hw, detections))
 
 
 def replicate(tree: Any) -> Any:

@@ -19,7 +19,7 @@ from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import glance
 from lga_jax.data.source import Source, open_source
 from lga_jax.errors import UserError
-from lga_jax.evaluation.evaluate import EvalResult, evaluate
+from lga_jax.evaluation.evaluate import EvalResult, score_source
 from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_step, replicate
 from lga_jax.models.backbones.resnet import frozen_labels
@@ -239,7 +239,7 @@ def _evaluate(
     predict_step: PredictStep, state: TrainState, source: Source, config: ConfigDict, interrupt: Interrupt
 ) -> EvalResult | None:
     """None when a signal cut it short."""
-    return evaluate(
+    return score_source(
         predict_step,
         _scored_variables(state),
         source,

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 from lga_jax.data.source import Source, open_source
 from lga_jax.drawing.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
 from lga_jax.drawing.pictures import mask_colour
-from lga_jax.evaluation.evaluate import evaluate
+from lga_jax.evaluation.evaluate import score_source
 from lga_jax.evaluation.mask_hits import true_positives
 from lga_jax.inference.step import make_predict_step
 from lga_jax.models.build import init_variables
@@ -56,7 +56,7 @@ def find_pairs(row_name: str, given: argparse.Namespace) -> tuple[Source, list[P
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     path = params_path(given.workdir, *wanted)
     variables = flax.serialization.from_bytes(like, path.read_bytes())
-    result = evaluate(
+    result = score_source(
         make_predict_step(detector, config.inference.to_dict()),
         variables,
         source,

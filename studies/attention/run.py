@@ -28,7 +28,7 @@ from lga_jax.data.augment.view import evaluation_view
 from lga_jax.data.batches.fill import empty_batch, write_image
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source, open_source
-from lga_jax.evaluation.evaluate import EvalResult, evaluate
+from lga_jax.evaluation.evaluate import EvalResult, score_source
 from lga_jax.evaluation.mask_hits import CROP_SIZE, true_positives
 from lga_jax.inference.step import make_predict_step
 from lga_jax.models import fpn as fpn_module
@@ -89,7 +89,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     clock, cpu = np.array([time.monotonic() - training, time.process_time() - training_cpu]) - np.sum(waits, axis=0)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     _save(variables, params_path(workdir, job["data"], job["row"], job["seed"]))
-    result = evaluate(
+    result = score_source(
         make_predict_step(detector, config.inference.to_dict()),
         variables,
         eval_source,

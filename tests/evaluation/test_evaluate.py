@@ -20,9 +20,9 @@ from lga_jax.data.batches import loader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.data.source import Record
 from lga_jax.errors import UserError
-from lga_jax.evaluation.evaluate import evaluate
+from lga_jax.evaluation.evaluate import score_source
 from lga_jax.files import make_folder
-from lga_jax.inference import step as run_module
+from lga_jax.inference import step as step_module
 from lga_jax.inference.step import lower_predictions, make_predict_step
 from lga_jax.models.detector import Detector
 from lga_jax.report.tables import describe_attention, format_result, write_result
@@ -106,7 +106,7 @@ def oracle(source, spoil=lambda index, box: box, slots=2):
 
 
 def run(predict, source, should_stop=lambda: False, progress=False, batch_size=8):
-    return evaluate(predict, {}, source, DATA, batch_size, should_stop, progress)
+    return score_source(predict, {}, source, DATA, batch_size, should_stop, progress)
 
 
 @pytest.mark.parametrize("count", [3, 8, 13])
@@ -228,13 +228,13 @@ def test_the_predict_step_answers_for_every_device_and_batch_row(pixels, monkeyp
                 box_deltas=jnp.zeros((b, 1, 2, 4)),
             )
 
-    monkeypatch.setattr(run_module, "_CPU_PIXELS", pixels)
+    monkeypatch.setattr(step_module, "_CPU_PIXELS", pixels)
     source = Boards(9)
     inference = dict(score_threshold=0.1, nms_iou=0.5, max_candidates=10, max_detections=3, min_size=0.0)
     fields = {field.name: None for field in dataclasses.fields(Detector) if field.name not in ("parent", "name")}
     predict = make_predict_step(WholeImage(**fields), inference)
     variables = {"params": {"logits": np.float32([[0.0, 9.0, 0.0]])}}
-    result = evaluate(predict, variables, source, DATA, 2 * jax.local_device_count(), lambda: False, False)
+    result = score_source(predict, variables, source, DATA, 2 * jax.local_device_count(), lambda: False, False)
     assert len(result.detections) == 9
     for detection, record in zip(result.detections, source.records, strict=True):
         assert detection["category_id"] == 30
@@ -283,8 +283,14 @@ def test_two_processes_share_the_images_and_agree_on_the_result_and_on_stopping(
 
 
 def test_images_at_once_divide_the_batch_and_stay_below_the_bound():
-    assert [run_module._images_at_once(8, 2**10, width) for width in (2**7, 300, 2**9, 2**10, 2**12)] == [8, 2, 2, 1, 1]
-    assert run_module._images_at_once(7, 2**10, 2**8) == 1
+    assert [step_module._images_at_once(8, 2**10, width) for width in (2**7, 300, 2**9, 2**10, 2**12)] == [
+        8,
+        2,
+        2,
+        1,
+        1,
+    ]
+    assert step_module._images_at_once(7, 2**10, 2**8) == 1
 
 
 def test_parameters_of_another_model_are_one_line():

@@ -38,7 +38,7 @@ def stub_config(**changes):
 
 
 class StubEvaluation:
-    """Stands for evaluate(); its AP is a function of the parameters. `during` is called between two of its batches."""
+    """Stands for score_source(); AP is a function of the parameters. `during` is called between two of its batches."""
 
     def __init__(self, parameter=("conv", "kernel"), during=lambda: None):
         self.parameter, self.during, self.calls = parameter, during, 0
@@ -105,7 +105,7 @@ def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", 
     monkeypatch.setattr(loop, "frozen_labels", lambda params, stages: jax.tree.map(lambda _: "trained", params))
     monkeypatch.setattr(loop, "make_train_step", make_train_step)
     monkeypatch.setattr(loop, "make_predict_step", make_predict_step)
-    monkeypatch.setattr(loop, "evaluate", evaluation)
+    monkeypatch.setattr(loop, "score_source", evaluation)
     return evaluation
 
 

@@ -352,7 +352,7 @@ def compile_once(tmp_path):
 @pytest.mark.slow
 def test_real_detector_resumes_bit_for_bit(tmp_path, monkeypatch, compile_once):
     """As if killed after step 2 was saved. Only the evaluation is stubbed."""
-    monkeypatch.setattr(loop, "evaluate", StubEvaluation(("rpn", "deltas", "kernel")))
+    monkeypatch.setattr(loop, "score_source", StubEvaluation(("rpn", "deltas", "kernel")))
     train(_tiny_config(), str(tmp_path / "a"))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "checkpoints" / "4")

@@ -154,7 +154,7 @@ class EvalLoader:
             for planned in plan_evaluation(bucket_of, batch_size)
         )
         self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
-        self._shapes = _shapes(buckets, bucket_of, share)
+        self.shapes = _shapes(buckets, bucket_of, share)  # ((height, width), rows of this process) of the batches
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -164,7 +164,7 @@ class EvalLoader:
 
     def empty_batches(self) -> Iterator[Batch]:
         """One with nothing in it of each shape that batches have."""
-        return itertools.starmap(self._pipeline.empty_batch, self._shapes)
+        return itertools.starmap(self._pipeline.empty_batch, self.shapes)
 
     def close(self) -> None:
         """Ends the threads."""

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from configs.coco import get_config
+from lga_jax.checkpoints.write import Saved
 from lga_jax.errors import UserError
-from lga_jax.inference.predictor import config_of, picture_names, predict_images
+from lga_jax.inference import predictor
+from lga_jax.inference.folder_job import picture_names, predict_folder
 from lga_jax.structs import Detections
 
-MANIFEST = {"class_names": ["crane", "mixer"], "category_ids": [3, 7]}
-DATA = get_config().data
-DATA.update(
+CONFIG = get_config()
+CONFIG.data.update(
     short_edges=(64,),
     eval_short_edge=64,
     long_edge=96,
@@ -56,9 +57,20 @@ class _Step:
         return jax.jit(lambda: 0).lower()
 
 
-def run(place, output, batch_size=1, pictures=True):
+def run(place, output, batch_size=1, pictures=True, score_threshold=0.5):
     step = _Step()
-    predict_images(step, {}, MANIFEST, DATA, str(place), str(output), batch_size=batch_size, pictures=pictures)
+    manifest = {"config": json.loads(CONFIG.to_json()), "class_names": ["crane", "mixer"], "category_ids": [3, 7]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "make_predict_step", lambda detector, inference: step)
+        model = predictor.Predictor(Saved(7, manifest, {}), "runs/stub")
+        predict_folder(
+            model,
+            str(place),
+            str(output),
+            score_threshold=score_threshold,
+            batch_size=batch_size,
+            pictures=pictures,
+        )
     return step
 
 
@@ -172,8 +184,3 @@ def test_an_image_named_like_the_picture_of_another_keeps_its_own(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.bmp.png", "a.bmp_.png", "detections.json"]
     dark, bright = (cv2.imread(str(tmp_path / "out" / name)) for name in ("a.bmp_.png", "a.bmp.png"))
     assert np.median(dark) < 100 < np.median(bright)
-
-
-def test_the_config_of_a_manifest_has_tuples_again():
-    config = config_of({"config": {"data": {"buckets": [[1, 2], [3, 4]], "max_boxes": None}, "seed": 1}})
-    assert config.data.buckets == ((1, 2), (3, 4)) and config.data.max_boxes is None

@@ -1,0 +1,157 @@
+"""What predict.py does: detections of a user's image files as COCO results and as pictures."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from lga_jax.data.folder import ImageFiles, find_images
+from lga_jax.drawing.pictures import draw_detections
+from lga_jax.errors import UserError, counted, listed, printable
+from lga_jax.files import make_folder, write_atomically, write_json
+from lga_jax.inference.coco_results import count_non_finite, per_image
+from lga_jax.inference.predictor import Predictor
+
+_SHOWN = (".jpg", ".jpeg", ".png")  # formats in which a picture is written
+_JPEG_QUALITY = 92
+_WAITING = 8  # pictures per thread: when more wait to be written, the next batch waits too
+
+
+def predict_folder(
+    predictor: Predictor,
+    place: str,
+    output: str,
+    *,
+    score_threshold: float,
+    batch_size: int,
+    pictures: bool,
+) -> None:
+    """Detects objects with score at least score_threshold in the image or folder `place`.
+
+    Writes output/detections.json and, with `pictures`, a picture of each image. `batch_size` images pass the network
+    together, on each device. While the devices work on a batch, threads decode the next ones and write the pictures of
+    the last. Files of a folder that cannot be read are named in the UserError that ends the call, after the others are
+    written.
+    """
+    paths = find_images(place)
+    source = ImageFiles(paths, predictor.class_names)
+    if not source.records:
+        raise _unreadable(source, paths)
+    _check_free(output)
+    folder = Path(output) if pictures else None
+    results, num_non_finite = _predict_and_draw(predictor, source, folder, score_threshold, batch_size)
+    if len(source.unreadable) == len(paths):
+        raise _unreadable(source, paths)
+    results.sort(key=lambda result: result["image_id"])  # stable: the best of an image stays first
+    make_folder(output)  # only now: without a result there is no folder
+    write_json(Path(output) / "detections.json", results)
+    num_images = counted(len(paths) - len(source.unreadable), "image")
+    print(f"{counted(len(results), 'object')} in {num_images}, written to {printable(output)}")
+    if num_non_finite:
+        print(f"WARNING: {num_non_finite} detections were not finite and are left out: has the model diverged?")
+    if source.unreadable:
+        raise _unreadable(source, paths)
+
+
+def picture_names(paths: Sequence[Path]) -> list[str]:
+    """The file names of the images' pictures: their own, or with .png after it where browsers might not show a format.
+
+    No two are equal: beside an a.bmp.png, the picture of a.bmp becomes a.bmp_.png.
+    """
+    names = {path: path.name for path in paths if path.suffix.lower() in _SHOWN}
+    taken = set(names.values())
+    for path in paths:
+        if path not in names:
+            with_png = (f"{path.name}{'_' * count}.png" for count in itertools.count())
+            names[path] = next(name for name in with_png if name not in taken)
+            taken.add(names[path])
+    return [names[path] for path in paths]
+
+
+def _predict_and_draw(
+    predictor: Predictor, source: ImageFiles, folder: Path | None, score_threshold: float, batch_size: int
+) -> tuple[list[dict], int]:
+    """The results of all images that can be read, and the number of detections that were not finite."""
+    targets = [folder and folder / name for name in picture_names(source.paths)]
+    names = dict(zip(predictor.category_ids, predictor.class_names, strict=True))
+    num_threads = predictor.recipe.data.num_workers
+    batches = predictor.locate(source, score_threshold=score_threshold, batch_size=batch_size)
+    bar = tqdm(total=len(source.records), desc="predicting", unit="image", disable=len(source.records) == 1)
+    waiting: deque[Future] = deque()
+    results, num_non_finite = [], 0
+    with closing(batches), ThreadPoolExecutor(num_threads) as writers, bar:
+        for located in batches:
+            num_non_finite += count_non_finite(located.detections)
+            for index, found in per_image(located, source.records, predictor.category_ids):
+                kept = [result for result in found if result["score"] >= score_threshold]
+                waiting.append(writers.submit(_write_picture, source, index, kept, names, targets[index]))
+            results += _written(waiting, bar, most=_WAITING * num_threads)
+        results += _written(waiting, bar, most=0)
+    return results, num_non_finite
+
+
+def _written(waiting: deque[Future], bar: tqdm, most: int) -> Iterator[dict]:
+    """Results whose picture is written; waits while more than `most` are not."""
+    while waiting and (waiting[0].done() or len(waiting) > most):
+        yield from waiting.popleft().result()
+        bar.update()
+
+
+def _write_picture(
+    source: ImageFiles, index: int, found: Sequence[dict], names: Mapping[int, str], target: Path | None
+) -> list[dict]:
+    """The image's results with its file name and their class names; none where its pixels do not decode.
+
+    Without a target no picture is drawn.
+    """
+    path = source.paths[index]
+    if path in source.unreadable:
+        return []
+    if target:
+        picture = _encode(draw_detections(source.image(index), found, names), target.suffix.lower())
+        make_folder(target.parent)
+        write_atomically(target, picture)
+    return [result | {"file_name": path.name, "category_name": names[result["category_id"]]} for result in found]
+
+
+def _encode(picture: UInt8[np.ndarray, "h w 3"], suffix: str) -> bytes:
+    # In memory: OpenCV cannot write a file whose name is not UTF-8.
+    quality = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return cv2.imencode(suffix, picture[..., ::-1], quality)[1].tobytes()
+
+
+def _check_free(output: str) -> None:
+    path = Path(output)
+    if path.is_file():
+        raise UserError(
+            f"--output {output}",
+            expected="a folder",
+            found="a file",
+            remedy="name another one",
+        )
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(
+            f"--output {output}",
+            expected="a new or empty folder",
+            found="files in it",
+            remedy="name another one",
+        )
+
+
+def _unreadable(source: ImageFiles, paths: Sequence[Path]) -> UserError:
+    if len(paths) == 1:
+        return source.unreadable[paths[0]]
+    names = listed([printable(path.name) for path in source.unreadable])
+    return UserError(
+        "--input",
+        expected="images",
+        found=f"{len(source.unreadable)} of {len(paths)} files that cannot be read ({names})",
+        remedy="replace or remove them (all others are done)",
+    )
