@@ -22,5 +22,5 @@ def test_eval_refuses_another_model(tiny_run):
     base = ("--config", "tiny.py", "--workdir", "runs/tiny")
     result = call(tiny_run, "eval.py", *base, "--config.model.attention=none")
     assert result.returncode == 2
-    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: --workdir runs/tiny, step 7")
+    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: runs/tiny, step 7")
     assert "model.attention 'lga' there, 'none' here" in result.stderr
