@@ -44,7 +44,7 @@ demo: $(STAMP)  ## train, evaluate and predict on generated images, on the CPU; 
 define HELD_OUT
 import sys
 from configs.challenge import get_config
-from lga_jax.data.challenge import Challenge, export
+from lga_jax.data.challenge.source import Challenge, export
 arguments = get_config().data.eval.to_dict() | {"num_images": 12}
 arguments.pop("source")
 export(Challenge(**arguments), sys.argv[1])
@@ -59,10 +59,11 @@ test-fast: $(STAMP)  ## the tests that take less than ten seconds each
 	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/parity -m "not slow"
 
 fuzz: $(STAMP)  ## 5,000 damaged annotation files of either of two kinds, two minutes
-	$(CPU) $(PY) -m pytest tests/data/test_coco_json.py -k "mutated_file or bytes_changed" --hypothesis-profile=fuzz
+	$(CPU) $(PY) -m pytest tests/data/coco -k "mutated_file or bytes_changed" --hypothesis-profile=fuzz
 
-test-parity: $(TORCH)  ## install PyTorch and torchvision, and compare with them
-	$(CPU) $(PY) -m pytest tests/parity
+# Beside the comparison, all tests that read or write files of PyTorch, torchvision and timm: `make test` skips them.
+test-parity: $(TORCH)  ## install PyTorch, torchvision and timm, compare with them and read their files
+	$(CPU) $(PY) -m pytest tests/parity tests/weights tests/checkpoints
 
 parity-table: $(TORCH)  ## the same, and write the table of docs/parity.md
 	$(CPU) $(PY) -m pytest tests/parity --parity-table=docs/parity.md
@@ -71,8 +72,8 @@ bench: $(TORCH)  ## measure the speed of everything and write benchmarks/speed, 
 	$(CPU) $(PY) -m benchmarks.bench --output benchmarks/speed
 
 $(TORCH): $(STAMP)
-	@echo "installing PyTorch and torchvision into $(VENV)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
+	@echo "installing PyTorch, torchvision and timm into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench,parity]'
 	@touch $@
 
 docs: $(VENV)/.docs  ## build the pages and the API reference into docs/_site; a broken link is an error

@@ -15,8 +15,16 @@ import pytest
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 
-# The same examples on every machine, and no time limit: the first example of a jitted function compiles.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=30)
+# The same examples on every machine, and no limit of time: the first example of a jitted function compiles, and another
+# process may have the cores while examples are drawn.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=30,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("repeatable"), max_examples=5000)
 hypothesis.settings.load_profile("repeatable")
 

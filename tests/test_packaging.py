@@ -1,6 +1,7 @@
-"""pyproject.toml, constraints.txt and the code agree about what the project needs."""
+"""pyproject.toml, constraints.txt, the Makefile and the code agree about what the project needs and where it lies."""
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -48,3 +49,30 @@ def test_every_dependency_is_pinned_for_every_python(python_version):
                 pinned.add(name_of(requirement))
     needed = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
     assert set(map(name_of, needed)) <= pinned
+
+
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def test_the_makefile_names_tests_that_exist():
+    named = re.findall(r"\btests(?:/\w+)*(?:\.py)?", "".join(re.findall(r"^\t.*pytest.*", MAKEFILE, re.MULTILINE)))
+    assert "tests/parity" in named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    (fuzz,) = re.findall(r'pytest (\S+) -k "(\w+) or (\w+)" --hypothesis', MAKEFILE)
+    tests = "".join(path.read_text() for path in (ROOT / fuzz[0]).rglob("test_*.py"))
+    assert all(re.search(rf"^def test_\w*{words}", tests, re.MULTILINE) for words in fuzz[1:])
+
+
+def test_the_program_in_the_makefile_imports_what_there_is():
+    program = MAKEFILE.split("define HELD_OUT\n")[1].split("endef")[0]
+    imported = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.ImportFrom)]
+    assert {node.module for node in imported} >= {"configs.challenge"}
+    for node in imported:
+        assert all(hasattr(importlib.import_module(node.module), alias.name) for alias in node.names)
+
+
+def test_the_makefile_runs_modules_that_exist():
+    modules = set(re.findall(r"\$\(PY\) -m ([\w.]+)", MAKEFILE)) - {"pytest", "pip", "ruff", "sphinx"}
+    assert modules == {"benchmarks.bench"}
+    for module in modules:
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()

@@ -101,7 +101,7 @@ def test_an_unknown_image_is_refused():
         coco_metrics(truth_of(), [], image_ids=[8])
 
 
-@pytest.mark.skipif(not FIXTURE.is_dir(), reason=f"the published COCO results are not at {FIXTURE} (LGA_SHARED_DATA)")
+@pytest.mark.skipif(not FIXTURE.is_dir(), reason=f"no data set at {FIXTURE}; LGA_SHARED_DATA names another place")
 def test_the_twelve_published_numbers_of_val2014_100():
     truth = json.loads((FIXTURE / "instances_val2014_100.json").read_text())
     detections = json.loads((FIXTURE / "instances_val2014_fakebbox100_results.json").read_text())
