@@ -1,15 +1,15 @@
-"""lga_jax against torchvision's Faster R-CNN R50-FPN with the same weights, in turn on the same machine.
+"""lga_jax against torchvision: Faster R-CNN R50-FPN, the same weights, in turn on the same machine.
 
     python -m benchmarks.against_torchvision
 
-Inference goes from uint8 images on the host to detections on the host; a training step is forward, backward and SGD
-with momentum, stem and first stage frozen. Images are 800 x 1088 with 20 boxes each. lga_jax runs
-configs/coco_torchvision_v1.py, which samples, proposes and keeps what torchvision does, without attention (what it adds
-is in benchmarks/step.py). torchvision runs eagerly, as its users run it, in channels_last, in bfloat16 with autocast;
-`--form contiguous` is torch's default. The two programs are processes of which one waits while the other is at work;
-each turn is two calls, of which the second counts: the first finds memory and caches as the other program left them,
-as no run of steps would. Peak memory is the device's where it counts, of the whole process where the device is the CPU.
-Needs torch and torchvision (the extra `bench`).
+Inference goes from uint8 images on the host to detections on the host. A training step is forward, backward and SGD
+with momentum; stem and first stage are frozen. Images are 800 x 1088 with 20 boxes each. lga_jax runs
+configs/coco_torchvision_v1.py, with torchvision's numbers of proposals, samples and detections, without attention (its
+cost is in benchmarks/step.py). torchvision runs eagerly, its usual mode, in channels_last, in bfloat16 with autocast;
+`--form contiguous` is torch's default. The two programs are separate processes; one waits while the other runs. Each
+turn is two calls and the second counts, because the first finds the memory and caches that the other program left,
+unlike a real run of steps. Peak memory is the device's if the device reports it; on the CPU it is that of the whole
+process. Needs torch and torchvision (the extra `bench`).
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench --output benchmarks/speed [--only ops,step] [--quick]
 
-OUTPUT/speed.json holds all rows, OUTPUT/README.md their tables, beside it the plots. With `--only` the parts that are
-not measured anew stay as they are in OUTPUT/speed.json, with the machine that they were measured on.
+OUTPUT/speed.json holds all rows, OUTPUT/README.md the tables; the plots are beside it. With `--only` the other parts
+keep their rows in OUTPUT/speed.json, with the machine on which they were measured.
 """
 
 import argparse
@@ -71,8 +71,8 @@ def _run(name: str, measured: list[dict], args: argparse.Namespace, bar: tqdm) -
 def page(report: dict, folder: Path) -> str:
     """All tables, and the plots drawn into the folder."""
     how = (
-        "Written by `make bench`: on a CPU, from a clean clone. On a GPU `python -m benchmarks.bench --output FOLDER` "
-        "writes the same, with the extras `cuda` and `bench` installed."
+        "Written by `make bench` on a CPU. On a GPU install the extras `cuda` and `bench` and run "
+        "`python -m benchmarks.bench --output FOLDER`."
     )
     parts = [
         "# Speed",

@@ -1,9 +1,10 @@
-"""From starting Python to the end of the first training step, with an empty and with a warm compilation cache.
+"""Start-up time: from starting Python to the end of the first training step, with an empty and a warm cache.
 
     python -m benchmarks.compile_time
 
-Each measurement is a process of its own. The cache is jax's persistent one (`JAX_COMPILATION_CACHE_DIR`), in a
-temporary folder. `first step` is the call that finds the compiled program and runs it, `second step` another.
+Each measurement is a separate process. The cache is JAX's persistent compilation cache (`JAX_COMPILATION_CACHE_DIR`) in
+a temporary folder. `first step` is the call that looks up the compiled program and runs it, `second step` the next
+call.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Every operation alone: RoIAlign, NMS, proposals, matching, sampling, attention on RoI crops, final detections.
+"""Single operations: RoIAlign, NMS, proposals, matching, sampling, attention on RoI crops, final detections.
 
     python -m benchmarks.ops [--only attention,nms] [--rounds 5]
 
 Sizes are those of `configs/coco.py`: 512 RoIs, the pyramid of an 800 x 1344 image with 256 channels, 80 classes. Inputs
-are random. What is differentiable is measured forward and forward + backward, the rows of a table in turn.
+are random. Differentiable operations are measured forward and forward + backward; the rows of a table run in turn.
 """
 
 import argparse
@@ -271,12 +271,12 @@ TABLES = {
     "roi_align": (
         lambda sizes: f"RoIAlign: {sizes.rois} RoIs, {_pyramid(sizes)}, {CHANNELS} channels",
         roi_align,
-        "`least MB` holds the whole pyramid once; with 2 x 2 points a cell, each result gathers 16 numbers.",
+        "`least MB` counts the whole pyramid once; with 2 x 2 points per cell, each result gathers 16 numbers.",
     ),
     "nms": (
         lambda sizes: "NMS: boxes in heaps of 25, IoU 0.7",
         suppression,
-        f"`GFLOP` is {PAIR} operations a pair, `least MB` a byte a pair, written once and read in every pass.",
+        f"`GFLOP` is {PAIR} operations per pair, `least MB` one byte per pair, written once and read in every pass.",
     ),
     "proposals": (
         lambda sizes: f"Proposals of an image of {sizes.image_hw[0]} x {sizes.image_hw[1]}",
@@ -286,7 +286,7 @@ TABLES = {
     "matching": (
         lambda sizes: f"Matching and sampling of all anchors of {sizes.image_hw[0]} x {sizes.image_hw[1]}",
         matching,
-        f"`GFLOP` of matching is {PAIR} operations a pair, none of them a multiply-add.",
+        f"`GFLOP` of matching is {PAIR} operations per pair, none of them a multiply-add.",
     ),
     "attention": (
         lambda sizes: f"Attention blocks on {sizes.rois} crops of 7 x 7 x {CHANNELS}, against non-local",

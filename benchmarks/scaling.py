@@ -1,10 +1,10 @@
-"""How time grows with image area, RoIs, objects, classes, batch and devices; wanted: at most 2.1 times a doubling.
+"""Scaling with image area, RoIs, objects, classes, batch and devices; goal: at most 2.1 times per doubling.
 
     python -m benchmarks.scaling [--only area,rois]
 
-Everything is the training step of `configs/challenge.py` with one of its sizes doubled again and again; what a point
-does not say is 160 x 160 pixels, 2 images, 64 RoIs, 20 objects, 80 classes, one device. Virtual devices share the
-processor's cores and have one image each, so their work doubles too.
+Each point is the training step of `configs/challenge.py` with one size doubled repeatedly; the other sizes are 160 x
+160 pixels, 2 images, 64 RoIs, 20 objects, 80 classes, one device. Virtual devices share the cores of the processor and
+have one image each, so the work doubles with them.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""The training step and inference, stage by stage, and what attention adds to the step.
+"""Training step and inference by stages, and the cost of attention in the step.
 
     python -m benchmarks.step --config configs/coco.py --image_hw 512,512 --images 1 [--only training,attention]
 
-A stage's time is the difference of two programs in a round: the forward pass that ends after it and the one that ends
-before it. Both are `Detector.__call__` itself; what is not returned is not computed. Backward is the same with the
-gradient of the sum of all that was returned, less forward. The optimizer's share is the whole step less the gradient of
-the losses. XLA fuses across stages, so a small stage may come out as zero or below. Utilisation is the model's FLOPs
-over time and the measured peak.
+The time of a stage is the difference of two programs in one round: the forward pass that ends after the stage and the
+one that ends before it. Both are `Detector.__call__`; values that are not returned are not computed. Backward is
+measured the same way, with the gradient of the sum of all returned values, minus forward. The optimizer's time is the
+whole step minus the gradient of the losses. XLA fuses across stages, so a small stage can have a time of zero or below.
+Utilisation is the model's FLOPs divided by time and measured peak.
 """
 
 import argparse

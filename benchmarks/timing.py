@@ -1,33 +1,33 @@
-"""What all benchmarks share: timing in turn, counting work, the machine's measured peak, rows and tables.
+"""Shared by all benchmarks: alternating measurements, operation counts, the measured peak of the machine, tables.
 
     python -m benchmarks.timing
 
 A benchmark is a module of this folder with
 
-    rows(args) -> Iterator[dict]       a measurement as soon as it is there
+    rows(args) -> Iterator[dict]       yields each measurement when it is done
     add_arguments(parser)              optional: its own flags, each with a default
-    plots(rows, folder) -> list[str]   optional: draws all of its rows; the names of the PNG files it wrote
+    plots(rows, folder) -> list[str]   optional: draws all of its rows; returns the names of the PNG files
 
-and ends with `timing.main(rows, __doc__, add_arguments)`. Run by itself it prints tables, with `--json` one JSON object
-a line. A row is a dict of strings and numbers: `table` (its heading) and `what` (the first column) are always there,
-every other key is a column with its unit in the name ("median, ms"), `goal` is text, `note` is a sentence that goes
-under the table. `args` has `rounds`, `quick` (tiny sizes: does it run at all?), `machine` (`Machine`) and the module's
-own flags. `benchmarks.bench` runs these modules one after the other and writes their rows as one report.
+and ends with `timing.main(rows, __doc__, add_arguments)`. Run alone it prints tables, with `--json` one JSON object
+per line. A row is a dict of strings and numbers. `table` (its heading) and `what` (the first column) are required;
+every other key is a column with its unit in the name ("median, ms"), `goal` is text, `note` is a sentence under the
+table. `args` has `rounds`, `quick` (tiny sizes, to check that it runs), `machine` (`Machine`) and the module's own
+flags. `benchmarks.bench` runs these modules one after the other and writes their rows as one report.
 
 How to read the columns:
 
-- Callables take turns (A B A B ...), so that a machine that drifts drifts for all. A ratio is the median of the ratios
-  within the rounds, not the ratio of the medians.
-- `GFLOP` counts two operations for each multiplication in the convolutions and matrix products that the program asks
-  for, found in its jaxpr, whatever XLA makes of it; for ops without any it is a count by hand. Winograd's form of a
-  convolution counts as the convolution that it stands for, so its share of the peak may pass what products reach.
-- `least MB` is every argument read once and every result written once; no program can move less.
-- `share of peak` is the least time, by `GFLOP` at the peak rate or by `least MB` at the peak bandwidth, whichever is
-  longer (`bound by`), over the median. The peaks are measured on the same machine: the fastest product of any library
-  that is at hand, and an update `a += s b` of arrays beyond any cache.
-- `temporary MiB` is what XLA allocates beside arguments and results; what the libraries that it calls on a CPU allocate
-  for themselves is not in it. `XLA MB` is XLA's estimate of the bytes accessed, left empty where a loop or a custom
-  call makes it unusable: a loop's body is counted once.
+- Variants run in turn (A B A B ...), so changes of the machine's speed affect all of them. A ratio is the median of the
+  ratios within the rounds, not the ratio of the medians.
+- `GFLOP` counts two operations for each multiplication in the convolutions and matrix products of the jaxpr, before
+  XLA's optimisations; operations without such products are counted by hand. A convolution by Winograd's algorithm
+  counts as the direct convolution, so its share of the peak may exceed that of matrix products.
+- `least MB` counts every argument read once and every result written once; no program can move less.
+- `share of peak` is the minimum time over the median. The minimum time is `GFLOP` at the peak rate or `least MB` at the
+  peak bandwidth, the longer of the two (`bound by`). Both peaks are measured on the same machine: the fastest matrix
+  product of the installed libraries, and an update `a += s b` of arrays larger than any cache.
+- `temporary MiB` is memory that XLA allocates beside arguments and results, without memory of the libraries that XLA
+  calls on a CPU. `XLA MB` is XLA's estimate of the bytes accessed. It is empty if a loop or a custom call makes it
+  unusable, because XLA counts the body of a loop once.
 """
 
 import argparse

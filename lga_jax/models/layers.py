@@ -109,9 +109,9 @@ def conv_norm(
     dtype: Any,
     name: str,
 ) -> Float[Array, "b h w {features}"]:
-    """Convolution `name`, with its bias where `norm` is "none", else followed by the norm layer `name`_norm.
+    """Convolution `name`, with a bias if `norm` is "none", otherwise followed by the norm layer `{name}_norm`.
 
-    To be called inside a compact module, whose submodules the two become.
+    Call it inside a compact module; both layers become submodules of that module.
     """
     x = Conv(features, kernel_size, use_bias=norm == "none", kernel_init=kernel_init, dtype=dtype, name=name)(x)
     return x if norm == "none" else Norm(norm, dtype=dtype, name=f"{name}_norm")(x, train)
