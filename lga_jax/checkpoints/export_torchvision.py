@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from lga_jax.checkpoints.manifest import Manifest
-from lga_jax.checkpoints.write import restore_params
+from lga_jax.checkpoints.read import restore_params
 from lga_jax.errors import UserError
 from lga_jax.files import write_atomically
 from lga_jax.weights.compatibility import lookup
@@ -38,8 +38,8 @@ _FIXED = {
 }
 
 
-def export_weights(workdir: str, step: int | None, output: str) -> None:
-    """Writes the detector of a step (None: the latest) to `output` and prints how torchvision loads it.
+def export_weights(workdir: str, step: int | str, output: str) -> None:
+    """Writes the detector of a step, 'best' or 'latest', to `output` and prints how torchvision loads it.
 
     Raises UserError where the file exists or cannot be written, or torchvision cannot compute the model.
     """
@@ -65,7 +65,7 @@ def export_weights(workdir: str, step: int | None, output: str) -> None:
     except UserError as error:
         raise error.within(f"--workdir {workdir}, step {saved.step}") from None
     write_atomically(path, formats[path.suffix](state, saved.manifest))
-    print(f"written: {output}, {len(state)} arrays of step {saved.step}, {len(saved.manifest['class_names'])} classes")
+    print(f"written: {output}, {len(state)} arrays of {saved.title}, {len(saved.manifest['class_names'])} classes")
     print(f"torchvision loads it into {constructor(config, len(saved.manifest['class_names']))}")
     if others := differences(config):
         print(f"its detections will differ a little: {'; '.join(others)}")

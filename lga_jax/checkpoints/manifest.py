@@ -11,12 +11,28 @@ from ml_collections import ConfigDict
 
 from lga_jax.data.source import Source
 from lga_jax.errors import UserError
+from lga_jax.recipe import differences
 
-# version (of lga_jax; for people, nothing reads it), config, class_names, category_ids,
+# version (of lga_jax; for people, nothing reads it), format, config, class_names, category_ids,
 # parameters {name: [shape, dtype]}; in a checkpoint also step and digests
 Manifest = dict
 
-# Keys that may change between two parts of one run: they move no parameter. Data is known by fingerprint, not by place.
+# The format of checkpoints that this version writes and reads. Those of version 0.1 hold no number: format 1.
+FORMAT = 2
+
+# What every manifest holds, whatever its format.
+_WHOLE = {
+    ("config", "model"): dict,
+    ("class_names",): list,
+    ("category_ids",): list,
+    ("parameters",): dict,
+    ("step",): int,
+    ("digests", "variables"): str,
+    ("digests", "optimizer"): str,
+}
+
+# Keys that may change between two parts of one run: they move no parameter. The loader's position knows data by its
+# fingerprint, wherever it lies.
 _FREE = {
     *("log_every", "checkpoint_every", "eval_every", "model.init_from", "model.init_strict"),
     *("data.num_workers", "data.prefetch"),
@@ -34,6 +50,7 @@ def manifest_for_classes(
     """`make_manifest` without data."""
     return {
         "version": _version(),
+        "format": FORMAT,
         "config": json.loads(config.to_json()),
         "class_names": list(class_names),
         "category_ids": list(category_ids),
@@ -54,6 +71,33 @@ def parameter_table(params: PyTree) -> dict[str, list]:
         jax.tree_util.keystr(path, simple=True, separator="/"): [list(leaf.shape), str(leaf.dtype)]
         for path, leaf in leaves
     }
+
+
+def check_whole(manifest: Any) -> None:
+    """Raises ValueError for what is not a whole manifest: it is damaged."""
+    for path, kind in _WHOLE.items():
+        value = manifest
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not isinstance(value, kind):
+            raise ValueError(f"its manifest has no sound {'.'.join(path)}")
+    if not isinstance(manifest.get("format", 1), int):
+        raise ValueError("its manifest has no sound format")
+
+
+def check_format(manifest: Manifest, where: str, earlier: bool = False) -> None:
+    """Raises UserError where the checkpoint has another format than this version's; `earlier` allows lower ones."""
+    found = manifest.get("format", 1)
+    if found == FORMAT or (earlier and found < FORMAT):
+        return
+    raise UserError(
+        where,
+        expected=f"a checkpoint of format {FORMAT}",
+        found=f"format {found}, of lga_jax {manifest.get('version')}",
+        remedy="train from its weights in another --workdir, with --config.model.init_from=WORKDIR"
+        if found < FORMAT
+        else "install the version that wrote it",
+    )
 
 
 def check_classes(manifest: Manifest, class_names: tuple[str, ...], where: str) -> None:
@@ -88,19 +132,49 @@ def check_config(manifest: Manifest, config: dict, step: int, where: str) -> Non
     With the 'step' schedule num_steps may change, as long as it is not below what is done already; a cosine is defined
     by its end, so there it may not.
     """
-    theirs, ours = _flatten(manifest["config"]), _flatten(config)
-    differing = [key for key in sorted(theirs | ours) if not _is_free(key) and theirs.get(key) != ours.get(key)]
-    if ours["optim.schedule"] == "step" and ours["num_steps"] >= step and "num_steps" in differing:
-        differing.remove("num_steps")
+    differing = {key: both for key, both in differences(manifest["config"], config).items() if not _is_free(key)}
+    if config["optim"]["schedule"] == "step" and config["num_steps"] >= step:
+        differing.pop("num_steps", None)
+    _refuse(
+        differing,
+        where,
+        expected="a run of this config",
+        remedy="give another --workdir, or the values it was started with",
+    )
+
+
+def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: str) -> None:
+    """Raises UserError where the config describes another model than the one that the checkpoint was trained as."""
+    theirs = manifest["config"]["model"]
+    unused = {block for block in _BLOCKS if block not in (theirs.get("attention"), model_config.attention)}
+    differing = {
+        f"model.{key}": both
+        for key, both in differences(theirs, model_config).items()
+        if key not in _FREE_OF_MODEL and key.split(".")[0] not in {*_FREE_OF_MODEL, *unused}
+    }
+    _refuse(
+        differing,
+        where,
+        expected="a checkpoint of the config's model",
+        remedy="give the --config it was trained with",
+    )
+
+
+# Sections and keys of config.model that change neither a parameter nor what a parameter means.
+_FREE_OF_MODEL = (
+    *("dtype", "init_from", "init_strict", "anchor_sampling", "proposals", "roi_sampling"),
+    *("backbone.frozen_stages", "backbone.remat"),
+)
+
+_BLOCKS = ("lga", "cbam", "non_local")  # sections of which only the chosen `attention` is in use
+
+
+def _refuse(differing: Mapping[str, tuple[Any, Any]], where: str, *, expected: str, remedy: str) -> None:
+    """Raises UserError that names the first of the differing keys, if any differ."""
     if differing:
-        keys = "; ".join(f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in differing[:4])
-        more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
-        raise UserError(
-            where,
-            expected="a run of this config",
-            found=f"one of another: {keys}{more}",
-            remedy="give another --workdir, or the values it was started with",
-        )
+        keys = [f"{key} {theirs!r} there, {ours!r} here" for key, (theirs, ours) in differing.items()]
+        more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+        raise UserError(where, expected=expected, found=f"another: {'; '.join(keys[:4])}{more}", remedy=remedy)
 
 
 def _is_free(key: str) -> bool:
@@ -114,52 +188,9 @@ def _version() -> str:
         return "not installed"
 
 
-def _flatten(config: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in config.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
 def _shape(entry: list | None) -> str:
     return "missing" if entry is None else f"{entry[1]}{entry[0]}"
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-# Sections and keys of config.model that change neither a parameter nor what a parameter means.
-_FREE_OF_MODEL = (
-    *("dtype", "init_from", "init_strict", "anchor_sampling", "proposals", "roi_sampling"),
-    *("backbone.frozen_stages", "backbone.remat"),
-)
-
-
-_BLOCKS = ("lga", "cbam", "non_local")  # sections of which only the chosen `attention` is in use
-
-
-def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: str) -> None:
-    """Raises UserError where the config describes another model than the one that the checkpoint was trained as."""
-    theirs, ours = (_flat(model) for model in (manifest["config"]["model"], json.loads(model_config.to_json())))
-    differing = [key for key in sorted(theirs | ours) if theirs.get(key) != ours.get(key)]
-    if differing:
-        keys = "; ".join(f"model.{key} {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in differing[:3])
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise UserError(
-            where,
-            expected="a checkpoint of the config's model",
-            found=f"another: {keys}{more}",
-            remedy="give the --config it was trained with",
-        )
-
-
-def _flat(model: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The keys that matter, as {'backbone.depth': 50, ...}."""
-    flat = {}
-    for key, value in model.items():
-        name = f"{prefix}{key}"
-        if name in _FREE_OF_MODEL or (name in _BLOCKS and name != model["attention"]):
-            continue
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat

@@ -12,6 +12,7 @@ import os
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from lga_jax.checkpoints.read import parse_step
 from lga_jax.commands import command_line
 from lga_jax.evaluation.evaluate import evaluate, open_data
 from lga_jax.files import make_folder
@@ -26,18 +27,19 @@ def main() -> None:
     config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
     workdir = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE.")
     output = flags.DEFINE_string("output", None, "Folder for eval_STEP and report.html; default the workdir.")
-    step = flags.DEFINE_integer("step", None, "Step of the checkpoint; without it the latest.", lower_bound=0)
+    step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     flags.mark_flag_as_required("config")
 
     def run() -> None:
         place = workdir.value or default_workdir(command_line.recipe_path())
-        _score(config.value, place, output.value or place, step.value)
+        _score(config.value, place, output.value or place, parse_step(step.value))
 
     command_line.run(run)
 
 
-def _score(config: ConfigDict, workdir: str, output: str, step: int | None) -> None:
+def _score(config: ConfigDict, workdir: str, output: str, step: int | str) -> None:
     predictor = load(workdir, step, config)
+    print(predictor.title)
     source = open_data(predictor)
     folder = os.path.join(output, f"eval_{predictor.step}")
     make_folder(folder)  # a folder that cannot be written is an error now, not after hours of work

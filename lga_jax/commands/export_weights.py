@@ -9,6 +9,7 @@ of the parameters where the run keeps one. What torchvision cannot compute (atte
 from absl import flags
 
 from lga_jax.checkpoints.export_torchvision import export_weights
+from lga_jax.checkpoints.read import parse_step
 from lga_jax.commands import command_line
 
 
@@ -16,10 +17,10 @@ def main() -> None:
     """Reads the flags."""
     flags.DEFINE_enum("format", None, ["torchvision"], "Whose names and conventions the file has.")
     workdir = flags.DEFINE_string("workdir", None, "Folder of the run.")
-    step = flags.DEFINE_integer("step", None, "Step of the checkpoint; without it the latest.", lower_bound=0)
+    step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     output = flags.DEFINE_string("output", None, "A new file: .safetensors or .pth.")
     flags.mark_flags_as_required(["format", "workdir", "output"])
-    command_line.run(lambda: export_weights(workdir.value, step.value, output.value))
+    command_line.run(lambda: export_weights(workdir.value, parse_step(step.value), output.value))
 
 
 if __name__ == "__main__":

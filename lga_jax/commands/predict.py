@@ -9,6 +9,7 @@ and extents of the Gaussian masks) and, for each image, a picture of them. For m
 
 from absl import flags
 
+from lga_jax.checkpoints.read import parse_step
 from lga_jax.commands import command_line
 from lga_jax.inference.folder_job import predict_folder
 from lga_jax.inference.predictor import load
@@ -19,15 +20,17 @@ def main() -> None:
     workdir = flags.DEFINE_string("workdir", None, "Folder of the run, as train.py has it.")
     place = flags.DEFINE_string("input", None, "An image, or a folder of images.")
     output = flags.DEFINE_string("output", None, "A new or empty folder for detections.json and the pictures.")
-    step = flags.DEFINE_integer("step", None, "Step of the checkpoint; without it the latest.", lower_bound=0)
+    step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     score = flags.DEFINE_float("score_threshold", 0.5, "Least score of a detection.", lower_bound=0.0, upper_bound=1.0)
     batch_size = flags.DEFINE_integer("batch_size", 1, "Images per device in one pass.", lower_bound=1)
     pictures = flags.DEFINE_boolean("pictures", True, "Draw a picture of each image.")
     flags.mark_flags_as_required(["workdir", "input", "output"])
 
     def run() -> None:
+        predictor = load(workdir.value, parse_step(step.value))
+        print(predictor.title)
         predict_folder(
-            load(workdir.value, step.value),
+            predictor,
             place.value,
             output.value,
             score_threshold=score.value,

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from lga_jax.checkpoints.manifest import check_classes, check_model
-from lga_jax.checkpoints.write import Saved, restore_params
+from lga_jax.checkpoints.read import Saved, restore_params
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.source import Source
 from lga_jax.drawing.pictures import draw_detections
@@ -49,6 +49,7 @@ class Predictor:
         class_names: names of labels 0..k-1.
         category_ids: their ids in the data that the model was trained on.
         step: step of the checkpoint.
+        title: the same for people, and why this checkpoint: "step 500, the best of 3 scored checkpoints (AP 0.6100)".
         recipe: the settings of the run; those under `data` and `inference` are used here.
     """
 
@@ -58,7 +59,7 @@ class Predictor:
         self.recipe = config_of(manifest) if recipe is None else recipe
         self.class_names: tuple[str, ...] = tuple(manifest["class_names"])
         self.category_ids: tuple[int, ...] = tuple(manifest["category_ids"])
-        self.step = saved.step
+        self.step, self.title = saved.step, saved.title
         self._manifest, self._where = manifest, where
         self._labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         self._detector = build_detector(self.recipe.model, len(self.class_names))
@@ -159,12 +160,12 @@ class Predictor:
         )
 
 
-def load(workdir: str | os.PathLike, step: int | None = None, recipe: ConfigDict | None = None) -> Predictor:
+def load(workdir: str | os.PathLike, step: int | str = "best", recipe: ConfigDict | None = None) -> Predictor:
     """The detector of a checkpoint, ready to predict.
 
     Args:
         workdir: folder of a run.
-        step: of the checkpoint; None: the latest.
+        step: of the checkpoint: a number, "latest", or "best": the highest score, or the latest where none has one.
         recipe: settings to use in place of the checkpoint's; its model must be the same.
 
     Raises:

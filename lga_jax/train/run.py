@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from lga_jax.checkpoints.initial import open_weights
 from lga_jax.checkpoints.manifest import Manifest, make_manifest
-from lga_jax.checkpoints.write import Checkpoints, Restored, best_step
+from lga_jax.checkpoints.read import best_step
+from lga_jax.checkpoints.write import Checkpoints, Restored
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import glance
 from lga_jax.data.source import Source, open_source
@@ -71,7 +72,6 @@ def train(config: ConfigDict, workdir: str) -> None:
             eval_loader = EvalLoader(eval_source, config.data, config.batch_size, jax.local_devices())
             _compile(train_step, predict_step, state, loader, eval_loader)
         log = MetricsLog(workdir, start, config.log_every, config.batch_size, schedule)
-        checkpoints.scores.update(log.evaluations)
         with log, closing(loader), _progress_bar(config, start) as bar:
             while not interrupt.agreed(step):
                 if _evaluation_due(config, step) and step not in log.evaluations:
@@ -257,9 +257,11 @@ def _scored_variables(state: TrainState) -> dict:
 
 
 def _record(step: int, result: EvalResult, log: MetricsLog, checkpoints: Checkpoints) -> None:
+    checkpoints.score(step, result.summary["AP"])
     log.evaluated(step, result.summary, result.per_class)
-    checkpoints.scores.update(log.evaluations)
-    _say(f"step {step:,}: AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}; {_best(log.evaluations)}")
+    _say(
+        f"step {step:,}: AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}; {_best(checkpoints.scores)}"
+    )
     if result.num_non_finite:
         _say(f"step {step:,}: {result.num_non_finite} detections were not finite and left out of the score")
 

@@ -10,7 +10,7 @@ import pytest
 from configs import coco_torchvision_v1, coco_torchvision_v2
 from lga_jax.checkpoints import export_torchvision as module
 from lga_jax.checkpoints.export_torchvision import constructor, export_weights
-from lga_jax.checkpoints.write import Saved
+from lga_jax.checkpoints.read import Saved
 from lga_jax.errors import UserError
 from lga_jax.weights.files import read_weights
 from lga_jax.weights.load import load_pretrained
@@ -34,7 +34,9 @@ def saved(monkeypatch):
             "class_names": list(CLASSES),
             "category_ids": [3, 5, 9],
         }
-        monkeypatch.setattr(module, "restore_params", lambda workdir, step: Saved(7, manifest, export_variables(1)))
+        monkeypatch.setattr(
+            module, "restore_params", lambda workdir, step: Saved(7, "the latest", manifest, export_variables(1))
+        )
 
     install()
     return install
@@ -42,7 +44,7 @@ def saved(monkeypatch):
 
 def refused(output, message):
     with pytest.raises(UserError, match=message) as caught:
-        export_weights("runs/x", None, str(output))
+        export_weights("runs/x", "best", str(output))
     assert "\n" not in str(caught.value)
 
 
@@ -51,9 +53,9 @@ def test_written_and_read_again(tmp_path, saved, capsys, suffix):
     if suffix == "pth":
         pytest.importorskip("torch", reason="needs torch, which writes .pth files")
     path = tmp_path / f"w.{suffix}"
-    export_weights("runs/x", None, str(path))
+    export_weights("runs/x", "best", str(path))
     said = capsys.readouterr().out
-    assert "arrays of step 7, 3 classes" in said
+    assert "arrays of step 7, the latest, 3 classes" in said
     assert "FasterRCNN(resnet_fpn_backbone(backbone_name='resnet18', weights=None), num_classes=4)" in said
     weights = read_weights(str(path))
     theirs = export_source(1)
@@ -74,17 +76,17 @@ def test_written_and_read_again(tmp_path, saved, capsys, suffix):
 
 
 def test_what_has_no_argument_there_is_told(tmp_path, saved, capsys):
-    export_weights("runs/x", None, str(tmp_path / "same.safetensors"))
+    export_weights("runs/x", "best", str(tmp_path / "same.safetensors"))
     assert "differ" not in capsys.readouterr().out
     saved(**{"data.size_rounding": "nearest", "inference.min_size": 0.0})
-    export_weights("runs/x", None, str(tmp_path / "other.safetensors"))
+    export_weights("runs/x", "best", str(tmp_path / "other.safetensors"))
     expected = "differ a little: data.size_rounding is nearest here, floor there; inference.min_size is 0.0 here, 0.01 "
     assert expected in capsys.readouterr().out
 
 
 def test_torch_reads_it_without_pickle(tmp_path, saved):
     safetensors_torch = pytest.importorskip("safetensors.torch", reason="needs torch", exc_type=ImportError)
-    export_weights("runs/x", None, str(tmp_path / "w.safetensors"))
+    export_weights("runs/x", "best", str(tmp_path / "w.safetensors"))
     state = safetensors_torch.load_file(tmp_path / "w.safetensors")
     assert state["backbone.body.bn1.num_batches_tracked"].shape == ()
 

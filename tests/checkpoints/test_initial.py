@@ -27,6 +27,7 @@ def save_run(workdir, changes, step=7, ema=True):
         ema_params=variables["params"] if ema else None,
     )
     manifest = {
+        "format": 2,
         "config": {"model": about["model"]},
         "class_names": list(ABC),
         "category_ids": [3, 5, 8],
@@ -41,7 +42,7 @@ def save_run(workdir, changes, step=7, ema=True):
 def test_a_workdir_gives_what_evaluation_uses_and_says_what_it_is(tmp_path, ema):
     arrays = save_run(tmp_path, V1, ema=ema)
     weights = open_weights(str(tmp_path))
-    assert weights.where == f"{tmp_path}, step 7"
+    assert weights.where == f"{tmp_path}, step 7, the latest, none has a score"
     assert (weights.class_names, weights.category_ids) == (ABC, (3, 5, 8))
     assert weights.model["backbone"]["norm"] == "frozen_bn"
     assert weights.arrays.keys() == arrays.keys()

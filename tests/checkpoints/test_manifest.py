@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import challenge, coco
 from lga_jax.checkpoints.manifest import check_config, check_model, check_parameters, make_manifest
@@ -125,3 +126,10 @@ def test_another_model_is_refused_by_the_key_that_differs(change, words):
     with pytest.raises(UserError, match="^runs/a, step 5: expected a checkpoint of the config's model") as caught:
         check_model(MANIFEST, changed(**change), "runs/a, step 5")
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_one_recipe_without_a_key_of_the_other_differs():
+    theirs = {"config": {"model": {"attention": "none", "depth": 18}}}
+    with pytest.raises(UserError) as caught:
+        check_model(theirs, ConfigDict({"attention": "none", "depth": 18, "width": 32}), "here")
+    assert "model.width None there, 32 here" in caught.value.found

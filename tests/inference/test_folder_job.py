@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.coco import get_config
-from lga_jax.checkpoints.write import Saved
+from lga_jax.checkpoints.read import Saved
 from lga_jax.errors import UserError
 from lga_jax.inference import predictor
 from lga_jax.inference.folder_job import picture_names, predict_folder
@@ -62,7 +62,7 @@ def run(place, output, batch_size=1, pictures=True, score_threshold=0.5):
     manifest = {"config": json.loads(CONFIG.to_json()), "class_names": ["crane", "mixer"], "category_ids": [3, 7]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictor, "make_predict_step", lambda detector, inference: step)
-        model = predictor.Predictor(Saved(7, manifest, {}), "runs/stub")
+        model = predictor.Predictor(Saved(7, "the latest", manifest, {}), "runs/stub")
         predict_folder(
             model,
             str(place),

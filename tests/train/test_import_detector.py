@@ -15,7 +15,8 @@ import safetensors.numpy
 
 from configs import coco
 from lga_jax.checkpoints.manifest import check_classes, check_config, check_model
-from lga_jax.checkpoints.write import Checkpoints, restore_params
+from lga_jax.checkpoints.read import restore_params
+from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
 from lga_jax.train.import_detector import import_weights

@@ -15,7 +15,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
-from lga_jax.checkpoints.write import Checkpoints, restore_params
+from lga_jax.checkpoints.read import restore_params
+from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.errors import UserError
@@ -37,7 +38,7 @@ def undisturbed(tmp_path_factory):
 
 
 def assert_same_run(workdir, other):
-    ours, theirs = restore_params(workdir), restore_params(other)
+    ours, theirs = restore_params(workdir, "latest"), restore_params(other, "latest")
     assert ours.step == theirs.step
     assert ours.manifest["digests"] == theirs.manifest["digests"]  # parameters, momentum, moving average: every bit
     assert _metrics(workdir) == _metrics(other)
@@ -156,7 +157,7 @@ def test_not_finite_loss_stops_and_leaves_good_checkpoints(tmp_path, monkeypatch
     with pytest.raises(TrainingDivergedError, match=r"^step 5: .* total nan") as caught:
         train(stub_config(), str(tmp_path))
     assert "\n" not in str(caught.value)
-    assert restore_params(str(tmp_path)).step == 4
+    assert restore_params(str(tmp_path), "latest").step == 4
 
 
 def test_poisoned_step_is_never_saved(tmp_path, monkeypatch):
@@ -182,8 +183,8 @@ def test_damaged_checkpoint_falls_back_and_says_so(undisturbed, tmp_path, monkey
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optim.lr": 0.3}, r"expected a run of this config, found one of another: optim.lr 0.1 there, 0.3 here;"),
-        ({"num_steps": 2}, r"found one of another: num_steps 3 there, 2 here;"),
+        ({"optim.lr": 0.3}, r"expected a run of this config, found another: optim.lr 0.1 there, 0.3 here;"),
+        ({"num_steps": 2}, r"found another: num_steps 3 there, 2 here;"),
         ({"seed": 1}, r"seed 0 there, 1 here"),
     ],
 )
@@ -233,7 +234,10 @@ def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monke
     assert _steps(tmp_path)[-1] >= 1
     monkeypatch.setattr(Challenge, "image", draw)
     train(stub_config(), str(tmp_path))
-    assert restore_params(str(tmp_path)).manifest["digests"] == restore_params(undisturbed).manifest["digests"]
+    assert (
+        restore_params(str(tmp_path), "latest").manifest["digests"]
+        == restore_params(undisturbed, "latest").manifest["digests"]
+    )
 
 
 def test_last_evaluation_cut_short_is_not_called_done(tmp_path, monkeypatch, capsys):
@@ -317,7 +321,7 @@ def test_two_processes_equal_one(undisturbed, tmp_path, monkeypatch):
     train(stub_config(num_steps=3), str(tmp_path))
     processes = _start_two(tmp_path)
     _assert_both_succeed(processes)
-    ours, theirs = restore_params(str(tmp_path)), restore_params(undisturbed)
+    ours, theirs = restore_params(str(tmp_path), "latest"), restore_params(undisturbed, "latest")
     assert ours.step == theirs.step == LAST
     np.testing.assert_allclose(
         ours.variables["params"]["conv"]["kernel"], theirs.variables["params"]["conv"]["kernel"], rtol=1e-6

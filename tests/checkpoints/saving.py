@@ -1,0 +1,63 @@
+"""Small checkpoints to read, damage and forget."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+
+from lga_jax.checkpoints.manifest import FORMAT, parameter_table
+from lga_jax.checkpoints.write import Checkpoints
+from lga_jax.inference.step import replicate
+from lga_jax.structs import TrainState
+
+CONFIG = {"num_steps": 10, "batch_size": 4, "optim": {"schedule": "step", "lr": 0.1}, "log_every": 1, "model": {}}
+
+
+def state_of(value, ema=True):
+    params = {"conv": {"kernel": jnp.full((2, 3), value), "bias": jnp.arange(3.0)}}
+    return replicate(
+        TrainState(
+            step=jnp.int32(value),
+            params=params,
+            batch_stats={"mean": jnp.full(3, -value)},
+            opt_state=({"momentum": jax.tree.map(lambda p: p * 2, params)}, ()),
+            ema_params=jax.tree.map(lambda p: p + 0.5, params) if ema else None,
+        )
+    )
+
+
+def manifest_of(state, classes=("car", "bus")):
+    return {
+        "format": FORMAT,
+        "config": CONFIG,
+        "class_names": list(classes),
+        "category_ids": [1, 7],
+        "parameters": parameter_table(state.params),
+    }
+
+
+def save_steps(workdir, scores, ema=True):
+    """Steps 1, 2, ...; a score is known only after its step was saved, as in a run. None: the step is not scored."""
+    with Checkpoints(str(workdir)) as checkpoints:
+        for step, score in enumerate(scores, start=1):
+            state = state_of(float(step), ema)
+            checkpoints.save(step, state, {"step": step}, manifest_of(state))
+            if score is not None:
+                checkpoints.score(step, score)
+    return saved_steps(workdir)
+
+
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def edit_manifest(workdir, step, edit):
+    """Writes what `edit` makes of the manifest of a step, a dict that it changes in place."""
+    (path,) = (workdir / "checkpoints" / str(step) / "manifest").rglob("metadata")
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def files_by_size(directory):
+    return sorted((path for path in directory.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
