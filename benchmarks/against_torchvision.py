@@ -241,8 +241,8 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
     from configs.coco_torchvision_v1 import get_config
     from lga_jax.inference.compilation import compile_ahead
     from lga_jax.inference.step import make_predict_step
-    from lga_jax.models.backbones.resnet import frozen_labels
     from lga_jax.models.build import build_detector, init_variables
+    from lga_jax.models.freezing import frozen_labels
     from lga_jax.structs import Batch, Targets
     from lga_jax.train.optimizer import make_optimizer
     from lga_jax.train.step import create_state, make_train_step
@@ -278,9 +278,7 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
         compile_ahead({"prediction": predict.lower(on_device, data)})
         return serve(lambda: jax.device_get(predict(on_device, data)), peak)
 
-    optimizer, _ = make_optimizer(
-        config.optim, batch, 1000, frozen_labels(variables["params"], config.model.backbone.frozen_stages)
-    )
+    optimizer, _ = make_optimizer(config.optim, batch, 1000, frozen_labels(variables["params"], detector.backbone))
     state = create_state(variables, optimizer, ema=False)
     del variables
     # A GPU is kept busy by many images, a CPU's caches and memory are spared by one.

@@ -65,6 +65,7 @@ def get_config() -> ConfigDict:
             init_from="",  # .npz .safetensors .pth .pkl, hf://ORG/REPO/FILE, a workdir; "": random (needs "bn" or "gn")
             init_strict=False,  # every parameter that the file's layout covers is loaded, and nothing is left over
             backbone=dict(
+                name="resnet",  # a recipe of another family replaces this section by the keys of that one
                 depth=50,  # 18, 34, 50, 101, 152
                 width=64,  # channels of the stem
                 norm="frozen_bn",  # "frozen_bn", "bn" (statistics over all devices), "gn"

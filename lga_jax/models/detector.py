@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
-from lga_jax.models import fpn as fpn_module
+from lga_jax.models.fpn import averaged_pyramid, pyramid_strides
 from lga_jax.models.roi.box_head import sample_rois
 from lga_jax.models.rpn import sample_anchors, select_proposals
 from lga_jax.ops.anchors import pyramid_anchors
@@ -50,7 +50,9 @@ class Detector(nn.Module):
         pyramid = self.fpn(features, train)
         objectness, anchor_deltas = self.rpn(pyramid)
         features_hw = [level.shape[1:3] for level in pyramid]
-        anchors = pyramid_anchors(images.shape[1:3], features_hw, fpn_module.STRIDES, **self.anchors)
+        anchors = pyramid_anchors(
+            images.shape[1:3], features_hw, pyramid_strides(self.backbone.strides), **self.anchors
+        )
 
         rois = self._select_proposals(objectness, anchor_deltas, anchors, image_hw, train)
         all_anchors = jnp.concatenate(anchors)
@@ -64,13 +66,13 @@ class Detector(nn.Module):
                 lambda key, proposals, truth: sample_rois(key, proposals, truth, self.num_classes, **self.roi_sampling)
             )(roi_keys, rois, targets)
 
-        crops = self._crop(pyramid[:4], rois.boxes)
+        crops = self._crop(pyramid[:-1], rois.boxes)
         attention = self.attention(crops)
         guide_logits = None
         if train and attention.gaussians is not None:
             seen = crops
             if self.attention.guide_level == "c2":
-                seen = self._crop(fpn_module.averaged_pyramid(features[0]), rois.boxes)
+                seen = self._crop(averaged_pyramid(features[0], len(features)), rois.boxes)
             guide_logits = self.attention.guide(seen, attention.gaussians.masks)
         class_logits, box_deltas = self.box_head(attention.fused, train)
         return Outputs(
@@ -94,8 +96,8 @@ class Detector(nn.Module):
         return jnp.where((rows & columns)[..., None], x, 0.0).astype(self.dtype)
 
     def _crop(self, pyramid: list[Float[Array, "b _ _ c"]], boxes: Float[Array, "b r 4"]) -> Float[Array, "b r s s c"]:
-        """Levels P2 to P5, or others of their strides."""
-        align = functools.partial(multilevel_roi_align, strides=fpn_module.STRIDES[:4], **self.roi_align)
+        """`pyramid`: maps of the backbone's strides."""
+        align = functools.partial(multilevel_roi_align, strides=self.backbone.strides, **self.roi_align)
         return jax.vmap(align)(pyramid, boxes)
 
     def _select_proposals(self, objectness: list, deltas: list, anchors: list, image_hw: Array, train: bool) -> Any:

@@ -1,5 +1,6 @@
-"""Feature Pyramid Network (Lin et al. 2017): C2..C5 in, P2..P6 out."""
+"""Feature Pyramid Network (Lin et al. 2017): for a ResNet, C2..C5 in and P2..P6 out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -8,13 +9,18 @@ from jaxtyping import Array, Float
 
 from lga_jax.models.layers import conv_norm
 
-STRIDES = (4, 8, 16, 32, 64)  # of P2..P6
+
+def pyramid_strides(strides: Sequence[int]) -> tuple[int, ...]:
+    """Strides of the pyramid's levels over features of `strides`: theirs, and twice the last one."""
+    return (*strides, 2 * strides[-1])
 
 
 class FPN(nn.Module):
-    """Top-down sums of 1x1 laterals, each smoothed by a 3x3 convolution; P6 is every second cell of P5."""
+    """Top-down sums of 1x1 laterals, each smoothed by a 3x3 convolution; the last level is every second cell of the one
+    before. Levels are named by the logarithm of their stride: level 2 has stride 4."""
 
     channels: int
+    strides: tuple[int, ...]  # of the features, finest first; each is twice the one before
     norm: str = "none"  # behind every convolution: "none" or one of layers.NORMS
     dtype: Any = jnp.float32
 
@@ -23,8 +29,9 @@ class FPN(nn.Module):
         rule = dict(features=self.channels, norm=self.norm, dtype=self.dtype)
         top_down = None
         pyramid = []
-        for level in range(len(features) + 1, 1, -1):
-            lateral = conv_norm(features[level - 2], train, kernel_size=1, name=f"lateral{level}", **rule)
+        for x, stride in zip(features[::-1], self.strides[::-1], strict=True):
+            level = stride.bit_length() - 1
+            lateral = conv_norm(x, train, kernel_size=1, name=f"lateral{level}", **rule)
             if top_down is not None:
                 lateral += _upsample(top_down)[:, : lateral.shape[1], : lateral.shape[2]]
             top_down = lateral
@@ -32,13 +39,13 @@ class FPN(nn.Module):
         return [*pyramid, pyramid[-1][:, ::2, ::2]]
 
 
-def averaged_pyramid(c2: Float[Array, "b h w c"]) -> list[Float[Array, "b _ _ c"]]:
-    """C2, and its averages at the strides of P3 to P5.
+def averaged_pyramid(c2: Float[Array, "b h w c"], num_levels: int) -> list[Float[Array, "b _ _ c"]]:
+    """C2, and its averages over twice as many pixels each: at the strides of P2, P3, ...
 
-    However large the object, a cell sees little beyond itself: unlike P2 to P5, nothing here has passed deeper stages.
+    However large the object, a cell sees little beyond itself: unlike the pyramid, this has passed no deeper stage.
     """
     levels = [c2]
-    for _ in range(3):
+    for _ in range(num_levels - 1):
         # The count of cells that it divides by is float32.
         average = nn.avg_pool(levels[-1], (2, 2), (2, 2), padding="SAME", count_include_pad=False)
         levels.append(average.astype(c2.dtype))

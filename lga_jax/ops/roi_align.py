@@ -17,8 +17,7 @@ from jaxtyping import Array, Float, Int
 from lga_jax.ops.boxes import area
 
 CANONICAL_SIZE = 224.0  # an object of this side, in pixels, ...
-CANONICAL_LEVEL = 4  # ... is pooled from this level
-FINEST_LEVEL = 2
+CANONICAL_LEVEL = 4  # ... is pooled from this level; level n has stride 2^n
 
 
 class _Axis(NamedTuple):
@@ -38,14 +37,15 @@ class _Grid(NamedTuple):
     first: Int[Array, "r"]  # row of the table that holds the level's first cell
 
 
-def pyramid_level(boxes: Float[Array, "r 4"], num_levels: int) -> Int[Array, "r"]:
+def pyramid_level(boxes: Float[Array, "r 4"], strides: tuple[int, ...]) -> Int[Array, "r"]:
     """Index of the level each box is pooled from, 0 the finest: floor(4 + log2(sqrt(area) / 224)), clipped.
 
     The margin is torchvision's. It makes the rule exact for boxes of just 112, 224 or 448 pixels, whatever the last
     bit of the logarithm is.
     """
     level = jnp.floor(CANONICAL_LEVEL + jnp.log2(jnp.sqrt(area(boxes)) / CANONICAL_SIZE) + 1e-6)
-    return jnp.clip(level, FINEST_LEVEL, FINEST_LEVEL + num_levels - 1).astype(jnp.int32) - FINEST_LEVEL
+    finest = strides[0].bit_length() - 1
+    return jnp.clip(level, finest, finest + len(strides) - 1).astype(jnp.int32) - finest
 
 
 @partial(jax.jit, static_argnames=("strides", "crop_size", "sampling_ratio", "aligned"))
@@ -68,7 +68,7 @@ def multilevel_roi_align(
     Differentiable in the features; the boxes get no gradient.
     """
     boxes = jax.lax.stop_gradient(boxes)
-    level = pyramid_level(boxes, len(features))
+    level = pyramid_level(boxes, strides)
     scaled = boxes * (1.0 / jnp.asarray(strides, jnp.float32))[level][:, None] - (0.5 if aligned else 0.0)
 
     def axis(number: int) -> _Axis:  # 0: y, 1: x

@@ -11,8 +11,8 @@ from lga_jax.checkpoints.manifest import category_ids, manifest_for_classes
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
-from lga_jax.models.backbones.resnet import frozen_labels
 from lga_jax.models.build import build_detector, init_variables
+from lga_jax.models.freezing import frozen_labels
 from lga_jax.train.optimizer import make_optimizer
 from lga_jax.train.step import create_state
 from lga_jax.weights.class_rows import coco_rows, num_classes
@@ -43,7 +43,7 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
     _check_whole(layout, weights, shapes["params"], len(names))
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     variables, report = load_pretrained(weights, empty, names, config.model.to_dict(), exact=True)
-    labels = frozen_labels(shapes["params"], config.model.backbone.frozen_stages)
+    labels = frozen_labels(shapes["params"], detector.backbone)
     optimizer, _ = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
     state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
     with Checkpoints(workdir) as writer:

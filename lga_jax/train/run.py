@@ -23,9 +23,9 @@ from lga_jax.errors import UserError
 from lga_jax.evaluation.evaluate import EvalResult, score_source
 from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_step, replicate
-from lga_jax.models.backbones.resnet import frozen_labels
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.detector import Detector
+from lga_jax.models.freezing import frozen_labels
 from lga_jax.structs import TrainState
 from lga_jax.train.interrupt import Interrupt
 from lga_jax.train.metrics import MetricsLog
@@ -47,7 +47,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     detector = build_detector(config.model, len(source.class_names))
     with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
         shapes = jax.eval_shape(lambda: init_variables(detector, config.seed))
-        labels = frozen_labels(shapes["params"], config.model.backbone.frozen_stages)
+        labels = frozen_labels(shapes["params"], detector.backbone)
         optimizer, schedule = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
         manifest = make_manifest(config, source, eval_source, shapes["params"])
         start, state, position = _restore(checkpoints, manifest, shapes, optimizer, config) or Restored(

@@ -8,7 +8,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from lga_jax.errors import UserError
-from lga_jax.models.backbones.resnet import frozen_labels
+from lga_jax.models.build import build_backbone
+from lga_jax.models.freezing import frozen_labels
 from lga_jax.weights.class_rows import Rows, file_width, is_predictor, match_rows, merge_rows
 from lga_jax.weights.compatibility import Fit, check_fit
 from lga_jax.weights.files import Weights
@@ -168,14 +169,14 @@ def _check_finite(where: str, loaded: Mapping[str, np.ndarray], used: Mapping[st
 
 def _check_frozen(source: _Source, variables: Mapping[str, Any], used: Mapping[str, list[str]]) -> None:
     """What is never trained must not keep initial values."""
-    stages = source.model["backbone"]["frozen_stages"]
-    labels = {collection: frozen_labels(tree, stages) for collection, tree in variables.items()}
+    backbone = build_backbone(source.model)
+    labels = {collection: frozen_labels(tree, backbone) for collection, tree in variables.items()}
     labels = flatten_dict(labels, sep="/")
     initial = [key.split("/", 1)[1] for key, label in labels.items() if label == "frozen" and key not in used]
     if initial:
         raise UserError(
             f"weights {source.weights.where} ({source.fit.title})",
-            expected=f"a value for every parameter of the {stages} frozen stages",
+            expected=f"a value for every parameter of the {backbone.frozen_stages} frozen stages",
             found=f"none for {_listed(initial)}",
             remedy="give --config.model.backbone.frozen_stages=0, or other weights",
         )

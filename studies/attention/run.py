@@ -31,10 +31,9 @@ from lga_jax.data.source import Source, open_source
 from lga_jax.evaluation.evaluate import EvalResult, score_source
 from lga_jax.evaluation.mask_hits import CROP_SIZE, true_positives
 from lga_jax.inference.step import make_predict_step
-from lga_jax.models import fpn as fpn_module
-from lga_jax.models.backbones.resnet import frozen_labels
 from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
+from lga_jax.models.freezing import frozen_labels
 from lga_jax.ops.roi_align import multilevel_roi_align
 from lga_jax.structs import Batch, Gaussians, TrainState
 from lga_jax.train.optimizer import make_optimizer
@@ -183,7 +182,7 @@ def _start(
     if config.model.init_from:
         weights = open_weights(config.model.init_from)
         variables, _ = load_pretrained(weights, variables, source.class_names, config.model.to_dict())
-    labels = frozen_labels(variables["params"], config.model.backbone.frozen_stages)
+    labels = frozen_labels(variables["params"], detector.backbone)
     optimizer, _ = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
     if row.centre_lr != 1.0:
         optimizer = optax.chain(optimizer, optax.masked(optax.scale(row.centre_lr), _gives_centres))
@@ -239,9 +238,9 @@ def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | No
     pyramid = detector.fpn(detector.backbone(images, False), False)
     crops = jax.vmap(
         lambda features, boxes: multilevel_roi_align(
-            features, boxes, strides=fpn_module.STRIDES[:4], **detector.roi_align
+            features, boxes, strides=detector.backbone.strides, **detector.roi_align
         )
-    )(pyramid[:4], jnp.asarray(batch.targets.boxes))
+    )(pyramid[:-1], jnp.asarray(batch.targets.boxes))
     return detector.attention(crops).gaussians
 
 

@@ -63,7 +63,16 @@ def test_cells_of_a_box_by_eye():
 def test_levels_by_eye():
     sides = jnp.array([0.0, 1.0, 111.0, 112.0, 223.0, 224.0, 447.0, 448.0, 9999.0])
     boxes = jnp.stack([jnp.zeros(9), jnp.zeros(9), sides, sides], axis=1)
-    assert pyramid_level(boxes, 4).tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert pyramid_level(boxes, (4, 8, 16, 32)).tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert pyramid_level(boxes, (8, 16)).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_the_level_rule_has_a_margin_of_a_millionth_of_a_level():
+    """A rounding error below 112, 224 or 448 pixels does not change the level; ten times the margin does."""
+    for number, side in enumerate((112.0, 224.0, 448.0)):
+        sides = side * (1 - np.array([4e-7, 4e-6]))  # 0.6 and 6 millionths of a level
+        boxes = jnp.asarray(np.stack([0 * sides, 0 * sides, sides, sides], axis=1), jnp.float32)
+        assert pyramid_level(boxes, (4, 8, 16, 32)).tolist() == [number + 1, number]
 
 
 # Oracle.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from lga_jax.models import rpn
-from lga_jax.models.fpn import STRIDES
 from lga_jax.models.losses import roi_losses, rpn_losses
 from lga_jax.models.postprocess import detect
 from lga_jax.models.roi import box_head
@@ -28,6 +27,7 @@ RegionProposalNetwork = torchvision.models.detection.rpn.RegionProposalNetwork
 RoIHeads = torchvision.models.detection.roi_heads.RoIHeads
 
 UNFILLED = "with empty slots, torchvision's being divided by all slots"
+STRIDES = (4, 8, 16, 32, 64)  # P2..P6
 SIZES, RATIOS = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
 
 
@@ -180,7 +180,7 @@ def test_roi_align_of_a_pyramid(record, rng):
     sides = np.exp(rng.uniform(np.log(20), np.log(900), (400, 2)))
     boxes = np.concatenate([corners, np.minimum(corners + sides, image_hw[::-1])], axis=1)
     boxes, their_boxes = both(boxes.astype(np.float32))
-    assert set(np.asarray(pyramid_level(boxes, 4)).tolist()) == {0, 1, 2, 3}
+    assert set(np.asarray(pyramid_level(boxes, STRIDES[:4])).tolist()) == {0, 1, 2, 3}
 
     def crop(pyramid):
         return multilevel_roi_align(pyramid, boxes, strides=STRIDES[:4], crop_size=7, sampling_ratio=2, aligned=False)
@@ -204,7 +204,7 @@ def test_pyramid_level(record, rng):
     boxes = np.concatenate([origin, origin + np.stack([sides * stretch, sides / stretch], axis=1)], axis=1)
     boxes, their_boxes = both(boxes.astype(np.float32))
     theirs = torchvision.ops.poolers.LevelMapper(2, 5)([their_boxes])
-    record.same("RoIAlign", "level of a box", pyramid_level(boxes, 4), array(theirs))
+    record.same("RoIAlign", "level of a box", pyramid_level(boxes, STRIDES[:4]), array(theirs))
 
 
 @pytest.mark.parametrize(("pre_nms", "post_nms"), [(1000, 1000), (300, 200)])

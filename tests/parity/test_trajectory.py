@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from lga_jax.models.backbones.resnet import frozen_labels
+from lga_jax.models.freezing import frozen_labels
 from lga_jax.models.losses import detection_losses
 from lga_jax.structs import DEVICE_AXIS, Batch, Outputs
 from lga_jax.train import step as step_module
@@ -57,7 +57,7 @@ def test_twenty_steps(record, monkeypatch):
         WARMUP_FACTOR,
     )
     optim.momentum, optim.weight_decay = MOMENTUM, WEIGHT_DECAY
-    labels = frozen_labels(network.variables["params"], network.config.model.backbone.frozen_stages)
+    labels = frozen_labels(network.variables["params"], network.ours.backbone)
     optimizer, _ = make_optimizer(optim, 2, NUM_STEPS, labels)
     step = make_train_step(network.ours, optimizer, network.config.losses.to_dict(), ema_decay=0.0, seed=0)
     state = create_state(network.variables, optimizer, ema=False)

@@ -1,6 +1,6 @@
 """ResNet (He et al. 2016) without its classifier."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -57,9 +57,10 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """Backbone; returns the outputs C2..C5 of its four stages, at strides 4, 8, 16, 32.
 
-    Parts are numbered 1 (stem) to 5 (layer4). The first `frozen_stages` parts get no gradient and use stored
-    statistics; `frozen_labels` tells the optimiser so.
+    Its parts are the stem (0) and layer1 to layer4 (1 to 4).
     """
+
+    strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
 
     depth: int
     width: int
@@ -98,15 +99,7 @@ class ResNet(nn.Module):
         # Frozen stages feed the FPN too: their outputs carry no gradient into them either.
         return [jax.lax.stop_gradient(f) if self.frozen_stages > i else f for i, f in enumerate(features, start=1)]
 
-
-def frozen_labels(params: dict, frozen_stages: int) -> dict:
-    """'trained' or 'frozen' for every parameter of the detector, in the structure of `params`."""
-
-    def label(path: tuple, _: Any) -> str:
-        names = [part.key for part in path]
-        if names[0] != "backbone":
-            return "trained"
-        part = int(names[1][len("layer")]) + 1 if names[1].startswith("layer") else 1
-        return "frozen" if part <= frozen_stages else "trained"
-
-    return jax.tree_util.tree_map_with_path(label, params)
+    @staticmethod
+    def part_of(path: tuple[str, ...]) -> int:
+        """layer1_0 .. layer4_n are in parts 1 to 4, everything before them in part 0."""
+        return int(path[0][len("layer")]) if path[0].startswith("layer") else 0

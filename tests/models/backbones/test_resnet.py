@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.models.backbones.resnet import ResidualBlock, ResNet, frozen_labels
+from lga_jax.models.backbones.resnet import ResidualBlock, ResNet
+from lga_jax.models.freezing import frozen_labels
 from lga_jax.models.layers import FrozenBatchNorm
 from lga_jax.structs import DEVICE_AXIS
 from tests.models import tiny
@@ -54,6 +55,11 @@ def test_features_halve_in_size_and_double_in_channels():
     assert [f.shape for f in features] == [(1, 16, 24, 256), (1, 8, 12, 512), (1, 4, 6, 1024), (1, 2, 3, 2048)]
 
 
+def test_parameters_are_in_the_parts_from_which_they_are_named():
+    assert ResNet.part_of(("conv1", "kernel")) == 0 and ResNet.part_of(("norm1", "bn", "scale")) == 0
+    assert [ResNet.part_of((f"layer{stage}_3", "conv1", "kernel")) for stage in range(1, 5)] == [1, 2, 3, 4]
+
+
 def test_frozen_batch_norm_is_the_textbook_formula():
     random = np.random.default_rng(0)
     x = jnp.asarray(random.normal(size=(2, 3, 3, 4)), jnp.float32)
@@ -74,7 +80,7 @@ def test_frozen_parts_and_only_they_get_no_gradient_and_the_label_frozen(frozen_
         return sum(jnp.sum(jnp.sin(f)) for f in net.apply({"params": params}, x, True))
 
     gradient = {"backbone": jax.grad(loss)(variables["params"])}
-    labels = frozen_labels({"backbone": variables["params"], "fpn": {"w": 0}}, frozen_stages)
+    labels = frozen_labels({"backbone": variables["params"], "fpn": {"w": 0}}, net)
     assert labels["fpn"]["w"] == "trained"
     kernels = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(gradient) if path[-1].key == "kernel"]
     for path, leaf in kernels:
