@@ -39,7 +39,7 @@ def evaluate(
     data: Source | Mapping[str, Any] | ConfigDict | None = None,
     *,
     recipe: ConfigDict | None = None,
-    step: int | None = None,
+    step: int | str | None = None,
     progress: bool = False,
 ) -> EvalResult:
     """COCO's metrics of a trained model on annotated images.
@@ -48,13 +48,13 @@ def evaluate(
         model: the folder of a run, or a Predictor.
         data: what to score on: a Source, or settings as data.eval has them; None: data.eval of the recipe.
         recipe: with the folder of a run, settings to use in place of the checkpoint's.
-        step: with the folder of a run, which checkpoint.
+        step: with the folder of a run, which checkpoint, as `load` takes it; None: the best.
         progress: show a progress bar.
 
     Raises:
         UserError: no such checkpoint, data that cannot be read, or data of other classes than the model's.
     """
-    predictor = model if isinstance(model, Predictor) else load(model, step, recipe)
+    predictor = model if isinstance(model, Predictor) else load(model, "best" if step is None else step, recipe)
     if predictor is model and not (recipe is None and step is None):
         raise UserError(
             "recipe, step",
