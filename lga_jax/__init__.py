@@ -1,1 +1,55 @@
-"""LGA R-CNN in JAX: Faster R-CNN with FPN and a loss-guided Gaussian attention head."""
+"""LGA R-CNN in JAX: Faster R-CNN with FPN and a loss-guided Gaussian attention head.
+
+    import lga_jax
+
+    model = lga_jax.load("runs/coco")
+    for found in model.predict("street.jpg"):
+        print(found.name, found.score, found.box)
+
+docs/api.md shows everything that stands here. A name is imported when it is first used: `import lga_jax` alone loads
+neither jax nor a device.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lga_jax.errors import UserError
+    from lga_jax.evaluation.evaluate import EvalResult, evaluate
+    from lga_jax.inference.predictor import Detection, Predictor, load
+    from lga_jax.models.build import build_detector
+
+    __version__: str
+
+__all__ = [
+    "Detection",
+    "EvalResult",
+    "Predictor",
+    "UserError",
+    "__version__",
+    "build_detector",
+    "evaluate",
+    "load",
+]
+
+_MODULES = {
+    "Detection": "lga_jax.inference.predictor",
+    "EvalResult": "lga_jax.evaluation.evaluate",
+    "Predictor": "lga_jax.inference.predictor",
+    "UserError": "lga_jax.errors",
+    "build_detector": "lga_jax.models.build",
+    "evaluate": "lga_jax.evaluation.evaluate",
+    "load": "lga_jax.inference.predictor",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("lga_jax")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'lga_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

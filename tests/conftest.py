@@ -37,3 +37,11 @@ def tiny_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny_run")
     tiny_run.write_run(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_predictor(tiny_run):
+    """The Predictor of that run; its programs are compiled once for all tests."""
+    from lga_jax.inference.predictor import load
+
+    return load(tiny_run / "runs" / "tiny")

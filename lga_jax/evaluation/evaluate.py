@@ -68,7 +68,7 @@ def evaluate(
     with _bar(len(source.records), progress) as bar:
         for located in predictor.locate(source, batch_size=images_per_device):
             batches.append(located)
-            bar.update(int((located.index >= 0).sum()))
+            bar.update(len(located.index))
     return summarise(source, in_source_order(join(batches), len(source.records)))
 
 

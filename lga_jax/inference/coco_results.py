@@ -43,18 +43,17 @@ def to_coco(
 def per_image(
     located: Located, records: Sequence[Record], category_ids: Sequence[int]
 ) -> Iterator[tuple[int, list[dict]]]:
-    """(index, COCO results) of each image of a batch; `records` are those of the whole source."""
+    """(index, COCO results) of each row, all of which hold an image; `records` are those of the whole source."""
     for row, index in enumerate(located.index.tolist()):
-        if index >= 0:
-            record = records[index]
-            found = to_coco(
-                Detections(*(leaf[row : row + 1] for leaf in located.detections)),
-                located.scale_hw[row : row + 1],
-                np.array([[record.height, record.width]]),
-                [record.image_id],
-                category_ids,
-            )
-            yield index, found
+        record = records[index]
+        found = to_coco(
+            Detections(*(leaf[row : row + 1] for leaf in located.detections)),
+            located.scale_hw[row : row + 1],
+            np.array([[record.height, record.width]]),
+            [record.image_id],
+            category_ids,
+        )
+        yield index, found
 
 
 def count_non_finite(detections: Detections) -> int:

@@ -37,6 +37,11 @@ def _to_host(index: jax.Array, scale_hw: jax.Array, detections: Detections) -> L
     return jax.tree.map(lambda leaf: np.concatenate(np.asarray(leaf)), Located(index, scale_hw, detections))
 
 
+def without_filling(located: Located) -> Located:
+    """The rows that hold an image."""
+    return jax.tree.map(lambda leaf: leaf[located.index >= 0], located)
+
+
 def join(batches: Sequence[Located]) -> Located:
     """All batches as one. Buckets with few anchors may give fewer detections: those are filled up."""
     slots = max(batch.detections.valid.shape[1] for batch in batches)

@@ -20,7 +20,7 @@ from lga_jax.errors import UserError
 from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.compilation import compile_ahead
 from lga_jax.inference.images import GivenImages, ImageInput, as_rgb
-from lga_jax.inference.locate import Located, locate
+from lga_jax.inference.locate import Located, locate, without_filling
 from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_step, replicate
 from lga_jax.models.build import build_detector
 
@@ -107,7 +107,7 @@ class Predictor:
     def locate(self, source: Source, *, score_threshold: float | None = None, batch_size: int = 1) -> Iterator[Located]:
         """Detections of every image of a source, batch by batch, in pixels of the padded input.
 
-        Each image is resized as evaluation does it and padded to the tightest bucket of the recipe. Each process works
+        Rows that only fill a batch are left out. Each image is resized as evaluation does it and padded to the tightest bucket of the recipe. Each process works
         on the whole source, with its own devices.
 
         Args:
@@ -124,7 +124,7 @@ class Predictor:
         loader = EvalLoader(source, self.recipe.data, batch_size * len(devices), devices, 0, 1)
         with closing(loader):
             self._compile(lowest, loader)
-            yield from locate(self._steps[lowest], self._variables, loader)
+            yield from map(without_filling, locate(self._steps[lowest], self._variables, loader))
 
     def check_classes(self, source: Source) -> None:
         """Raises UserError where the classes of the source are not the model's."""
