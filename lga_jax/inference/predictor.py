@@ -107,8 +107,8 @@ class Predictor:
     def locate(self, source: Source, *, score_threshold: float | None = None, batch_size: int = 1) -> Iterator[Located]:
         """Detections of every image of a source, batch by batch, in pixels of the padded input.
 
-        Rows that only fill a batch are left out. Each image is resized as evaluation does it and padded to the tightest bucket of the recipe. Each process works
-        on the whole source, with its own devices.
+        Each image is resized as evaluation does it and padded to the tightest bucket of the recipe; rows that only
+        fill a batch are left out. Each process works on the whole source, with its own devices.
 
         Args:
             score_threshold: detections below it may be left out; None takes the recipe's.
