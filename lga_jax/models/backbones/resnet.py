@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lga_jax.models.layers import Conv, Norm, kaiming_fan_out
+from lga_jax.ops.cpu.pool import max_pool
 
 BASIC, BOTTLENECK = "basic", "bottleneck"
 ARCHITECTURES = {
@@ -77,7 +78,7 @@ class ResNet(nn.Module):
         x = Conv(self.width, 7, 2, use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype, name="conv1")(x)
         x = Norm(self.norm, self.norm_eps, self.dtype, name="norm1")(x, train and self.frozen_stages < 1)
         x = nn.relu(x)
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = max_pool(x)
         block_class = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
         features = []
         for stage, num_blocks in enumerate(blocks, start=1):
