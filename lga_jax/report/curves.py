@@ -34,7 +34,17 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 def draw_curves(metrics: Sequence[dict]) -> bytes | None:
-    """A PNG with the losses (faint: as logged, strong: smoothed) and, where there were evaluations, AP and AP50.
+    """`curves_figure` as a PNG."""
+    figure = curves_figure(metrics)
+    if figure is None:
+        return None
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def curves_figure(metrics: Sequence[dict]) -> Figure | None:
+    """The losses (faint: as logged, strong: smoothed) and, where there were evaluations, AP and AP50.
 
     None without a line to draw.
     """
@@ -54,9 +64,7 @@ def draw_curves(metrics: Sequence[dict]) -> bytes | None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_xlim(left=0)
         panel.legend(frameon=False, fontsize=8, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return figure
 
 
 def smooth(values: Float[np.ndarray, "n"], window: int) -> Float[np.ndarray, "n"]:

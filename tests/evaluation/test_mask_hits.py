@@ -56,6 +56,13 @@ def test_only_true_positives_count():
     assert measure_attention(truth_of(OBJECT), detections).hit_rate == 1.0
 
 
+@pytest.mark.parametrize(("width", "counts"), [(70, True), (36, True), (35, True), (34, False), (25, False)])
+def test_a_true_positive_covers_half_of_the_union(width, counts):
+    detection = found(bbox=(10, 10, width, 70))  # IoU: width / 70
+    assert len(true_positives([OBJECT], [detection])) == counts
+    assert measure_attention(truth_of(OBJECT), [detection]).num_true_positives == counts
+
+
 def test_two_objects_in_a_row_take_one_detection_each():
     neighbour = OBJECT | {"id": 2, "bbox": [20, 10, 70, 70]}
     first, second = found(score=0.9, bbox=(12, 10, 70, 70)), found(score=0.8, bbox=(12, 10, 70, 70))

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from lga_jax.inference.coco_results import count_non_finite, to_coco
+from lga_jax.data.source import Record
+from lga_jax.inference.coco_results import count_non_finite, per_image, to_coco
+from lga_jax.inference.locate import Located
 from lga_jax.structs import Detections
 
 
@@ -77,3 +79,24 @@ def test_no_images():
     none = Detections(*(leaf[:0] for leaf in detections_of([0, 0, 4, 4])))
     assert to_coco(none, np.zeros((0, 2), np.float32), np.zeros((0, 2), np.int32), [], [3]) == []
     assert count_non_finite(none) == 0
+
+
+def test_lengths_are_rounded_to_a_thousandth_of_a_pixel_and_scores_to_a_millionth():
+    detections = detections_of([10.01234, 20.05678, 30.0499, 60.07111])
+    detections = detections._replace(scores=np.float32([[0.12345678]]))
+    (result,) = to_coco(detections, np.ones((1, 2), np.float32), np.int32([[100, 200]]), [1], [3])
+    assert result["bbox"] == result["roi"] == [10.012, 20.057, 20.038, 40.014]
+    assert result["mask_centres"][0] == [20.031, 40.064]
+    assert result["score"] == 0.123457
+
+
+def test_per_image_gives_each_row_the_index_the_size_and_the_id_of_its_record():
+    rows = [detections_of([0, 0, 50, 30]), detections_of([0, 0, 50, 30], labels=[1])]
+    detections = Detections(*(np.concatenate(leaves) for leaves in zip(*rows, strict=True)))
+    located = Located(np.int32([2, 0]), np.float32([[1, 1], [2, 2]]), detections)
+    none = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
+    records = [Record("a", 40, 20, *none), Record("b", 9, 9, *none), Record("c", 20, 40, *none)]
+    (first, results), (second, others) = per_image(located, records, [3, 7])
+    assert (first, second) == (2, 0)
+    assert [(r["image_id"], r["category_id"], r["bbox"]) for r in results] == [("c", 3, [0, 0, 40, 20])]
+    assert [(r["image_id"], r["category_id"], r["bbox"]) for r in others] == [("a", 7, [0, 0, 20, 15])]

@@ -21,6 +21,19 @@ RESULT = EvalResult(
 )
 
 
+class Photos:
+    class_names, report, fingerprint = ("crane",), (), ""
+    records = tuple(type("Record", (), {"image_id": i}) for i in (7, 5))
+
+    def image(self, index):
+        assert self.records[index].image_id in (5, 7)
+        return np.zeros((40, 40, 3), np.uint8)
+
+    def coco_json(self):
+        return {"images": [{"id": 5, "file_name": "five.jpg"}, {"id": 7}], "annotations": [], "categories": [
+            {"id": 1, "name": "crane"}]}  # fmt: skip
+
+
 def test_the_page_has_everything_and_loads_nothing():
     curves = draw_curves([{"step": 1, "total": 2.0}, {"step": 2, "total": 1.0}])
     picture = Picture("a <b>.png", np.zeros((8, 8, 3), np.uint8))
@@ -47,18 +60,6 @@ def test_without_attention_and_curves_the_page_is_shorter():
 
 
 def test_the_report_of_a_workdir_shows_its_pictures(tmp_path):
-    class Photos:
-        class_names, report, fingerprint = ("crane",), (), ""
-        records = tuple(type("Record", (), {"image_id": i}) for i in (7, 5))
-
-        def image(self, index):
-            assert self.records[index].image_id in (5, 7)
-            return np.zeros((40, 40, 3), np.uint8)
-
-        def coco_json(self):
-            return {"images": [{"id": 5, "file_name": "five.jpg"}, {"id": 7}], "annotations": [], "categories": [
-                {"id": 1, "name": "crane"}]}  # fmt: skip
-
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "total": 2.0}\n')
     (tmp_path / "scores").mkdir()
     places = dict(workdir=str(tmp_path), output=str(tmp_path / "scores"))
@@ -66,6 +67,24 @@ def test_the_report_of_a_workdir_shows_its_pictures(tmp_path):
     assert "<figcaption>five.jpg</figcaption>" in page and "<figcaption>7</figcaption>" in page
     assert "Training" in page
     assert [path.name for path in (tmp_path / "scores").iterdir()] == ["report.html"]
+
+
+def test_pictures_show_detections_with_a_score_of_at_least_one_half(tmp_path):
+    (tmp_path / "none").mkdir()
+
+    def pictures(*scores):
+        detections = [RESULT.detections[0] | {"score": score} for score in scores]
+        result = RESULT._replace(detections=detections)
+        places = dict(workdir=str(tmp_path / "none"), output=str(tmp_path))
+        page = write_report(result, Photos(), **places, title="title").read_text()
+        return re.findall(r'src="(data:image/jpeg[^"]+)"', page)
+
+    nothing = pictures()
+    assert len(nothing) == 2
+    assert pictures(0.49, 0.1) == nothing
+    with_one = pictures(0.5)
+    assert with_one[0] != nothing[0] and with_one[1] == nothing[1]  # it is of the first image
+    assert pictures(0.5, 0.49) == with_one
 
 
 def test_images_are_chosen_from_all_challenges_in_turn():
