@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from lga_jax.drawing.canvas import make_canvas
 from lga_jax.drawing.pictures import class_colours, draw_detections, mask_colour
 
 GREY = np.full((160, 200, 3), 90, np.uint8)  # enlarged four times
@@ -30,13 +29,6 @@ def test_an_image_without_detections_is_only_enlarged():
     picture = draw_detections(GREY, [], NAMES)
     assert picture.shape == (640, 800, 3) and picture.dtype == np.uint8
     assert (picture == 90).all()
-
-
-@pytest.mark.parametrize(
-    ("hw", "scale"), [((1, 1), 4), ((160, 160), 4), ((200, 300), 3), ((480, 640), 1), ((2000, 3000), 1)]
-)
-def test_small_images_are_enlarged_by_whole_numbers(hw, scale):
-    assert make_canvas(np.zeros((*hw, 3), np.uint8)).pixels.shape[:2] == (hw[0] * scale, hw[1] * scale)
 
 
 def test_a_box_has_the_colour_of_its_class_and_the_image_stays_as_it_was():

@@ -1,0 +1,79 @@
+"""Detections of batches become detections of a source."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lga_jax.inference.locate import Located, gather, in_source_order, join, locate, without_filling
+from lga_jax.structs import Batch, Detections, Targets
+
+
+def located(index, slots=2):
+    """Rows whose score is their index over 10, in the first slot."""
+    count = len(index)
+    scores = np.zeros((count, slots), np.float32)
+    scores[:, 0] = np.array(index) / 10
+    pairs = np.zeros((count, slots, 0, 2), np.float32)
+    boxes = np.zeros((count, slots, 4), np.float32)
+    detections = Detections(boxes, scores, np.ones((count, slots), np.int32), scores > 0, boxes, pairs, pairs)
+    return Located(np.array(index, np.int32), np.full((count, 2), 0.5, np.float32), detections)
+
+
+def batch(index):
+    """A batch of two devices."""
+    shape = (2, len(index) // 2)
+    zeros = np.zeros
+    return Batch(
+        images=zeros((*shape, 4, 4, 3), np.uint8),
+        image_hw=zeros((*shape, 2), np.float32),
+        scale_hw=jnp.full((*shape, 2), 0.5),
+        targets=Targets(zeros((*shape, 0, 4), np.float32), zeros((*shape, 0), np.int32), zeros((*shape, 0), bool)),
+        index=jnp.array(index, jnp.int32).reshape(shape),
+    )
+
+
+def test_a_step_runs_one_batch_ahead_of_its_caller():
+    events = []
+
+    def step(variables, batch):
+        events.append(("step", batch.index.ravel().tolist()))
+        return jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), located([0] * 4).detections)
+
+    for found in locate(step, {}, [batch([0, 1, 2, 3]), batch([4, 5, 6, -1])]):
+        events.append(("found", found.index.tolist()))
+        assert found.detections.scores.shape == (4, 2) and found.detections.mask_centres.shape == (4, 2, 0, 2)
+        np.testing.assert_array_equal(found.scale_hw, np.full((4, 2), 0.5))
+    first, second = [0, 1, 2, 3], [4, 5, 6, -1]
+    assert events == [("step", first), ("step", second), ("found", first), ("found", second)]
+    assert list(locate(step, {}, [])) == []
+
+
+def test_rows_that_only_fill_a_batch_can_be_left_out():
+    rest = without_filling(located([3, -1, 0, -1]))
+    assert rest.index.tolist() == [3, 0]
+    assert rest.detections.scores[:, 0].tolist() == pytest.approx([0.3, 0.0])
+
+
+def test_batches_with_fewer_slots_are_filled_with_invalid_ones():
+    joined = join([located([1], slots=2), located([2, 3], slots=5)])
+    assert joined.index.tolist() == [1, 2, 3]
+    assert joined.detections.valid.tolist() == [[True] + [False] * 4] * 3
+    assert joined.detections.boxes.shape == (3, 5, 4) and joined.detections.mask_sigmas.shape == (3, 5, 0, 2)
+
+
+def test_one_process_gathers_what_it_has():
+    mine = located([1, 2])
+    assert gather(mine) is mine
+
+
+def test_rows_are_brought_into_the_order_of_the_source():
+    ordered = in_source_order(located([2, -1, 0, 1]), 3)
+    assert ordered.index.tolist() == [0, 1, 2]
+    assert ordered.detections.scores[:, 0].tolist() == pytest.approx([0.0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize(("index", "rows", "images"), [([0, 1], 2, 2), ([0, 1, 2, 2], 4, 3), ([0, 1, 1], 3, 2)])
+def test_a_missing_or_repeated_image_is_an_error(index, rows, images):
+    with pytest.raises(RuntimeError, match=f"each of 3 images once, found {rows} rows for {images} images"):
+        in_source_order(located(index), 3)
