@@ -1,4 +1,4 @@
-"""The boxes of a whole set as columns: which of them can be used, and the records that they make."""
+"""All boxes of a data set as columns: finds the usable ones and builds the records of the images."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -16,8 +16,8 @@ class Columns(NamedTuple):
     boxes: Float[np.ndarray, "n 4"]  # xyxy in pixels, clipped to the image
     labels: Int[np.ndarray, "n"]
     crowd: Bool[np.ndarray, "n"]
-    degenerate: Bool[np.ndarray, "n"]  # no area, or not finite
-    outside: Bool[np.ndarray, "n"]  # an area, but none of it in the image
+    degenerate: Bool[np.ndarray, "n"]  # no area, nan or infinity
+    outside: Bool[np.ndarray, "n"]  # has an area, but outside the image
 
     @property
     def usable(self) -> Bool[np.ndarray, "n"]:
@@ -38,13 +38,13 @@ def make_columns(
         degenerate = ~(np.isfinite(xyxy).all(1) & (x2y2 > x1y1).all(1))
         outside = ~degenerate & ~((x1y1 < limit) & (x2y2 > 0)).all(1)
         boxes = np.concatenate([np.maximum(x1y1, 0), np.minimum(x2y2, limit)], 1).astype(np.float32)
-        # An area that float32 cannot tell from none would divide by zero in the coder of boxes.
+        # A float32 area of zero would cause a division by zero in the box coder.
         degenerate |= ~outside & ~(boxes[:, 2:] > boxes[:, :2]).all(1)
     return Columns(image, boxes, labels.astype(np.int32), crowd, degenerate, outside)
 
 
 def to_records(image_ids: Iterable[ImageId], hw: Int[np.ndarray, "m 2"], columns: Columns) -> list[Record]:
-    """One record for each image, with the boxes that can be used."""
+    """One record for each image, with its usable boxes."""
     rows = np.flatnonzero(columns.usable)
     rows = rows[np.argsort(columns.image[rows], kind="stable")]
     ends = np.cumsum(np.bincount(columns.image[rows], minlength=len(hw)))[:-1]
@@ -56,17 +56,17 @@ def to_records(image_ids: Iterable[ImageId], hw: Int[np.ndarray, "m 2"], columns
 
 
 def is_empty(record: Record) -> bool:
-    """No box to train on: none at all, or crowds only."""
+    """True for an image without boxes, or with crowd boxes only."""
     return bool(record.crowd.all())
 
 
 def report_counts(records: Sequence[Record], columns: Columns, skip_empty: bool) -> list[str]:
-    """One line for people for every kind of box and image that is not simply trained on."""
+    """Report lines: counts of empty images, crowds and unusable boxes, one line for each kind that occurs."""
     fate = "left out" if skip_empty else "trained as background"
     counts = {
         f"images without boxes to train on: {fate}": sum(map(is_empty, records)),
         "crowd boxes: ignored in training, kept for evaluation": int((columns.crowd & columns.usable).sum()),
-        "degenerate boxes (no area, or not finite): left out": int(columns.degenerate.sum()),
+        "degenerate boxes (no area, nan or infinity): left out": int(columns.degenerate.sum()),
         "boxes outside their image: left out": int(columns.outside.sum()),
     }
     return [f"{count} {what}" for what, count in counts.items() if count]

@@ -1,4 +1,4 @@
-"""Bytes of an image file to RGB pixels, bounded in size."""
+"""Decodes image files to RGB pixels, with limits on size."""
 
 import io
 import os
@@ -14,13 +14,13 @@ from PIL import Image
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.errors import UserError
 
-MAX_PIXELS = 178_956_970  # where Pillow takes a file for an attack: more than half a gigabyte of RGB
-MAX_BYTES = 8 * MAX_PIXELS  # of a file: as many pixels of four channels of 16 bits, not compressed
+MAX_PIXELS = 178_956_970  # Pillow's limit for decompression bombs: more than half a gigabyte of RGB
+MAX_BYTES = 8 * MAX_PIXELS  # file size of MAX_PIXELS uncompressed pixels with four channels of 16 bits
 
-# Which way is up is decided here, and not by the decoder: see decode_image.
+# decode_image applies the EXIF orientation, not the decoder.
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_ORIENTATION = 0x0112  # EXIF's tag
-_UPRIGHT = {  # its values, and what shows such an image as it was seen; 1 is upright
+_ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = {  # EXIF value: the transformation that makes the image upright; 1 is upright
     2: lambda image: cv2.flip(image, 1),
     3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
     4: lambda image: cv2.flip(image, 0),
@@ -29,11 +29,11 @@ _UPRIGHT = {  # its values, and what shows such an image as it was seen; 1 is up
     7: lambda image: cv2.flip(cv2.transpose(image), -1),
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-_TURNED_BACK = {6: 8, 8: 6}  # the others undo themselves
+_TURNED_BACK = {6: 8, 8: 6}  # all others are their own inverse
 _SWAPS_SIDES = (5, 6, 7, 8)
-# OpenCV turns a TIFF whatever it is told, and of both it lays the colours of what is transparent on black.
+# OpenCV always applies the orientation of a TIFF, and blends transparent pixels of both formats with black.
 _BY_PILLOW = ("TIFF", "GIF")
-_PNG_BITS = 24  # the byte of a PNG that tells the bits of a channel
+_PNG_BITS = 24  # position of the bit depth in a PNG file
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = b"\xff"
@@ -41,36 +41,39 @@ _TIFF_WIDTH, _TIFF_LENGTH = 256, 257  # tags
 
 
 class Header(NamedTuple):
-    """What a file says about its pixels."""
+    """The properties of an image file that are known before decoding."""
 
     format: str  # Pillow's: "JPEG", "PNG", ...
     stored_hw: tuple[int, int]
-    orientation: int  # EXIF's, 1 to 8; 1 is upright, or not told
+    orientation: int  # EXIF's, 1 to 8; 1 is upright, also if the file has none
     mode: str  # Pillow's: "RGB", "L", "CMYK", ...
-    deep: bool  # more than 8 bits for a channel
+    deep: bool  # more than 8 bits per channel
 
     @property
     def upright_hw(self) -> tuple[int, int]:
-        """Height and width after the turn that EXIF asks for."""
+        """Height and width after applying the EXIF orientation."""
         return self.stored_hw[::-1] if self.orientation in _SWAPS_SIDES else self.stored_hw
 
 
 class Decoded(NamedTuple):
-    """Pixels of a file, and whether the file broke off before its end (what is missing is grey)."""
+    """Decoded pixels; `truncated` if the file ends too early (missing pixels are grey)."""
 
     image: UInt8[np.ndarray, "h w 3"]
     truncated: bool
 
 
 def read_image_file(path: Path | str) -> bytes:
-    """Raises UserError for what cannot be read, what is no file (a device may never end), and above MAX_BYTES."""
+    """Reads a file. Raises UserError if it is unreadable, larger than MAX_BYTES, or not a regular file.
+
+    A device or pipe could be read without end.
+    """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise UserError(
                 str(path),
                 expected="an image file",
-                found="no regular file",
+                found="a folder, device or pipe",
                 remedy="replace it",
             )
         if status.st_size > MAX_BYTES:
@@ -92,13 +95,14 @@ def read_image_file(path: Path | str) -> bytes:
 
 
 def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> Decoded:
-    """The RGB pixels that Pillow gives, of 16-bit grey the upper eight bits. `name` is what errors call the image.
+    """Decodes an image to the RGB pixels of Pillow; 16-bit grey keeps the upper eight bits.
 
-    `hw` are height and width according to the annotations. They tell on which pixels the boxes were drawn: on those
-    stored, as in COCO, or where only they fit, on the image turned upright as EXIF asks. Without `hw`, upright.
+    name: the subject of errors.
+    hw: height and width in the annotations. They decide whether the EXIF orientation is applied: not if the stored
+        pixels have this size, as in COCO, otherwise it is. With None it is applied.
 
-    Of a JPEG that breaks off, the part that is there. Raises UnreadableImageError where nothing can be decoded and
-    UserError, before decoding, where the header claims more than MAX_PIXELS.
+    A truncated JPEG gives the pixels before its end. Raises UnreadableImageError if no pixel can be decoded, and
+    UserError before decoding if the header declares more than MAX_PIXELS.
     """
     header = read_header(data, name)
     image, truncated = _decode_by_pillow(data, header) if header.format in _BY_PILLOW else _decode(data), False
@@ -117,12 +121,12 @@ def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> D
 
 
 def upright_hw(data: bytes, name: str) -> tuple[int, int]:
-    """Height and width that decode_image will find, from the header. Raises as it does."""
+    """Height and width of the upright image, from the header. Raises the errors of decode_image."""
     return read_header(data, name).upright_hw
 
 
 def stored_hw(data: bytes, name: str) -> tuple[int, int]:
-    """Height and width of the pixels as stored, whatever EXIF says of them. Raises as decode_image does."""
+    """Height and width of the stored pixels, without the EXIF orientation. Raises the errors of decode_image."""
     return read_header(data, name).stored_hw
 
 
@@ -134,33 +138,35 @@ def _decode(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
 
 
 def _decode_broken_jpeg(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
-    # OpenCV gives up at the end of the data; with an end marker there, the decoder finishes with what it has. Where
-    # the data break off within a table between two scans, what is there of the table goes.
+    # OpenCV fails at the end of the data. With an end marker the decoder returns the pixels so far. If the data end
+    # inside a table between two scans, the incomplete table is removed.
     image = _decode(data + _JPEG_END)
     return _decode(data[: data.rfind(_JPEG_MARKER)] + _JPEG_END) if image is None else image
 
 
 def _decode_by_pillow(data: bytes, header: Header) -> UInt8[np.ndarray, "h w 3"] | None:
-    """The pixels as stored."""
+    """Decodes to the stored pixels, without the EXIF orientation."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             if image.mode.startswith("I;16"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             pixels = np.array(image.convert("RGB"))
-    except Exception:  # of many kinds, from the decoders of a damaged file
+    except Exception:  # decoders raise many types for damaged files
         return None
-    if header.format == "TIFF" and header.orientation in _UPRIGHT:  # these Pillow turns upright itself
+    if (
+        header.format == "TIFF" and header.orientation in _UPRIGHT
+    ):  # Pillow has applied the orientation of a TIFF; undo it
         pixels = _UPRIGHT[_TURNED_BACK.get(header.orientation, header.orientation)](pixels)
     return pixels
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """What stands before the pixels. Raises as decode_image does."""
+    """Reads the header of an image file. Raises the errors of decode_image."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             stored_hw = image.height, image.width
-            if image.format == "TIFF":  # its size is the one after the turn, in some versions of Pillow
+            if image.format == "TIFF":  # some versions of Pillow give its size after the orientation
                 stored_hw = image.tag_v2[_TIFF_LENGTH], image.tag_v2[_TIFF_WIDTH]
             deep = image.mode.startswith(("I", "F")) or (image.format == "PNG" and data[_PNG_BITS] == 16)
             return Header(image.format, stored_hw, _orientation(image), image.mode, deep)
@@ -168,24 +174,24 @@ def read_header(data: bytes, name: str) -> Header:
         raise UserError(
             name,
             expected=f"at most {MAX_PIXELS} pixels",
-            found=f"more: {error}",
+            found=f"a header with more ({error})",
             remedy="shrink the image",
         ) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise UnreadableImageError(
             name,
             expected="an image",
-            found=f"{len(data)} bytes of no known image format",
+            found=f"{len(data)} bytes in an unknown format",
             remedy="replace it",
         ) from error
 
 
 def _orientation(image: Image.Image) -> int:
-    # Asked for EXIF that is not in front of a PNG, Pillow would decode the whole image to look behind it.
+    # If a PNG has no EXIF before its pixels, Pillow decodes the whole image to search after them.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
         return int(orientation) if orientation in _UPRIGHT else 1
-    except Exception:  # of many kinds, where the tags are damaged; the pixels need not be
+    except Exception:  # damaged tags raise many types; the pixels can still be intact
         return 1

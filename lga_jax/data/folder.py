@@ -1,4 +1,4 @@
-"""A user's own images, without annotations, as a source for prediction."""
+"""Image files without annotations, as a source for prediction."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,26 +16,26 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 class ImageFiles:
     """A Source over image files, numbered from 1 in the order given.
 
-    A file without a readable header has no record. One whose pixels turn out not to decode has a record, but `image`
-    raises UnreadableImageError. Both are named in `unreadable`.
+    A file without a readable header has no record. A file with a readable header but damaged pixels has a record, and
+    `image` raises UnreadableImageError. `unreadable` holds both.
     """
 
     def __init__(self, paths: Sequence[Path], class_names: Sequence[str]) -> None:
-        """Reads the headers only."""
+        """Reads the headers of all files."""
         self.class_names = tuple(class_names)
         self.unreadable: dict[Path, UserError] = {}
         sizes = {path: self._size(path) for path in paths}
-        self.paths = [path for path in paths if sizes[path]]  # aligned with records
+        self.paths = [path for path in paths if sizes[path]]  # in the order of records
         self.records = [
             Record(number, *sizes[path], np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
             for number, path in enumerate(paths, start=1)
             if sizes[path]
         ]
         self.report: list[str] = []
-        self.fingerprint = ""  # nothing is trained on these
+        self.fingerprint = ""  # not used for training
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB pixels, upright; of a truncated JPEG what is there."""
+        """RGB pixels, upright. A truncated JPEG gives the pixels before its end."""
         path = self.paths[index]
         try:
             return decode_image(read_image_file(path), str(path)).image
@@ -68,9 +68,9 @@ class ImageFiles:
 
 
 def find_images(place: str) -> list[Path]:
-    """The image itself, or the images of a folder (not of its sub-folders) in the order of their names.
+    """The image file `place`, or the images of the folder `place` sorted by name, without sub-folders.
 
-    Raises UserError where there is nothing.
+    Raises UserError if there is none.
     """
     path = Path(place)
     if path.is_file():
@@ -79,8 +79,8 @@ def find_images(place: str) -> list[Path]:
         raise UserError(
             f"--input {place}",
             expected="an image or a folder of images",
-            found="nothing there",
-            remedy="correct it",
+            found="no such file or folder",
+            remedy="correct the path",
         )
     found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
     if not found:
@@ -88,6 +88,6 @@ def find_images(place: str) -> list[Path]:
             f"--input {place}",
             expected=f"images ({' '.join(SUFFIXES)})",
             found="none in this folder",
-            remedy="correct it",
+            remedy="name a folder of images",
         )
     return found

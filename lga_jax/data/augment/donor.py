@@ -1,4 +1,4 @@
-"""Which objects of which other image are pasted into an image: drawn here, laid in by `batches.paste`."""
+"""Copy-paste augmentation: draws the second image and its objects. `batches.paste` pastes them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,17 +14,20 @@ _PASTED = 0.5  # share of the objects of an image
 
 
 class Donor(NamedTuple):
-    """An image whose objects are pasted."""
+    """The second image of copy-paste, and its pasted objects."""
 
     index: int  # position in the source
     view: View
-    pasted: Bool[np.ndarray, "n"]  # which of its boxes
+    pasted: Bool[np.ndarray, "n"]  # True for each pasted box of the image
 
 
 def draw_donor(
     rng: np.random.Generator, records: Sequence[Record], bucket_hw: HW, data_config: ConfigDict
 ) -> Donor | None:
-    """With the config's probability any image and some of its objects, never crowds; its view is one for the bucket."""
+    """Draws a random image, its augmentation for this bucket, and about half of its objects, never crowds.
+
+    None with probability 1 - data.copy_paste.
+    """
     if rng.random() >= data_config.copy_paste:
         return None
     index = int(rng.integers(len(records)))

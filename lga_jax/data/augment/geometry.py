@@ -1,11 +1,11 @@
-"""Geometry of images and their boxes, on the host. Pixels stay uint8: they are normalised on the device."""
+"""Resizing, cropping and flipping of images and boxes on the host. Pixels stay uint8; the device normalises them."""
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-# A thread for each image in flight is the loader's to start; OpenCV's own would fight with them for the cores.
+# The loader decodes in its own threads; OpenCV's threads would compete with them for the cores.
 cv2.setNumThreads(1)
 
 KERNELS = ("bilinear", "antialias")
@@ -13,7 +13,7 @@ ROUNDINGS = ("nearest", "floor")
 
 
 def resize_hw(hw: tuple[int, int], short_edge: int, long_edge: int, rounding: str) -> tuple[int, int]:
-    """Height and width that bring the short edge to `short_edge`, or less where the long one would pass `long_edge`.
+    """The size with a short edge of `short_edge`, or smaller so that the long edge is at most `long_edge`.
 
     `rounding` to whole pixels: "nearest" (Detectron2) or "floor" (torchvision).
     """
@@ -21,7 +21,7 @@ def resize_hw(hw: tuple[int, int], short_edge: int, long_edge: int, rounding: st
 
 
 def fit_hw(hw: tuple[int, int], bound_hw: tuple[int, int]) -> tuple[int, int]:
-    """`hw` as it is where it fits into `bound_hw`, else the largest size of the same shape that does."""
+    """`hw` if it fits into `bound_hw`, otherwise the largest size of the same aspect ratio that fits."""
     return scaled_hw(hw, min(1.0, bound_hw[0] / hw[0], bound_hw[1] / hw[1]), "nearest")
 
 
@@ -39,15 +39,15 @@ def resize_into(
     crop_yx: tuple[int, int],
     kernel: str,
 ) -> None:
-    """Writes the part of `image`, resized to `hw`, that begins at `crop_yx` and is as large as `out`.
+    """Resizes `image` to `hw` and writes the crop of the size of `out` that starts at `crop_yx` into `out`.
 
-    Both kernels are bilinear with pixel centres at one half. "bilinear" takes the four nearest pixels; "antialias" is
-    Pillow's, a filter that widens as an image is made smaller and does the same, up to rounding, where it is enlarged.
-    `out` may be a part of a larger array.
+    Both kernels are bilinear with pixel centres at one half. "bilinear" uses the four nearest pixels. "antialias" is
+    Pillow's: the filter becomes wider when the image shrinks, and equals "bilinear" up to rounding when it grows.
+    `out` may be a slice of a larger array.
     """
     (height, width), (y, x) = out.shape[:2], crop_yx
     if kernel == "antialias":
-        # Pillow computes nothing but the part: a box in pixels of the image as stored.
+        # Pillow computes only the crop, a box in pixels of the original image.
         y_scale, x_scale = image.shape[0] / hw[0], image.shape[1] / hw[1]
         box = x * x_scale, y * y_scale, (x + width) * x_scale, (y + height) * y_scale
         out[:] = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box)
@@ -59,27 +59,27 @@ def resize_into(
 
 
 def flip_in_place(image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Left to right. `image` may be a part of a larger array."""
+    """Flips left to right. `image` may be a slice of a larger array."""
     cv2.flip(image, 1, dst=image)
 
 
 def flip_boxes(boxes: Float[np.ndarray, "n 4"], width: int) -> Float[np.ndarray, "n 4"]:
-    """Where boxes of an image of `width` pixels lie after it is flipped."""
+    """The boxes after flipping an image of `width` pixels left to right."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([width - x2, y1, width - x1, y2], axis=1)
 
 
 def scale_boxes(boxes: Float[np.ndarray, "n 4"], scale_hw: Float[np.ndarray, "2"]) -> Float[np.ndarray, "n 4"]:
-    """Where boxes lie after a resize by `scale_hw` (resized / original, per axis)."""
+    """The boxes after a resize by `scale_hw` (resized / original, per axis)."""
     return boxes * scale_hw[[1, 0, 1, 0]]
 
 
 def crop_boxes(
     boxes: Float[np.ndarray, "n 4"], crop_yx: tuple[int, int], crop_hw: tuple[int, int]
 ) -> Float[np.ndarray, "n 4"]:
-    """What is left of boxes in the part of height and width `crop_hw` that begins at `crop_yx`, in its pixels.
+    """The boxes clipped to the crop of size `crop_hw` that starts at `crop_yx`, in pixels of the crop.
 
-    Boxes outside it have no area left.
+    Boxes outside the crop get an area of zero.
     """
     (y, x), (height, width) = crop_yx, crop_hw
     return np.clip(boxes - np.array([x, y, x, y]), 0, np.array([width, height, width, height]))

@@ -1,4 +1,4 @@
-"""How an image is seen: its size, the part that is kept, a flip and colours, which are fixed or drawn, then applied.
+"""Augmentation of one image: resize, crop, flip, colours. Random for training, fixed for evaluation.
 
 Large-scale jitter follows torchvision's detection recipes (`ScaleJitter`, then `FixedSizeCrop`).
 """
@@ -25,20 +25,20 @@ HW = tuple[int, int]
 
 
 class View(NamedTuple):
-    """An image is given its colours, resized, cropped where that makes it larger than its bucket, and flipped."""
+    """The augmentation of one image, in this order: colours, resize, crop if larger than the bucket, flip."""
 
     resized_hw: HW  # pixels
-    crop_yx: tuple[int, int]  # top left corner of what is kept, pixels of the resized image
+    crop_yx: tuple[int, int]  # top left corner of the crop, pixels of the resized image
     flip: bool  # left to right
     colour: Colour = Colour()
 
 
 def draw_view(rng: np.random.Generator, hw: HW, bucket_hw: HW, data_config: ConfigDict) -> View:
-    """How a step of training sees an image of height and width `hw` in its bucket: all of it is drawn."""
+    """Draws the augmentation of a training image of height and width `hw` in its bucket."""
     if data_config.scale_jitter:
         factor, place = rng.uniform(*data_config.scale_jitter), rng.random()
         resized_hw = scaled_hw(hw, factor * _fitting_scale(hw, bucket_hw), data_config.size_rounding)
-        # One number for both axes, so a crop lies on the diagonal of what is possible, as in torchvision.
+        # One random number places the crop on both axes, as in torchvision.
         crop_yx = _place(resized_hw[0], bucket_hw[0], place), _place(resized_hw[1], bucket_hw[1], place)
     else:
         short_edge = data_config.short_edges[rng.integers(len(data_config.short_edges))]
@@ -49,39 +49,39 @@ def draw_view(rng: np.random.Generator, hw: HW, bucket_hw: HW, data_config: Conf
 
 
 def evaluation_view(hw: HW, bucket_hw: HW, data_config: ConfigDict) -> View:
-    """How evaluation sees an image: whole, as it is."""
+    """The fixed view of evaluation: the whole image, resized."""
     return View(fit_hw(evaluation_hw(hw, data_config), bucket_hw), (0, 0), flip=False)
 
 
 def content_hw(view: View, bucket_hw: HW) -> HW:
-    """Height and width of what is seen of an image, pixels."""
+    """Height and width of the image content in the bucket, in pixels."""
     return min(view.resized_hw[0], bucket_hw[0]), min(view.resized_hw[1], bucket_hw[1])
 
 
 def see_image(out: UInt8[np.ndarray, "h w 3"], image: UInt8[np.ndarray, "h1 w1 3"], view: View, kernel: str) -> None:
-    """Writes what is seen of `image` into `out`, which has the height and width of `content_hw`."""
+    """Augments `image` and writes the result into `out`, whose height and width are `content_hw`."""
     resize_into(out, distort(image, view.colour), view.resized_hw, view.crop_yx, kernel)
     if view.flip:
         flip_in_place(out)
 
 
 def see_boxes(boxes: Float[np.ndarray, "n 4"], hw: HW, view: View, seen_hw: HW) -> Float[np.ndarray, "n 4"]:
-    """Where boxes of an image of size `hw` lie in what is seen of it, `seen_hw`; those out of sight have no area."""
+    """The boxes of an image of size `hw` after the augmentation, clipped to `seen_hw`; boxes outside get no area."""
     boxes = crop_boxes(scale_boxes(boxes, np.divide(view.resized_hw, hw)), view.crop_yx, seen_hw)
     return (flip_boxes(boxes, seen_hw[1]) if view.flip else boxes).astype(np.float32)
 
 
 def training_hw(hw: HW, data_config: ConfigDict) -> HW:
-    """The size that decides about the bucket of a training image: smaller views fit where this one does."""
+    """The largest size of a training image. It decides the bucket, because smaller sizes fit as well."""
     if data_config.scale_jitter:
-        # No bucket holds more than this, so the best one is that which keeps the image largest.
+        # No bucket is larger than this edge, so the chosen bucket is the one that shows the image largest.
         edge = max(map(max, data_config.buckets))
         return resize_hw(hw, edge, edge, data_config.size_rounding)
     return _edges_hw(hw, max(data_config.short_edges), data_config)
 
 
 def evaluation_hw(hw: HW, data_config: ConfigDict) -> HW:
-    """The size at which evaluation sees an image, unless its bucket is smaller."""
+    """The size of an image in evaluation; a smaller bucket reduces it further."""
     return _edges_hw(hw, data_config.eval_short_edge, data_config)
 
 
@@ -94,5 +94,5 @@ def _fitting_scale(hw: HW, bucket_hw: HW) -> float:
 
 
 def _place(size: int, bound: int, place: float) -> int:
-    """Any of the whole offsets at which `bound` pixels of `size` can begin; `place` is in [0, 1)."""
+    """Offset of a crop of `bound` pixels in `size` pixels, an integer; `place` in [0, 1) chooses among all."""
     return int(place * (max(size - bound, 0) + 1))

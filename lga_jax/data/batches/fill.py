@@ -1,4 +1,4 @@
-"""How an image and its boxes are laid into a row of a batch."""
+"""Writes an image and its boxes into a row of a batch."""
 
 import math
 
@@ -10,13 +10,13 @@ from lga_jax.data.augment.view import HW, View, content_hw, see_boxes, see_image
 from lga_jax.data.source import Record
 from lga_jax.structs import Batch, Targets
 
-_GREY = 128  # what stands for an image that cannot be decoded
+_GREY = 128  # pixel value of an image that cannot be decoded
 
 
 def empty_batch(size: int, bucket_hw: HW, slots: int) -> Batch:
-    """A numpy batch of `size` images with nothing in it, for `write_image` to fill row by row.
+    """An empty numpy batch of `size` images; `write_image` fills its rows.
 
-    Rows left as they are, are black images over the whole bucket with index -1: harmless to a detector.
+    An unfilled row is a black image of the size of the bucket, with index -1 and no boxes.
     """
     return Batch(
         images=_aligned_zeros((size, *bucket_hw, 3)),
@@ -32,7 +32,7 @@ def empty_batch(size: int, bucket_hw: HW, slots: int) -> Batch:
 
 
 def _aligned_zeros(shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
-    """At a multiple of 64 bytes: jax's CPU device takes such memory as it is, and copies any other."""
+    """Zeros aligned to 64 bytes: JAX's CPU device uses aligned memory without a copy."""
     size = math.prod(shape)
     memory = np.zeros(size + 63, np.uint8)
     start = -memory.ctypes.data % 64
@@ -48,9 +48,9 @@ def write_image(
     view: View,
     kernel: str,
 ) -> None:
-    """Lays one image and its boxes into a row, resized with `kernel` (one of transforms.KERNELS).
+    """Augments an image and its boxes and writes them into a row. `kernel`: resize method, one of geometry.KERNELS.
 
-    Without an image (None), grey of the same size without boxes.
+    If `image` is None, the row is grey, of the same size and without boxes.
     """
     height, width = seen_hw = content_hw(view, batch.images.shape[1:3])
     hw = record.height, record.width
@@ -66,9 +66,9 @@ def write_image(
 
 
 def write_targets(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, "n"]) -> int:
-    """Lays the boxes that have an area into a row in the place of what is there, the largest if not all find a slot.
+    """Replaces the boxes of a row with those of `boxes` that have an area; with too few slots, keeps the largest.
 
-    Returns how many find none.
+    Returns the number of dropped boxes.
     """
     slots = targets.valid.shape[1]
     kept = np.flatnonzero(have_area(boxes))

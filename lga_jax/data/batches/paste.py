@@ -1,6 +1,6 @@
-"""Objects of one image pasted into another: Simple Copy-Paste (Ghiasi et al. 2021) with boxes in the place of masks.
+"""Copy-paste augmentation after Simple Copy-Paste (Ghiasi et al. 2021), with boxes instead of masks.
 
-What is pasted keeps its place in its own view, and its rectangle is pasted without blending.
+Pasted objects keep their place in their own augmented image. Their rectangles are pasted without blending.
 """
 
 import numpy as np
@@ -13,16 +13,16 @@ from lga_jax.data.batches.fill import write_targets
 from lga_jax.data.source import Record
 from lga_jax.structs import Batch
 
-_MIN_VISIBLE = 0.5  # share of a box; an object of which less can be seen is none
+_MIN_VISIBLE = 0.5  # share of a box; objects with less than this visible are dropped
 
 
 def paste(batch: Batch, row: int, record: Record, image: UInt8[np.ndarray, "h w 3"], donor: Donor, kernel: str) -> int:
-    """Lays the donor's objects over an image in the batch; `record` and `image` are the donor's.
+    """Pastes the donor's objects over an image in the batch; `record` and `image` are the donor's.
 
-    Returns how many boxes found no slot for it.
+    Boxes of both images shrink to their visible part and are dropped if less than half is visible. So a donor object
+    inside another pasted rectangle keeps its box, and a covered object loses its box.
 
-    Boxes on both sides shrink to what can be seen of them, and go where that is less than half. So a neighbour of
-    a pasted object that comes along as a part of its rectangle has its box, and what lies below has one no longer.
+    Returns the number of boxes without a free slot.
     """
     bucket_hw = batch.images.shape[1:3]
     height, width = batch.image_hw[row].astype(int).tolist()
@@ -42,7 +42,7 @@ def paste(batch: Batch, row: int, record: Record, image: UInt8[np.ndarray, "h w 
 
 
 def _visible(boxes: Float[np.ndarray, "n 4"], visible: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "n 4"]:
-    """What can be seen of the boxes; without an area where it is too little."""
+    """The visible part of each box; no area if too little is visible."""
     left = np.zeros_like(boxes)
     for number in np.flatnonzero(have_area(boxes)):
         rows, columns = part = _pixels(boxes[number])

@@ -1,4 +1,4 @@
-"""From the plan of batches to batches on the devices: threads decode ahead of the step."""
+"""Loads planned batches and puts them on the devices; threads decode ahead of the training step."""
 
 import logging
 import threading
@@ -24,12 +24,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """What this process loads for one batch."""
+    """The images of one batch that this process loads."""
 
     bucket_hw: HW
     index: list[int]  # -1: leave the row empty
-    views: list[View]  # any in rows that stay empty
-    donors: list[Donor | None]  # whose objects are pasted into the image
+    views: list[View]  # ignored in empty rows
+    donors: list[Donor | None]  # the second image of copy-paste
 
 
 class _Loading(NamedTuple):
@@ -43,7 +43,7 @@ class _Loading(NamedTuple):
 
 
 class Pipeline:
-    """Jobs in, batches on the devices out, in order. What goes wrong in a worker is raised where its batch is due."""
+    """Turns jobs into batches on the devices, in order. `next` raises an error of a worker when its batch is due."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Pipeline:
         self._on_device: deque[Batch] = deque()
         self._unreadable: set[int] = set()
         self._counting = threading.Lock()
-        self.num_without_slot = 0  # boxes that found none where objects were pasted
+        self.num_without_slot = 0  # boxes dropped after pasting
 
     def __next__(self) -> Batch:
         self._start_loading()
         while self._loading and (not self._on_device or self._may_move_another()):
             self._on_device.append(self._put(self._loading[0]))
-            self._loading.popleft()  # not before: what went wrong in it is raised whenever it is asked for
+            self._loading.popleft()  # only now: a failed batch raises its error at every `next`
             self._start_loading()
         if not self._on_device:
             self.close()
@@ -76,7 +76,7 @@ class Pipeline:
         return self._on_device.popleft()
 
     def empty_batch(self, bucket_hw: HW, num_rows: int) -> Batch:
-        """A batch of a bucket with nothing in it, of which this process has `num_rows` rows."""
+        """An empty batch of a bucket; `num_rows` are the rows of this process."""
         return self._to_devices(empty_batch(num_rows, bucket_hw, self._slots))
 
     @property
@@ -90,12 +90,12 @@ class Pipeline:
         self._on_device.clear()
 
     def _may_move_another(self) -> bool:
-        # One is about to be handed out; `prefetch` more wait on the devices. None of them is worth waiting for, and in
-        # which something went wrong stays until it is due.
+        # One batch is returned next and `prefetch` more stay on the devices. This never waits, and a failed batch stays
+        # in the queue until it is due.
         return len(self._on_device) <= self._prefetch and self._loading[0].is_ready()
 
     def _start_loading(self) -> None:
-        # Enough rows in flight that no worker idles, and a batch for each place that becomes free on the devices.
+        # Enough rows to keep all workers busy, and at least one batch for each free place on the devices.
         while len(self._loading) <= self._prefetch or self._num_rows_loading() < 2 * self._num_workers:
             job = next(self._jobs, None)
             if job is None:
@@ -112,7 +112,7 @@ class Pipeline:
         return sum(len(loading.batch.index) for loading in self._loading)
 
     def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> int:
-        """Fills a row; returns how many boxes found no slot for pasted objects."""
+        """Fills a row; returns the number of boxes dropped after pasting."""
         records = self._source.records
         write_image(batch, row, index, records[index], self._image(index), view, self._kernel)
         if donor and donor.pasted.any() and (image := self._image(donor.index)) is not None:
@@ -130,7 +130,9 @@ class Pipeline:
         with self._counting:  # two workers may read the same image at the same time
             if index not in self._unreadable:
                 self._unreadable.add(index)
-                _LOG.warning("%s (used as grey without boxes; %d such images so far)", error, len(self._unreadable))
+                _LOG.warning(
+                    "%s (replaced by a grey image without boxes; %d such images so far)", error, len(self._unreadable)
+                )
 
     def _put(self, loading: _Loading) -> Batch:
         self.num_without_slot += sum(row.result() for row in loading.rows)

@@ -1,14 +1,14 @@
-"""Draws the scenes of the challenge set. Whole numbers only, so that every machine draws the same bytes.
+"""Draws the scenes of the challenge set with integers only, so that every machine draws the same bytes.
 
-OpenCV fills convex polygons and discs and enlarges noise, in fixed point and alike in versions 4.10 and 5.0 (fillPoly
-is not: its edges moved); everything that blends is integer numpy.
+OpenCV fills convex polygons and circles and enlarges noise, in fixed point, equal in versions 4.10 and 5.0 (fillPoly
+changed between them). All blending is integer numpy.
 """
 
 import cv2
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
 
-from lga_jax.data.challenge.random_ints import Dice
+from lga_jax.data.challenge.random_ints import RandomInts
 from lga_jax.data.challenge.scene import Scene, Vehicle
 
 _GROUNDS = ((112, 128, 78), (168, 150, 112), (138, 118, 92), (122, 122, 120), (146, 152, 128), (96, 110, 96))
@@ -17,53 +17,53 @@ _FLAMES = ((255, 120, 20), (255, 190, 40), (240, 70, 20), (255, 225, 120))
 Image = UInt8[np.ndarray, "h w 3"]
 
 
-def draw_scene(scene: Scene, dice: Dice, image_hw: tuple[int, int]) -> Image:
-    """The picture of a scene; `dice` decides everything that leaves no trace in the annotations."""
-    ground = _ground(dice, image_hw)
+def draw_scene(scene: Scene, rng: RandomInts, image_hw: tuple[int, int]) -> Image:
+    """The image of a scene; `rng` draws all details that are not in the annotations."""
+    ground = _ground(rng, image_hw)
     image = ground.copy()
-    _clutter(dice, image)
+    _clutter(rng, image)
     for vehicle in scene.vehicles:
-        _vehicle(dice, image, ground, vehicle, scene)
+        _vehicle(rng, image, ground, vehicle, scene)
     if scene.effects.smoke:
         for vehicle in scene.vehicles:
-            _smoke(dice, image, vehicle, scene.effects.smoke)
+            _smoke(rng, image, vehicle, scene.effects.smoke)
         for vehicle in scene.vehicles:
-            _flames(dice, image, vehicle, scene.effects.flames)
-    return _sensor_noise(dice, image)
+            _flames(rng, image, vehicle, scene.effects.flames)
+    return _sensor_noise(rng, image)
 
 
-def _noise(dice: Dice, hw: tuple[int, int], cells: int) -> Int[np.ndarray, "h w"]:
-    """Smooth noise, -128..127, about `cells` bumps along the longer side."""
+def _noise(rng: RandomInts, hw: tuple[int, int], cells: int) -> Int[np.ndarray, "h w"]:
+    """Smooth noise, -128..127, with about `cells` bumps along the longer side."""
     cell = -(-max(hw) // cells)
     rows, columns = hw[0] // cell + 2, hw[1] // cell + 2
-    coarse = dice.octets(rows * columns).reshape(rows, columns)
-    fine = cv2.resize(coarse, (hw[1], hw[0]), interpolation=cv2.INTER_LINEAR_EXACT)  # the one that is fixed point
+    coarse = rng.octets(rows * columns).reshape(rows, columns)
+    fine = cv2.resize(coarse, (hw[1], hw[0]), interpolation=cv2.INTER_LINEAR_EXACT)  # the fixed-point interpolation
     return fine.astype(np.int16) - 128
 
 
-def _ground(dice: Dice, hw: tuple[int, int]) -> Image:
-    lightness = dice.between(-16, 16)
-    red, green, blue = (c + lightness + dice.between(-6, 6) for c in dice.choice(_GROUNDS))
-    light = _noise(dice, hw, 4) * dice.between(16, 34) + _noise(dice, hw, 20) * dice.between(14, 34)
-    light += (dice.octets(hw[0] * hw[1]).reshape(hw).astype(np.int16) - 128) * dice.between(8, 20)
-    tint = _noise(dice, hw, 7) * dice.between(4, 10)
+def _ground(rng: RandomInts, hw: tuple[int, int]) -> Image:
+    lightness = rng.between(-16, 16)
+    red, green, blue = (c + lightness + rng.between(-6, 6) for c in rng.choice(_GROUNDS))
+    light = _noise(rng, hw, 4) * rng.between(16, 34) + _noise(rng, hw, 20) * rng.between(14, 34)
+    light += (rng.octets(hw[0] * hw[1]).reshape(hw).astype(np.int16) - 128) * rng.between(8, 20)
+    tint = _noise(rng, hw, 7) * rng.between(4, 10)
     planes = [red + (light + tint >> 7), green + (light >> 7), blue + (light - tint >> 7)]
     return np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
 
 
-def _clutter(dice: Dice, image: Image) -> None:
+def _clutter(rng: RandomInts, image: Image) -> None:
     unit = min(image.shape[:2])
-    if dice.chance(40):
-        _road(dice, image, unit)
-    for _ in range(dice.between(3, 8)):
-        x, y = dice.between(0, image.shape[1] - 1), dice.between(0, image.shape[0] - 1)
-        dice.choice((_rock, _rock, _tree, _tree, _shed))(dice, image, x, y, unit)
+    if rng.chance(40):
+        _road(rng, image, unit)
+    for _ in range(rng.between(3, 8)):
+        x, y = rng.between(0, image.shape[1] - 1), rng.between(0, image.shape[0] - 1)
+        rng.choice((_rock, _rock, _tree, _tree, _shed))(rng, image, x, y, unit)
 
 
-def _road(dice: Dice, image: Image, unit: int) -> None:
+def _road(rng: RandomInts, image: Image, unit: int) -> None:
     height, width = image.shape[:2]
-    left, right, half = dice.between(0, height), dice.between(0, height), unit * dice.between(6, 12) // 100
-    grey = dice.between(85, 120)
+    left, right, half = rng.between(0, height), rng.between(0, height), unit * rng.between(6, 12) // 100
+    grey = rng.between(85, 120)
     _fill(image, [(0, left - half), (width, right - half), (width, right + half), (0, left + half)], (grey,) * 3)
     dashes, thick = 8, max(1, unit // 90)
     for i in range(dashes):
@@ -72,31 +72,31 @@ def _road(dice: Dice, image: Image, unit: int) -> None:
         _fill(image, [(x0, y0), (x1, y1), (x1, y1 + thick), (x0, y0 + thick)], (205, 203, 190))
 
 
-def _rock(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
-    size, grey = max(2, unit * dice.between(2, 6) // 100), dice.between(80, 165)
+def _rock(rng: RandomInts, image: Image, x: int, y: int, unit: int) -> None:
+    size, grey = max(2, unit * rng.between(2, 6) // 100), rng.between(80, 165)
     around = ((-10, 0), (-7, -6), (0, -9), (7, -5), (10, 1), (5, 5), (-6, 5))
     outline = [
-        (x + (dx + dice.between(-2, 2)) * size // 10, y + (dy + dice.between(-2, 2)) * size // 10) for dx, dy in around
+        (x + (dx + rng.between(-2, 2)) * size // 10, y + (dy + rng.between(-2, 2)) * size // 10) for dx, dy in around
     ]
     _fill(image, outline, (grey, grey - 4, grey - 10))
     _fill(image, outline[:4], (grey + 25, grey + 22, grey + 14))
 
 
-def _tree(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
-    radius, green = max(2, unit * dice.between(3, 8) // 100), dice.between(75, 125)
+def _tree(rng: RandomInts, image: Image, x: int, y: int, unit: int) -> None:
+    radius, green = max(2, unit * rng.between(3, 8) // 100), rng.between(75, 125)
     _fill(
         image,
         [(x - 1, y), (x + radius // 4, y), (x + radius // 4, y + 2 * radius), (x - 1, y + 2 * radius)],
         (92, 70, 48),
     )
     for shade in (0, 12, 26):
-        centre = (x + dice.between(-radius, radius) // 2, y + dice.between(-radius, radius) // 2)
+        centre = (x + rng.between(-radius, radius) // 2, y + rng.between(-radius, radius) // 2)
         leaves = (green // 2 + shade, green + shade, green // 3 + shade)
         cv2.circle(image, centre, radius * (40 - shade) // 40, leaves, -1)
 
 
-def _shed(dice: Dice, image: Image, x: int, y: int, unit: int) -> None:
-    wide, high, tone = unit * dice.between(7, 14) // 100, unit * dice.between(5, 10) // 100, dice.between(110, 175)
+def _shed(rng: RandomInts, image: Image, x: int, y: int, unit: int) -> None:
+    wide, high, tone = unit * rng.between(7, 14) // 100, unit * rng.between(5, 10) // 100, rng.between(110, 175)
     _fill(image, [(x, y), (x + wide, y), (x + wide, y + high), (x, y + high)], (tone, tone - 12, tone - 30))
     _fill(
         image,
@@ -119,17 +119,17 @@ def _fill(image: Image, points: list[tuple[int, int]], colour: tuple[int, int, i
     cv2.fillConvexPoly(image, np.array(points, np.int32), colour)
 
 
-def _vehicle(dice: Dice, image: Image, ground: Image, vehicle: Vehicle, scene: Scene) -> None:
-    """Lays one vehicle over `image`: its polygons at half-pixels, repainted, smeared, blended in."""
+def _vehicle(rng: RandomInts, image: Image, ground: Image, vehicle: Vehicle, scene: Scene) -> None:
+    """Draws one vehicle over `image`: polygons at half-pixels, then paint, blur and blending."""
     left, top, right, bottom = vehicle.box
     reach = scene.effects.blur * max(right - left, bottom - top) // 400 + 1 if scene.effects.blur else 0  # pixels
     x0, y0 = left // 2 - reach, top // 2 - reach
     width, height = -(-right // 2) + reach - x0, -(-bottom // 2) + reach - y0
     paint, cover = _rasterise(vehicle, x0, y0, width, height)
     if scene.effects.camouflage:
-        paint = _camouflage(dice, paint, cover, ground, (x0, y0), scene.effects.camouflage)
+        paint = _camouflage(rng, paint, cover, ground, (x0, y0), scene.effects.camouflage)
     if reach:
-        angle_x, angle_y = dice.choice(((4, 0), (4, 1), (4, -1), (3, 3), (3, -3), (4, 2), (4, -2)))
+        angle_x, angle_y = rng.choice(((4, 0), (4, 1), (4, -1), (3, 3), (3, -3), (4, 2), (4, -2)))
         paint, cover = (_smear(plane, reach * angle_x // 4, reach * angle_y // 4) for plane in (paint, cover))
     _lay_over(image, paint, cover, x0, y0)
 
@@ -137,7 +137,7 @@ def _vehicle(dice: Dice, image: Image, ground: Image, vehicle: Vehicle, scene: S
 def _rasterise(
     vehicle: Vehicle, x0: int, y0: int, width: int, height: int
 ) -> tuple[UInt8[np.ndarray, "y x 3"], UInt8[np.ndarray, "y x 1"]]:
-    """Colours times cover, and cover (0..255), of the pixels from (x0, y0): each the mean of four half-pixels."""
+    """Colours times cover, and cover (0..255), of the pixels from (x0, y0), as means of four half-pixels."""
     fine = np.zeros((2 * height, 2 * width, 4), np.uint8)
     points = (vehicle.shape.points + (vehicle.x - 2 * x0, vehicle.y - 2 * y0)).astype(np.int32)
     start = 0
@@ -150,16 +150,16 @@ def _rasterise(
 
 
 def _camouflage(
-    dice: Dice,
+    rng: RandomInts,
     paint: UInt8[np.ndarray, "y x 3"],
     cover: UInt8[np.ndarray, "y x 1"],
     ground: Image,
     origin: tuple[int, int],
     weight: int,
 ) -> UInt8[np.ndarray, "y x 3"]:
-    """Mixes the ground from half a vehicle's length beside it into the paint, by `weight` of 256."""
+    """Blends the background from half a vehicle's length beside it into the paint, by `weight` of 256."""
     height, width = paint.shape[:2]
-    dx, dy = dice.choice((-1, 1)) * width // 2, dice.between(-height // 3, height // 3)
+    dx, dy = rng.choice((-1, 1)) * width // 2, rng.between(-height // 3, height // 3)
     rows = _mirrored(np.arange(height) + origin[1] + dy, ground.shape[0])
     columns = _mirrored(np.arange(width) + origin[0] + dx, ground.shape[1])
     texture = _divide_by_255(ground[rows[:, None], columns].astype(np.uint16) * cover)
@@ -167,13 +167,13 @@ def _camouflage(
 
 
 def _mirrored(index: Int[np.ndarray, "n"], count: int) -> Int[np.ndarray, "n"]:
-    """Positions folded back at both ends, for those up to `count` outside."""
+    """Mirrors positions outside 0..count-1 back inside, for at most `count` outside."""
     index = np.abs(index)
     return np.minimum(index, np.maximum(2 * count - 2 - index, 0))
 
 
 def _smear(plane: UInt8[np.ndarray, "y x c"], reach_x: int, reach_y: int) -> UInt8[np.ndarray, "y x c"]:
-    """The mean of 32 copies moved evenly from (-reach_x, -reach_y) to (reach_x, reach_y)."""
+    """The mean of 32 copies shifted evenly from (-reach_x, -reach_y) to (reach_x, reach_y)."""
     pad_x, pad_y = abs(reach_x), abs(reach_y)
     height, width = plane.shape[:2]
     wide = np.pad(plane, ((pad_y, pad_y), (pad_x, pad_x), (0, 0)))
@@ -187,7 +187,7 @@ def _smear(plane: UInt8[np.ndarray, "y x c"], reach_x: int, reach_y: int) -> UIn
 def _lay_over(
     image: Image, paint: UInt8[np.ndarray, "y x 3"], cover: UInt8[np.ndarray, "y x 1"], x0: int, y0: int
 ) -> None:
-    """image = image * (1 - cover) + paint, where the patch lies inside the image."""
+    """image = image * (1 - cover) + paint, for the part of the patch inside the image."""
     left, top = max(0, -x0), max(0, -y0)
     right, bottom = min(paint.shape[1], image.shape[1] - x0), min(paint.shape[0], image.shape[0] - y0)
     window = image[y0 + top : y0 + bottom, x0 + left : x0 + right]
@@ -201,43 +201,43 @@ def _divide_by_255(product: UInt16[np.ndarray, "..."]) -> UInt16[np.ndarray, "..
     return product + (product >> 8) >> 8
 
 
-def _smoke(dice: Dice, image: Image, vehicle: Vehicle, percent: int) -> None:
+def _smoke(rng: RandomInts, image: Image, vehicle: Vehicle, percent: int) -> None:
     left, top, right, bottom = (edge // 2 for edge in vehicle.box)
     margin = max(right - left, bottom - top) // 4
     x0, y0 = max(0, left - margin), max(0, top - margin)
     window = image[y0 : bottom + margin, x0 : right + margin]
     hw = window.shape[:2]
-    cover = _smoke_cover(dice, hw, percent)
-    grey = np.clip(dice.between(70, 200) + (_noise(dice, hw, 6) >> 2), 0, 255).astype(np.uint16)[..., None]
+    cover = _smoke_cover(rng, hw, percent)
+    grey = np.clip(rng.between(70, 200) + (_noise(rng, hw, 6) >> 2), 0, 255).astype(np.uint16)[..., None]
     window[...] = _divide_by_255(window * (255 - cover) + grey * cover)
 
 
-def _smoke_cover(dice: Dice, hw: tuple[int, int], percent: int) -> UInt16[np.ndarray, "h w 1"]:
+def _smoke_cover(rng: RandomInts, hw: tuple[int, int], percent: int) -> UInt16[np.ndarray, "h w 1"]:
     """Opacity, 0..255, of a cloud over about `percent` of a window, thinner towards the window's corners."""
-    rough = 2 * _noise(dice, hw, 3) + _noise(dice, hw, 8)
+    rough = 2 * _noise(rng, hw, 3) + _noise(rng, hw, 8)
     level = int(np.sort(rough, None)[rough.size * (100 - percent) // 100])
     y, x = (((2 * np.arange(n) + 1 - n) * 128 // n) ** 2 for n in hw)  # 0 in the middle, 128 ** 2 at the edge
     thinner = np.maximum(y[:, None] + x - 9000, 0) >> 4
     return np.clip((rough - level) * 2 + 110 - thinner, 0, 242).astype(np.uint16)[..., None]
 
 
-def _flames(dice: Dice, image: Image, vehicle: Vehicle, count: int) -> None:
+def _flames(rng: RandomInts, image: Image, vehicle: Vehicle, count: int) -> None:
     left, top, right, bottom = (edge // 2 for edge in vehicle.box)
     for _ in range(count):
-        x, y = dice.between(left, right), dice.between((top + bottom) // 2, bottom)
-        _flame(dice, image, x, y, max(right - left, bottom - top))
+        x, y = rng.between(left, right), rng.between((top + bottom) // 2, bottom)
+        _flame(rng, image, x, y, max(right - left, bottom - top))
 
 
-def _flame(dice: Dice, image: Image, x: int, y: int, size: int) -> None:
-    high, wide = size * dice.between(18, 42) // 100, size * dice.between(5, 10) // 100
-    bend = dice.between(-wide, wide)
-    for percent, colour in ((100, dice.choice(_FLAMES[:3])), (55, _FLAMES[3])):
+def _flame(rng: RandomInts, image: Image, x: int, y: int, size: int) -> None:
+    high, wide = size * rng.between(18, 42) // 100, size * rng.between(5, 10) // 100
+    bend = rng.between(-wide, wide)
+    for percent, colour in ((100, rng.choice(_FLAMES[:3])), (55, _FLAMES[3])):
         tall, half = high * percent // 100, max(1, wide * percent // 100)
         shoulder = y - tall // 3
         _fill(image, [(x - half, y), (x - half, shoulder), (x + half, shoulder), (x + half, y)], colour)
         _fill(image, [(x - half, shoulder), (x + bend, y - tall), (x + half, shoulder)], colour)
 
 
-def _sensor_noise(dice: Dice, image: Image) -> Image:
-    grain = (dice.octets(image.size).reshape(image.shape) >> 5).astype(np.int16) - 4
+def _sensor_noise(rng: RandomInts, image: Image) -> Image:
+    grain = (rng.octets(image.size).reshape(image.shape) >> 5).astype(np.int16) - 4
     return np.clip(image + grain, 0, 255).astype(np.uint8)

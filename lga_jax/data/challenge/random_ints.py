@@ -1,4 +1,4 @@
-"""Whole random numbers that are the same on every machine and with every numpy: raw Philox bits, no distributions."""
+"""Random integers that are equal on every machine and with every numpy: raw Philox bits, no distributions."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 Item = TypeVar("Item")
-_BLOCK = 64  # draws fetched at once; a single draw from numpy costs a hundred times as much
+_BLOCK = 64  # numbers fetched at a time; a single draw from numpy is a hundred times slower
 
 
-class Dice:
-    """An endless run of draws, a pure function of (seed, index, stream). Streams of one image do not overlap."""
+class RandomInts:
+    """An endless sequence of draws, a pure function of (seed, index, stream). Streams of an image do not overlap."""
 
     def __init__(self, seed: int, index: int, stream: int) -> None:
         key, counter = np.array([seed, index], np.uint64), np.array([0, 0, 0, stream], np.uint64)
@@ -19,7 +19,7 @@ class Dice:
         self._block: list[int] = []
 
     def between(self, low: int, high: int) -> int:
-        """A number from low to high, both possible."""
+        """An integer from low to high, both included."""
         if not self._block:
             self._block = self._bits.random_raw(_BLOCK).tolist()
         return low + ((self._block.pop() >> 32) * (high - low + 1) >> 32)
@@ -31,6 +31,6 @@ class Dice:
         return self.between(1, 100) <= percent
 
     def octets(self, count: int) -> UInt8[np.ndarray, "n"]:
-        """`count` bytes, each 0..255; cheaper than `between` where many are needed."""
+        """`count` bytes, each 0..255; faster than `between` for many."""
         words = self._bits.random_raw(-(-count // 8))
         return words.astype("<u8").view(np.uint8)[:count]  # the same order on big-endian machines

@@ -1,7 +1,7 @@
-"""The challenge set: generated images of vehicles that only a small part tells apart, under six challenges.
+"""The challenge set: generated images of vehicles whose classes differ only in a small part, under six challenges.
 
-The six are those of section I of the LGA R-CNN paper; docs/challenge.md shows them. Images and annotations are a pure
-function of (seed, index), the same bytes on every machine; nothing is read from files and no image is kept.
+The six challenges are those of section I of the LGA R-CNN paper; docs/challenge.md shows them. Images and annotations
+are a pure function of (seed, index), the same bytes on every machine, without files.
 """
 
 import difflib
@@ -16,21 +16,21 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from lga_jax.data.challenge.drawing import draw_scene
-from lga_jax.data.challenge.random_ints import Dice
+from lga_jax.data.challenge.random_ints import RandomInts
 from lga_jax.data.challenge.scene import CHALLENGES, PAINT, PLAIN, Mixture, Scene, boxes_in_pixels, make_scene
 from lga_jax.data.challenge.vehicles import CLASS_NAMES
 from lga_jax.data.source import Record
 from lga_jax.errors import UserError
 
-_VERSION = 1  # raise when the same (seed, index) comes to mean another picture
+_VERSION = 1  # raise it when the image of a (seed, index) changes
 
 
 class Challenge:
     """A Source of `num_images` generated images.
 
-    challenges: names drawn with equal chances, one per image; a name given twice is drawn twice as often.
-    severities: drawn with equal chances for the images that are not plain.
-    Crowded images may hold fewer than min_objects vehicles, close ones of `scale` hold one; none is empty.
+    challenges: names drawn with equal probability, one per image; a name given twice is drawn twice as often.
+    severities: drawn with equal probability for images that are not plain.
+    An image can have fewer than min_objects vehicles if no more fit, and one close vehicle for `scale`; never none.
     """
 
     class_names = CLASS_NAMES
@@ -59,10 +59,10 @@ class Challenge:
         self.report = self._describe()
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB pixels of records[index], drawn anew at every call."""
+        """RGB pixels of records[index], drawn at every call."""
         index = range(len(self.records))[index]
         scene = make_scene(self._seed, index, self._mixture)
-        return draw_scene(scene, Dice(self._seed, index, PAINT), self._mixture.image_hw)
+        return draw_scene(scene, RandomInts(self._seed, index, PAINT), self._mixture.image_hw)
 
     def coco_json(self) -> dict:
         """COCO ground truth; every annotation has its `part_bbox`, every image its `challenge` and `severity`.
@@ -85,7 +85,7 @@ class Challenge:
                 bbox = _xywh(box)
                 annotations.append(
                     {
-                        "id": len(annotations) + 1,  # pycocotools takes id 0 for "no match"
+                        "id": len(annotations) + 1,  # pycocotools treats id 0 as "no match"
                         "image_id": record.image_id,
                         "category_id": int(label) + 1,
                         "bbox": bbox,
@@ -107,16 +107,16 @@ class Challenge:
 
 
 def export(source: Challenge, root: str | Path) -> None:
-    """Writes images/NNNNNN.png and annotations/instances.json under `root`, a COCO-JSON folder as people have them.
+    """Writes images/NNNNNN.png and annotations/instances.json under `root`, a folder with COCO JSON.
 
-    Raises UserError if `root` is a file or holds anything already.
+    Raises UserError if `root` is a file or not empty.
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(
-            "export folder",
+            f"export folder {root}",
             expected="a new or empty folder",
-            found=f"{str(root)!r} in use",
+            found="a file or a folder that is not empty",
             remedy="name another one",
         )
     (root / "images").mkdir(parents=True)
@@ -126,10 +126,10 @@ def export(source: Challenge, root: str | Path) -> None:
         path = root / "images" / entry["file_name"]
         if not cv2.imwrite(str(path), source.image(index)[..., ::-1]):
             raise UserError(
-                "export folder",
-                expected=f"to write {str(path)!r}",
-                found="that it failed",
-                remedy="free space or name another",
+                f"export folder {root}",
+                expected=f"a folder where {path.name} can be written",
+                found="a write error",
+                remedy="free space or name another folder",
             )
     (root / "annotations" / "instances.json").write_text(json.dumps(coco))
 
@@ -151,28 +151,28 @@ def _check(num_images: int, seed: int, mixture: Mixture) -> None:
             "num_images",
             expected="at least 1",
             found=str(num_images),
-            remedy="set it to the size of the set",
+            remedy="set it to the number of images",
         )
     if not 0 <= seed < 2**63:
         raise UserError(
             "seed",
             expected="0 to 2**63 - 1",
             found=str(seed),
-            remedy="choose another one",
+            remedy="choose another seed",
         )
     if len(mixture.image_hw) != 2 or min(mixture.image_hw) < 64:
         raise UserError(
             "image_hw",
-            expected="(height, width) of at least 64",
+            expected="(height, width) of at least 64 pixels",
             found=str(mixture.image_hw),
-            remedy="enlarge it",
+            remedy="raise it",
         )
     for name in mixture.challenges or ("",):
         if name not in CHALLENGES:
             near = difflib.get_close_matches(name, CHALLENGES, 1) or ["plain"]
             raise UserError(
                 "challenges",
-                expected=f"names among {CHALLENGES}",
+                expected=f"names from {CHALLENGES}",
                 found=f"{name!r}",
                 remedy=f"did you mean {near[0]!r}?",
             )

@@ -1,6 +1,6 @@
-"""The vehicles of the challenge set as polygons: one family of chassis, and the eight parts that alone tell them apart.
+"""The vehicles of the challenge set as polygons: one kind of chassis, and eight parts that decide the class.
 
-Everything is whole numbers. Blueprint coordinates: x forwards, y up from the ground, a chassis about 1000 long.
+All numbers are integers. Blueprint coordinates: x forwards, y up from the ground, a chassis about 1000 long.
 """
 
 import itertools
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from lga_jax.data.challenge.random_ints import Dice
+from lga_jax.data.challenge.random_ints import RandomInts
 
 CLASS_NAMES = (
     "gun_barrel",
@@ -24,12 +24,12 @@ CLASS_NAMES = (
 Colour = tuple[int, int, int]
 Point = tuple[int, int]
 
-# cos, sin of whole degrees in 1/16384. A table of rounded values: libm's last bit never reaches a coordinate.
+# cos, sin of integer degrees in 1/16384. Rounded, so that the last bit of libm never changes a coordinate.
 _TURN = [(round(16384 * np.cos(np.pi * d / 180)), round(16384 * np.sin(np.pi * d / 180))) for d in range(360)]
 _CIRCLE = [_TURN[d] for d in range(0, 360, 30)]
 _GLASS, _RUBBER, _HUB = (150, 190, 215), (38, 38, 42), (120, 120, 122)
 _STUB_COLOURS = ((120, 120, 124), (96, 98, 100), (146, 142, 136))
-_PART_GREY = (118, 118, 120)  # what inter-class similarity draws all parts towards
+_PART_GREY = (118, 118, 120)  # the common colour of inter-class similarity
 _BODIES = (
     (150, 140, 95),
     (110, 120, 140),
@@ -50,29 +50,29 @@ _PART_COLOURS: tuple[Colour, ...] = (
     (238, 125, 35),
     (190, 75, 205),
 )
-_PART_SIDES = (400, 400, 345, 400, 390, 375, 355, 400)  # thousandths of a chassis; wide parts are kept small
+_PART_SIDES = (400, 400, 345, 400, 390, 375, 355, 400)  # thousandths of a chassis; wide parts are smaller
 _USUAL_MOUNT = ("roof", "front", "deck", "front", "deck", "deck", "deck", "roof")
 
 
 class Polygon(NamedTuple):
-    """One convex patch of colour. Later ones are drawn over earlier ones."""
+    """One convex polygon of one colour. Later polygons cover earlier ones."""
 
     points: list[Point]  # blueprint coordinates
     colour: Colour
     of_part: bool
 
 
-class Look(NamedTuple):
-    """How far a vehicle departs from its class's usual look; 0 and 100 % are the plain vehicle."""
+class Appearance(NamedTuple):
+    """The deviation of a vehicle from the usual appearance of its class; the defaults are the plain vehicle."""
 
     variance: int = 0  # 0..3, intra-class: proportions, tilt, colours, mount of the part
     part_percent: int = 100  # size of the part
-    part_grey: int = 0  # of 256: how far the part's colour goes to the grey that all classes share
-    stubs: int = 0  # decoys at the mounts that the part leaves free
+    part_grey: int = 0  # share of the common grey in the colour of the part, of 256
+    stubs: int = 0  # decoys at free mounts
 
 
 class Shape(NamedTuple):
-    """A vehicle in half-pixels, its extent starting at (0, 0). Vertices are inclusive: extent = max + 1."""
+    """A vehicle in half-pixels, starting at (0, 0). Vertices are inclusive: its size is max + 1."""
 
     points: Int[np.ndarray, "n 2"]
     ends: list[int]  # polygon i holds points[ends[i - 1]:ends[i]]
@@ -86,16 +86,16 @@ class _Chassis(NamedTuple):
     mounts: dict[str, Point]
 
 
-def vehicle_shape(dice: Dice, label: int, size: int, look: Look) -> Shape:
-    """A random vehicle of class `label` whose longer side spans `size` half-pixels."""
-    chassis = _chassis(dice, look.variance)
+def vehicle_shape(rng: RandomInts, label: int, size: int, appearance: Appearance) -> Shape:
+    """A random vehicle of class `label`; its longer side has `size` half-pixels."""
+    chassis = _chassis(rng, appearance.variance)
     mount = _USUAL_MOUNT[label]
-    if dice.chance((0, 15, 40, 80)[look.variance]):
-        mount = dice.choice(tuple(chassis.mounts))
-    polygons = chassis.polygons + _stubs(dice, chassis.mounts, mount, look)
-    polygons += _part(dice, label, chassis.mounts[mount], look)
-    tilt = dice.between(-1, 1) * dice.between(0, (4, 7, 12, 20)[look.variance])
-    return _to_half_pixels(polygons, label, size, tilt % 360, mirrored=dice.chance(50))
+    if rng.chance((0, 15, 40, 80)[appearance.variance]):
+        mount = rng.choice(tuple(chassis.mounts))
+    polygons = chassis.polygons + _stubs(rng, chassis.mounts, mount, appearance)
+    polygons += _part(rng, label, chassis.mounts[mount], appearance)
+    tilt = rng.between(-1, 1) * rng.between(0, (4, 7, 12, 20)[appearance.variance])
+    return _to_half_pixels(polygons, label, size, tilt % 360, mirrored=rng.chance(50))
 
 
 def _to_half_pixels(polygons: list[Polygon], label: int, size: int, tilt: int, mirrored: bool) -> Shape:
@@ -111,21 +111,21 @@ def _to_half_pixels(polygons: list[Polygon], label: int, size: int, tilt: int, m
     return Shape(scaled, np.cumsum(lengths).tolist(), [p.colour for p in polygons], of_part, label)
 
 
-def _chassis(dice: Dice, variance: int) -> _Chassis:
+def _chassis(rng: RandomInts, variance: int) -> _Chassis:
     def about(middle: int, spread: int) -> int:
         wide = spread * (4 + 3 * variance) // 4
-        return max(middle // 3, dice.between(middle - wide, middle + wide))
+        return max(middle // 3, rng.between(middle - wide, middle + wide))
 
-    body = _jitter(dice, dice.choice(_BODIES), 12 + 16 * variance)
-    trim = _jitter(dice, dice.choice(_BODIES), 40) if variance and dice.chance(30 * variance) else _shade(body, 80)
+    body = _jitter(rng, rng.choice(_BODIES), 12 + 16 * variance)
+    trim = _jitter(rng, rng.choice(_BODIES), 40) if variance and rng.chance(30 * variance) else _shade(body, 80)
     wheel, height = about(105, 20), about(215, 40)
     cab_length, cab_height, nose = about(270, 50), about(230, 35), max(0, about(90, 80))
     floor = wheel * 5 // 4
     deck, roof = floor + height, floor + height + cab_height
     cab_front = 1000 - nose
     cab_back = cab_front - cab_length
-    slope = dice.between(0, 80)
-    hull = [(0, floor), (1000, floor), (1000, deck - dice.between(0, height // 3)), (cab_front, deck), (0, deck)]
+    slope = rng.between(0, 80)
+    hull = [(0, floor), (1000, floor), (1000, deck - rng.between(0, height // 3)), (cab_front, deck), (0, deck)]
     cab = [(cab_back, deck), (cab_front, deck), (cab_front - slope, roof), (cab_back, roof)]
     pane = cab_length // 7
     glass = [
@@ -137,10 +137,10 @@ def _chassis(dice: Dice, variance: int) -> _Chassis:
     polygons = [
         Polygon(hull, body, False),
         Polygon([(0, floor), (1000, floor), (1000, floor + height // 3), (0, floor + height // 3)], trim, False),
-        Polygon(cab, trim if dice.chance(25 + 10 * variance) else body, False),
+        Polygon(cab, trim if rng.chance(25 + 10 * variance) else body, False),
         Polygon(glass, _GLASS, False),
     ]
-    polygons += _running_gear(dice, wheel)
+    polygons += _running_gear(rng, wheel)
     mounts = {
         "deck": (cab_back // 2, deck),
         "front": (1000, floor + height // 3),
@@ -149,45 +149,45 @@ def _chassis(dice: Dice, variance: int) -> _Chassis:
     return _Chassis(polygons, mounts)
 
 
-def _running_gear(dice: Dice, wheel: int) -> list[Polygon]:
-    count = dice.between(2, 4)
+def _running_gear(rng: RandomInts, wheel: int) -> list[Polygon]:
+    count = rng.between(2, 4)
     xs = [wheel + (1000 - 2 * wheel) * i // (count - 1) for i in range(count)]
     hubs = [Polygon(_disc(x, wheel, wheel // 2), _HUB, False) for x in xs]
-    if dice.chance(50):
+    if rng.chance(50):
         track = [(wheel // 2, 0), (1000 - wheel // 2, 0), (1000, wheel), (1000 - wheel // 2, 2 * wheel)]
         return [Polygon([*track, (wheel // 2, 2 * wheel), (0, wheel)], _RUBBER, False), *hubs]
     return [Polygon(_disc(x, wheel, wheel), _RUBBER, False) for x in xs] + hubs
 
 
-def _stubs(dice: Dice, mounts: dict[str, Point], taken: str, look: Look) -> list[Polygon]:
+def _stubs(rng: RandomInts, mounts: dict[str, Point], taken: str, appearance: Appearance) -> list[Polygon]:
     """Decoys: a post, a box or a knob where a part could be."""
     polygons = []
-    for i in range(look.stubs):
+    for i in range(appearance.stubs):
         free = [name for name in mounts if name != taken]
         x0, y0 = mounts[free[i % len(free)]]
-        x0 += dice.between(-120, 60)
-        side = 260 * look.part_percent // 100
+        x0 += rng.between(-120, 60)
+        side = 260 * appearance.part_percent // 100
         forms = (
             [(-20, 0), (20, 0), (20, 100), (-20, 100)],
             [(-50, 0), (50, 0), (50, 60), (-50, 60)],
             [(-50, 0), (40, 0), (70, 70), (0, 100), (-60, 60)],
             [(-40, 0), (0, 0), (100, 80), (80, 100)],
         )
-        points = [(x0 + x * side // 100, y0 + y * side // 100) for x, y in dice.choice(forms)]
-        polygons.append(Polygon(points, _jitter(dice, dice.choice(_STUB_COLOURS), 14), False))
+        points = [(x0 + x * side // 100, y0 + y * side // 100) for x, y in rng.choice(forms)]
+        polygons.append(Polygon(points, _jitter(rng, rng.choice(_STUB_COLOURS), 14), False))
     return polygons
 
 
-def _part(dice: Dice, label: int, mount: Point, look: Look) -> list[Polygon]:
-    v = look.variance
-    side = _PART_SIDES[label] * dice.between(95 - 6 * v, 105 + 5 * v) * look.part_percent // 10_000
-    stretch = dice.between(100 - 10 * v, 100 + 10 * v)
-    lean = dice.between(-8 * v, 8 * v) % 360
-    colour = _jitter(dice, _PART_COLOURS[label], 14)
-    if v and dice.chance((0, 25, 50, 80)[v]):  # the colour stops telling the class
-        colour = dice.choice((*_PART_COLOURS, *_BODIES))
-    colour = _mix(colour, _jitter(dice, _PART_GREY, 10), look.part_grey)
-    dark = _mix(_shade(colour, 55), colour, look.part_grey // 2)
+def _part(rng: RandomInts, label: int, mount: Point, appearance: Appearance) -> list[Polygon]:
+    v = appearance.variance
+    side = _PART_SIDES[label] * rng.between(95 - 6 * v, 105 + 5 * v) * appearance.part_percent // 10_000
+    stretch = rng.between(100 - 10 * v, 100 + 10 * v)
+    lean = rng.between(-8 * v, 8 * v) % 360
+    colour = _jitter(rng, _PART_COLOURS[label], 14)
+    if v and rng.chance((0, 25, 50, 80)[v]):  # the colour no longer depends on the class
+        colour = rng.choice((*_PART_COLOURS, *_BODIES))
+    colour = _mix(colour, _jitter(rng, _PART_GREY, 10), appearance.part_grey)
+    dark = _mix(_shade(colour, 55), colour, appearance.part_grey // 2)
     cos, sin = _TURN[lean]
     polygons = []
     for form, second in _PARTS[label]:
@@ -203,14 +203,14 @@ def _disc(x: int, y: int, radius: int) -> list[Point]:
 
 
 def _bar(x0: int, y0: int, x1: int, y1: int, wide: int) -> list[Point]:
-    """A bar from one point to another; `wide` is its height where it lies, its width where it stands."""
+    """A bar from one point to another; `wide` is its thickness."""
     across = (0, wide // 2) if abs(x1 - x0) > abs(y1 - y0) else (wide // 2, 0)
     dx, dy = across
     return [(x0 - dx, y0 - dy), (x1 - dx, y1 - dy), (x1 + dx, y1 + dy), (x0 + dx, y0 + dy)]
 
 
 def _strip(one_side: list[Point], other_side: list[Point]) -> list[tuple[list[Point], bool]]:
-    """A bent shape as convex pieces: the quadrilaterals between two sides."""
+    """A curved shape as convex pieces: the quadrilaterals between two sides."""
     corners = list(zip(one_side, other_side, strict=True))
     return [([a, b, d, c], False) for (a, b), (c, d) in itertools.pairwise(corners)]
 
@@ -272,8 +272,8 @@ _PARTS: tuple[tuple[tuple[list[Point], bool], ...], ...] = (
 )
 
 
-def _jitter(dice: Dice, colour: Colour, spread: int) -> Colour:
-    red, green, blue = (min(255, max(0, c + dice.between(-spread, spread))) for c in colour)
+def _jitter(rng: RandomInts, colour: Colour, spread: int) -> Colour:
+    red, green, blue = (min(255, max(0, c + rng.between(-spread, spread))) for c in colour)
     return red, green, blue
 
 

@@ -1,17 +1,17 @@
-"""Boxes that are in another format than COCO's: told by those of a whole set, never by one."""
+"""Detects data sets with boxes in another format than COCO's, from all boxes of a set together."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from lga_jax.errors import counted
 
-_NEARLY_ALL, _MANY = 0.95, 0.1  # of the boxes of a set
-_FEWEST = 10  # boxes that reach out, for them to tell about a set
+_NEARLY_ALL, _MANY = 0.95, 0.1  # shares of the boxes of a data set
+_FEWEST = 10  # boxes outside their image; fewer prove nothing
 
-# kind: what is suspicious about boxes, and the remedy.
+# kind: the suspicious property of the boxes, and the remedy.
 BOX_FORMATS = {
     "corners": (
-        "reaching out of the image; as [x1, y1, x2, y2] nearly all would fit",
+        "outside the image; as [x1, y1, x2, y2] nearly all would fit",
         "convert bbox to [x, y, width, height]",
     ),
     "fractions": (
@@ -19,14 +19,14 @@ BOX_FORMATS = {
         "convert bbox to [x, y, width, height] in pixels",
     ),
     "reaching_out": (
-        "reaching more than a pixel out of the image: perhaps in another format, or for another image size",
+        "more than a pixel outside the image: perhaps in another format, or for another image size",
         "convert bbox to [x, y, width, height] in pixels of the image as stored",
     ),
 }
 
 
 def suspicious_layout(xywh: Float[np.ndarray, "n 4"], wh: Int[np.ndarray, "n 2"]) -> dict[str, Bool[np.ndarray, "n"]]:
-    """The boxes that show that a set does not use [x, y, width, height] in pixels, by the key of BOX_FORMATS.
+    """Finds boxes that are probably not [x, y, width, height] in pixels; the keys are those of BOX_FORMATS.
 
     wh: width and height of each box's image, in pixels.
     """
@@ -47,7 +47,7 @@ def suspicious_layout(xywh: Float[np.ndarray, "n 4"], wh: Int[np.ndarray, "n 2"]
 
 
 def report_layout(xywh: Float[np.ndarray, "n 4"], wh: Int[np.ndarray, "n 2"]) -> list[str]:
-    """The same for people: one line, or none."""
+    """Report line for suspicious boxes, if there are any."""
     lines = []
     for kind, boxes in suspicious_layout(xywh, wh).items():
         text, remedy = BOX_FORMATS[kind]

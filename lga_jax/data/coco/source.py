@@ -1,4 +1,4 @@
-"""A folder of images with annotations in COCO's JSON format, the format most people have."""
+"""A folder of images with annotations in COCO's JSON format."""
 
 import hashlib
 import logging
@@ -22,14 +22,14 @@ _LOG = logging.getLogger(__name__)
 class CocoJson:
     """Images in root/images and their boxes in root/annotations, a COCO "instances" file.
 
-    Categories become labels 0..k-1 in the order of their ids, whatever gaps the ids have. Boxes without an area and
-    boxes outside their image are left out and counted; boxes partly outside are clipped for training.
+    Categories become labels 0..k-1 in the order of their ids; ids may have gaps. Boxes without an area and boxes
+    outside their image are left out and counted; boxes partly outside are clipped for training.
     """
 
     def __init__(self, root: str, annotations: str, images: str, skip_empty: bool) -> None:
-        """Reads the annotations. Raises UserError for what cannot be read as COCO JSON, naming file and fault.
+        """Reads the annotations. Raises UserError with file and fault if they are not COCO JSON.
 
-        skip_empty: images without a box to train on are no records, for training alone: a score needs every image.
+        skip_empty: leave out images without a box to train on. For training only: a score needs every image.
         """
         root = os.path.expanduser(root)
         self._annotations, self._images = Path(root, annotations), Path(root, images)
@@ -50,7 +50,7 @@ class CocoJson:
                 str(self._annotations),
                 expected="an image with a box to train on (skip_empty leaves out the others)",
                 found=f"none among {len(records)}",
-                remedy="correct the boxes, or skip_empty=False trains on background",
+                remedy="correct the boxes, or set skip_empty=False to train on background",
             )
         self.class_names = tuple(names.values())
         self.records = [records[number] for number in used]
@@ -64,20 +64,20 @@ class CocoJson:
 
     @property
     def paths(self) -> list[str]:
-        """Where the file of each record lies."""
+        """The file of each record."""
         folder = os.path.abspath(self._images)
         return [f"{folder}{os.sep}{name}" for name in self.file_names]
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB pixels of records[index]. A truncated JPEG gives what is there; the log says so once for each file."""
+        """RGB pixels of records[index]. A truncated JPEG gives the pixels so far; the log warns once per file."""
         path, record = self._images / self.file_names[index], self.records[index]
         image, truncated = decode_image(read_image_file(path), str(path), (record.height, record.width))
         if image.shape[:2] != (record.height, record.width):
             raise UserError(
                 str(path),
-                expected=f"{record.width} x {record.height} pixels as {self._annotations} says",
+                expected=f"{record.width} x {record.height} pixels as in {self._annotations}",
                 found=f"{image.shape[1]} x {image.shape[0]}",
-                remedy="correct the width and height there, and check the boxes",
+                remedy="correct the annotated width and height, and check the boxes",
             )
         if truncated and index not in self._truncated:
             self._truncated.add(index)
@@ -85,18 +85,18 @@ class CocoJson:
         return image
 
     def coco_json(self) -> dict:
-        """The file's content for pycocotools: `info`, `area` and `iscrowd` everywhere, only boxes that can be used.
+        """The file's content for pycocotools: `info`, `area` and `iscrowd` are always set; unusable boxes are left out.
 
-        All images of the file are there, also those that skip_empty leaves out of `records`. Annotation ids are counted
-        anew from 1: pycocotools takes the id 0 for "no match" and loses ids that repeat.
-        The file is read anew at every call, because few need it and COCO's training set would fill gigabytes.
+        It has all images of the file, also those that skip_empty leaves out of `records`. Annotation ids are renumbered
+        from 1: pycocotools treats the id 0 as "no match" and loses repeated ids.
+        Every call reads the file again, because calls are rare and COCO's training set would occupy gigabytes.
         """
         data = self._read_annotations()
         if hashlib.sha256(data).hexdigest() != self.fingerprint:
             raise UserError(
                 str(self._annotations),
-                expected="the file that was opened",
-                found="it changed",
+                expected="the same content as at the start",
+                found="another",
                 remedy="start again",
             )
         truth = parse_coco(data, str(self._annotations))
@@ -116,14 +116,14 @@ class CocoJson:
         except OSError as error:
             raise UserError(
                 f"annotation file {self._annotations}",
-                expected="to read it",
+                expected="a readable file",
                 found=str(error.strerror),
                 remedy="make it readable",
             ) from error
 
 
 def read_columns(truth: Mapping, category_ids: Iterable[int]) -> Columns:
-    """The boxes of a file whose entries are checked; labels are positions in `category_ids`."""
+    """The boxes of a checked file; labels are positions in `category_ids`."""
     annotations = truth["annotations"]
     position = {image["id"]: i for i, image in enumerate(truth["images"])}
     label = {category: i for i, category in enumerate(category_ids)}
@@ -140,12 +140,12 @@ def read_columns(truth: Mapping, category_ids: Iterable[int]) -> Columns:
 
 
 def read_xywh(truth: Mapping) -> Float[np.ndarray, "n 4"]:
-    """The boxes as annotated, of a file whose entries are checked."""
+    """The boxes of a checked file as annotated."""
     return np.array([annotation["bbox"] for annotation in truth["annotations"]], np.float64).reshape(-1, 4)
 
 
 def read_hw(truth: Mapping) -> Int[np.ndarray, "m 2"]:
-    """Height and width of the images of a file whose entries are checked."""
+    """Height and width of the images of a checked file."""
     return np.array([[image["height"], image["width"]] for image in truth["images"]], np.int64).reshape(-1, 2)
 
 
@@ -159,8 +159,8 @@ def _completed(annotation: Mapping, number: int) -> dict:
 def _check_exists(path: Path, what: str, is_there: Callable[[Path], bool]) -> None:
     if not is_there(path):
         raise UserError(
-            what,
-            expected=f"it at {path}",
-            found="none there",
+            f"{what} {path}",
+            expected="it to exist",
+            found="none",
             remedy="correct the path",
         )

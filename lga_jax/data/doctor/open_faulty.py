@@ -12,16 +12,8 @@ from jaxtyping import UInt8
 
 from lga_jax.data.annotations import to_records
 from lga_jax.data.coco.box_format import suspicious_layout
-from lga_jax.data.coco.schema import (
-    Fault,
-    category_names,
-    find_faults,
-    find_missing_files,
-    is_bbox,
-    read_coco,
-    shown,
-    sound_entries,
-)
+from lga_jax.data.coco.faults import Fault, find_faults, is_bbox, shown
+from lga_jax.data.coco.schema import category_names, find_missing_files, read_coco, sound_entries
 from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.decode import decode_image, read_header, read_image_file
 from lga_jax.data.doctor.findings import Case, Findings
@@ -146,7 +138,7 @@ def _add_faults(findings: Findings, faults: Iterable[Fault], content: Mapping, i
     index_of = {image["id"]: index for index, image in enumerate(images.values())}
     file_names = {image["id"]: image["file_name"] for image in images.values()}
     for fault in faults:
-        text, keys = _SCHEMA.get(fault.kind.split(".")[-1], (f"at fault: {fault.text}", ()))
+        text, keys = _SCHEMA.get(fault.kind.split(".")[-1], (f"with another value than {fault.expected}", ()))
         findings.define(fault.kind, _NOUNS[fault.section], text, fault.remedy)
         for position in fault.positions:
             entry = content[fault.section][position]

@@ -1,4 +1,4 @@
-"""What a split says about its images, without their pixels. To read it all means to read all files of the split."""
+"""The annotations of all images of a split, cached in a file, because reading them means reading all images."""
 
 import logging
 import os
@@ -15,16 +15,16 @@ from lga_jax.data.source import UnreadableImageError
 from lga_jax.data.tfds.split import Row, TfdsSplit
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 1  # of what an index file holds and how it came from the set: another number, and all are made anew
-_NUM_THREADS = 8  # they wait for the disk more than they compute
+_VERSION = 1  # of the index file: raise it if the content or its meaning changes, and every index is built again
+_NUM_THREADS = 8  # more than cores: they mostly wait for the disk
 
 
 class Index(NamedTuple):
-    """One row for each image whose size is known, and one for each of their objects, in the images' order."""
+    """One row for each image of known size, and one for each object, in the order of the images."""
 
-    number: Int[np.ndarray, "m"]  # of the image in its split
-    image_id: np.ndarray  # [m], whole numbers or text
-    file_name: np.ndarray  # [m], text
+    number: Int[np.ndarray, "m"]  # position of the image in its split
+    image_id: np.ndarray  # [m], integers or strings
+    file_name: np.ndarray  # [m], strings
     hw: Int[np.ndarray, "m 2"]  # pixels
     num_objects: Int[np.ndarray, "m"]
     boxes_original: Float[np.ndarray, "n 4"]  # xyxy in pixels, neither clipped nor checked
@@ -34,9 +34,9 @@ class Index(NamedTuple):
 
 
 def read_index(split: TfdsSplit) -> Index:
-    """The index of a split: kept from an earlier call, beside the data or in the user's cache, or read from all images.
+    """Reads the index of a split from its cache file, beside the data or in the user's cache folder.
 
-    An index is kept for the files as they are now; once they change it is read anew.
+    Without a cache file, or after a change of the data, reads all images and writes the cache.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lga_jax"
     paths = [folder / f"index_v{_VERSION}_{split.digest[:32]}.npz" for folder in (split.folder, cache)]
@@ -45,7 +45,7 @@ def read_index(split: TfdsSplit) -> Index:
             return index
     index = _read_all(split)
     if not any(_save(path, index) for path in paths):
-        _LOG.warning("%s: no place to keep its index, so every start reads all images (%s)", split.where, paths[1])
+        _LOG.warning("%s: its index cannot be written, so every start reads all images (%s)", split.where, paths[1])
     return index
 
 
@@ -73,7 +73,7 @@ def _row(split: TfdsSplit, number: int) -> Row | None:
     try:
         return split.row(number)
     except UnreadableImageError:
-        return None  # without a size its boxes are nowhere
+        return None  # without the size of the image, its boxes have no pixels
 
 
 def _load(path: Path) -> Index | None:
@@ -82,13 +82,13 @@ def _load(path: Path) -> Index | None:
             return Index(**file)
     except FileNotFoundError:
         return None
-    except Exception as error:  # of many kinds, from a file that is damaged
-        _LOG.warning("%s: damaged, read anew (%s)", path, error)
+    except Exception as error:  # damaged files raise many types
+        _LOG.warning("%s: damaged, built again (%s)", path, error)
         return None
 
 
 def _save(path: Path, index: Index) -> bool:
-    """Whether it could be written. Others see the whole file or none."""
+    """Writes the file atomically. Returns False if that is impossible."""
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

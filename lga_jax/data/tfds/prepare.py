@@ -1,4 +1,4 @@
-"""Prepares sets for TfdsSource: official ones of TensorFlow Datasets (TFDS), or any folder with COCO annotations."""
+"""Prepares data sets for TfdsSource: those of TensorFlow Datasets (TFDS), or a folder with COCO annotations."""
 
 import contextlib
 import difflib
@@ -15,7 +15,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import importlib_resources  # noqa: F401  TFDS imports it when it prepares, but does not bring it along
+import importlib_resources  # noqa: F401  TFDS needs it for preparing, but does not install it
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader, extractor
@@ -30,14 +30,14 @@ from lga_jax.data.tfds.store import one_line
 from lga_jax.errors import UserError
 from lga_jax.files import remedy_for_writing
 
-_MAX_RETRIES = 5  # of a download, each after twice as long a time: without a network, seconds in all
+_MAX_RETRIES = 5  # of a download, with doubled waiting times: seconds in total without a network
 
 
 def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) -> list[str]:
-    """Downloads and prepares a set of TFDS such as "coco/2017"; returns what it holds, for people.
+    """Downloads and prepares a data set of TFDS such as "coco/2017"; returns report lines with its content.
 
-    manual_dir: a folder with archives under their official names; what is not there is downloaded.
-    Raises UserError for unknown names, sets that are none of object detection, and what goes wrong with the archives.
+    manual_dir: a folder with archives under their official names; missing archives are downloaded.
+    Raises UserError for unknown names, data sets without object detection, and faulty archives or downloads.
     """
     if manual_dir is not None:
         manual_dir = os.path.expanduser(manual_dir)
@@ -46,7 +46,7 @@ def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) ->
                 "--manual_dir",
                 expected="a folder with archives",
                 found=f"none at {manual_dir}",
-                remedy="correct it",
+                remedy="correct the path",
             )
     module = _find_official(name)
     with _naming_failures(name), _standing_in_for_tensorflow(module), _few_retries():
@@ -60,31 +60,31 @@ def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) ->
 
 
 def prepare_coco_json(name: str, data_dir: str, root: str, splits: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Prepares a folder that CocoJson reads, with all its images; returns what it holds, for people.
+    """Prepares a folder of images with COCO annotations; returns report lines with its content.
 
     splits: name of the split -> (annotation file, folder of images), both relative to root.
-    Raises UserError as CocoJson does, for classes that differ between splits, and where such a set is there already.
+    Raises the errors of CocoJson, and UserError if splits have different classes or the data set exists already.
     """
     for word in (name, *splits):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
             raise UserError(
-                "name of a set or split",
-                expected="small letters, digits and _",
+                "name of a data set or split",
+                expected="lower-case letters, digits and _, with a letter first",
                 found=f"{word!r}",
                 remedy="rename it",
             )
     if "all" in splits:
         raise UserError(
             "name of a split",
-            expected="another than 'all', TFDS's word for all splits",
-            found="it",
+            expected="any name but 'all', which means all splits in TFDS",
+            found="'all'",
             remedy="rename it",
         )
     builder = _FolderBuilder(name, data_dir, root, splits)
     if Path(builder.data_dir).exists():
         raise UserError(
             str(builder.data_dir),
-            expected="no set yet",
+            expected="no data set there yet",
             found="one",
             remedy="remove it or choose another --name",
         )
@@ -93,44 +93,44 @@ def prepare_coco_json(name: str, data_dir: str, root: str, splits: Mapping[str, 
     except UnicodeEncodeError as error:
         raise UserError(
             root,
-            expected="names that UTF-8 can hold",
+            expected="file names that UTF-8 can encode",
             found=f"{error.object!r}",
             remedy="rename it",
         ) from error
     except OSError as error:
         raise UserError(
             data_dir,
-            expected="to write a set there",
+            expected="a folder to write a data set to",
             found=one_line(error),
             remedy=remedy_for_writing(error),
         ) from error
     report = _index(name, data_dir, builder)
     if builder.num_clipped:
-        report.append(f"{builder.num_clipped} boxes reach beyond their image: clipped, as TFDS wants it")
+        report.append(f"{builder.num_clipped} boxes reach beyond their image: clipped, because TFDS requires it")
     return report
 
 
 def find_leftovers(data_dir: str) -> list[str]:
-    """One line for people about every folder of a preparation that was killed, or that is at work right now."""
+    """One report line for each unfinished folder of a preparation that was killed or is still running."""
     root = Path(os.path.expanduser(data_dir))
     patterns = ("*/incomplete.*", "*/*/incomplete.*", "downloads/*.tmp.*", "downloads/*/*.tmp.*")
     return [
-        f"{folder}: {_num_bytes(folder) / 2**20:.1f} MiB that an earlier preparation left unfinished and nothing will"
-        f" use; unless it is still running, remove it: rm -r {shlex.quote(str(folder))}"
+        f"{folder}: {_num_bytes(folder) / 2**20:.1f} MiB of an unfinished preparation; if it is not running any more,"
+        f" remove it: rm -r {shlex.quote(str(folder))}"
         for folder in sorted({folder for pattern in patterns for folder in root.glob(pattern)})
     ]
 
 
 def _num_bytes(folder: Path) -> int:
     total = 0
-    with contextlib.suppress(OSError):  # whoever is still at work there takes it away
+    with contextlib.suppress(OSError):  # a running preparation may remove the files
         for path in folder.rglob("*"):
             total += path.lstat().st_size
     return total
 
 
 class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Examples have the features of TFDS's coco, and what it loses: fractions of areas, sizes as annotated, ids."""
+    """Examples have the features of TFDS's coco, and also fractional areas, annotated sizes and category ids."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -144,9 +144,9 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if [class_name] != class_name.strip().split("\n") or not class_name:
                 raise UserError(
                     "class names",
-                    expected="one line each without spaces at its ends",
+                    expected="one line without spaces at its ends",
                     found=f"{class_name!r}",
-                    remedy="rename it",
+                    remedy="rename the class",
                 )
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -171,7 +171,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 }
             ),
             metadata=tfds.core.MetadataDict(category_ids=list(self._categories)),
-            disable_shuffling=True,  # the order of the annotation file: training draws its own anyway
+            disable_shuffling=True,  # keep the order of the annotation file; training shuffles
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
@@ -182,9 +182,9 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if category_names(truth) != self._categories or not isinstance(truth["images"][0]["id"], self._id_kind):
             raise UserError(
                 f"split {split!r}",
-                expected=f"the categories and the kind of image ids of split {next(iter(self._sources))!r}",
-                found="others",
-                remedy="make both files alike, or two sets of them",
+                expected=f"the categories and the type of image ids of split {next(iter(self._sources))!r}",
+                found="different ones",
+                remedy="make both files agree, or prepare two data sets",
             )
         label = {number: position for position, number in enumerate(self._categories)}
         annotations = defaultdict(list)
@@ -222,7 +222,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _find_official(name: str) -> ModuleType:
-    """The module of TFDS that prepares a set. Raises UserError unless TFDS has it, with that configuration."""
+    """The module of TFDS that prepares a data set. Raises UserError for an unknown name or configuration."""
     set_name, _, config = name.partition("/")
     known = tfds.list_builders(with_community_datasets=False)
     if set_name in known:
@@ -234,15 +234,15 @@ def _find_official(name: str) -> ModuleType:
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     raise UserError(
         name,
-        expected="coco_json or the name of a set of TFDS, as coco/2017 and voc/2007 are",
-        found="another",
+        expected="coco_json or the name of a TFDS data set such as coco/2017",
+        found="an unknown name",
         remedy=f"the nearest: {', '.join(nearest)}" if nearest else "see https://www.tensorflow.org/datasets/catalog",
     )
 
 
 @contextlib.contextmanager
 def _standing_in_for_tensorflow(module: ModuleType) -> Iterator[None]:
-    """Gives TFDS the few names of TensorFlow that it needs to unpack archives and to read annotations."""
+    """Replaces the few functions of TensorFlow that TFDS needs to unpack archives and to read annotations."""
     with contextlib.ExitStack() as patches:
         if importlib.util.find_spec("tensorflow") is None:
             for user in (extractor, module):
@@ -253,7 +253,7 @@ def _standing_in_for_tensorflow(module: ModuleType) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _few_retries() -> Iterator[None]:
-    """Without a network TFDS would try for minutes, and urllib3 would say so each time."""
+    """Without a network TFDS would retry for minutes, and urllib3 would log every attempt."""
     log = logging.getLogger("urllib3")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -284,7 +284,7 @@ def _naming_failures(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise UserError(
             name,
-            expected=f"the package {error.name!r}, which its preparation needs (training does not)",
+            expected=f"the package {error.name!r}, needed to prepare it (not to train)",
             found="none",
             remedy=f"pip install {error.name}",
         ) from error
@@ -293,19 +293,19 @@ def _naming_failures(name: str) -> Iterator[None]:
             name,
             expected="an archive with TFDS's checksum",
             found=f"another ({one_line(error)})",
-            remedy="remove the archive and run this again",
+            remedy="remove the archive and run the command again",
         ) from error
     except (OSError, tfds.download.DownloadError, extractor.ExtractError) as error:
         raise UserError(
             name,
-            expected="to download and unpack its archives",
+            expected="archives that can be downloaded and unpacked",
             found=one_line(error),
-            remedy="run this again, or put them into a folder and name it with --manual_dir",
+            remedy="run the command again, or put the archives into a folder and name it with --manual_dir",
         ) from error
 
 
 def _index(name: str, data_dir: str, builder: tfds.core.DatasetBuilder) -> list[str]:
-    """Opens every split once: what is wrong shows here, and the index that training reads is made."""
+    """Opens every split once: this finds faults and writes the index that training reads."""
     return [
         line for split in builder.info.splits for line in TfdsSource(name, data_dir, split, skip_empty=False).report
     ]

@@ -1,7 +1,7 @@
-"""Sets prepared by TensorFlow Datasets (TFDS) as a source of images, read without TensorFlow.
+"""A source that reads data sets of TensorFlow Datasets (TFDS) without TensorFlow.
 
-Any set of object detection that was prepared as array_record: `python -m lga_jax.data.tfds.prepare` makes such sets.
-lga_jax.data.tfds.split says what becomes of boxes, labels and areas as TFDS stores them.
+Any object detection data set in the format array_record works; `lga_jax prepare` writes this format.
+lga_jax.data.tfds.split describes the conversion of boxes, labels and areas.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ _LOG = logging.getLogger(__name__)
 
 
 class TfdsSource:
-    """Images and boxes of a prepared set.
+    """Images and boxes of a prepared data set.
 
-    An image's id is COCO's own, elsewhere its file name. Boxes without an area and boxes outside their image are left
-    out and counted, as are images whose size nothing tells; boxes partly outside are clipped for training.
+    An image id is COCO's id, or in other data sets the file name. Boxes without an area, boxes outside their image and
+    images of unknown size are left out and counted; boxes partly outside are clipped for training.
     """
 
     def __init__(self, name: str, data_dir: str, split: str, skip_empty: bool) -> None:
-        """Reads all images of the split the first time, later an index of them. Raises UserError for what is amiss.
+        """Reads all images of the split the first time, later a cached index. Raises UserError for faulty data.
 
-        name: the set as TFDS names it, "coco/2017", "voc/2007".
-        data_dir: the folder of TFDS's sets.
-        split: "train", "train+validation", "train[:10%]", as TFDS has it, which has shuffled what it slices.
-        skip_empty: images without a box to train on are no records, for training alone: a score needs every image.
+        name: TFDS's name, such as "coco/2017" or "voc/2007".
+        data_dir: the folder of TFDS's data sets.
+        split: in TFDS's notation: "train", "train+validation", "train[:10%]". The images are in TFDS's shuffled order.
+        skip_empty: leave out images without a box to train on. For training only: a score needs every image.
         """
         self._split = TfdsSplit(name, data_dir, split)
         self._index = read_index(self._split)
@@ -52,7 +52,7 @@ class TfdsSource:
                 where,
                 expected="an image with a box to train on (skip_empty leaves out the others)",
                 found=f"none among {len(records)}",
-                remedy="name another split, or skip_empty=False trains on background",
+                remedy="name another split, or set skip_empty=False to train on background",
             )
         self.class_names = tuple(self._split.categories.values())
         self.records = [records[number] for number in self._used]
@@ -62,11 +62,11 @@ class TfdsSource:
             *report_counts(records, self._columns, skip_empty),
         ]
         if unreadable := len(self._split) - len(records):
-            self.report.append(f"{unreadable} images whose size nothing tells: left out, of evaluation as well")
+            self.report.append(f"{unreadable} images of unknown size: left out, also from evaluation")
         self._truncated: set[int] = set()
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB pixels of records[index]. A truncated JPEG gives what is there; the log says so once for each file."""
+        """RGB pixels of records[index]. A truncated JPEG gives the pixels so far; the log warns once per file."""
         number, record = self._used[index], self.records[index]
         name = f"{self._split.where}: {self._index.file_name[number]}"
         data = self._split.image(int(self._index.number[number]))
@@ -76,7 +76,7 @@ class TfdsSource:
                 name,
                 expected=f"{record.width} x {record.height} pixels as annotated",
                 found=f"{image.shape[1]} x {image.shape[0]}",
-                remedy="correct the annotations and prepare the set anew",
+                remedy="correct the annotations and prepare the data set again",
             )
         if truncated and index not in self._truncated:
             self._truncated.add(index)
@@ -84,9 +84,9 @@ class TfdsSource:
         return image
 
     def coco_json(self) -> dict:
-        """Ground truth for pycocotools: all images whose size is known, all boxes that can be used, unclipped.
+        """Ground truth for pycocotools: all images of known size and all usable boxes, unclipped.
 
-        Annotation ids are counted from 1, because pycocotools takes the id 0 for "no match".
+        Annotation ids are counted from 1, because pycocotools treats the id 0 as "no match".
         """
         index, usable = self._index, self._columns.usable
         ids, category_ids = index.image_id.tolist(), list(self._split.categories)
@@ -118,22 +118,22 @@ class TfdsSource:
 
 
 def _check(index: Index, where: str, num_classes: int) -> None:
-    """Raises UserError for what no source may have."""
+    """Raises UserError if there are no images, repeated image ids or labels out of range."""
     if not len(index.number):
         raise UserError(
             where,
-            expected="images",
-            found="none whose size anything tells",
-            remedy="prepare the set anew",
+            expected="images of known size",
+            found="none",
+            remedy="prepare the data set again",
         )
     unique, counts = np.unique(index.image_id, return_counts=True)
     if len(unique) < len(index.image_id):
         found = f"{unique[counts.argmax()]} {counts.max()} times"
         raise UserError(
             f"image ids of {where}",
-            expected="each once",
+            expected="unique ids",
             found=found,
-            remedy="name a split that adds none twice",
+            remedy="name a split without repeated images",
         )
     wrong = index.labels[(index.labels < 0) | (index.labels >= num_classes)]
     if len(wrong):
@@ -141,7 +141,7 @@ def _check(index: Index, where: str, num_classes: int) -> None:
             f"labels of {where}",
             expected=f"0..{num_classes - 1}",
             found=f"{wrong[0]} and {len(wrong) - 1} more outside",
-            remedy="prepare the set anew",
+            remedy="prepare the data set again",
         )
 
 

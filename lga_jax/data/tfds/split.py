@@ -1,16 +1,17 @@
-"""One split of a set that TensorFlow Datasets (TFDS) prepared, image by image, in the project's terms.
+"""Reads one split of a data set of TensorFlow Datasets (TFDS), image by image.
 
-What TFDS stores differs from what COCO's evaluation needs, and is translated here:
+COCO's evaluation needs other values than TFDS stores. This module converts them:
 
-- Boxes are (ymin, xmin, ymax, xmax) as parts of the image in float32. Back in pixels they are within 1e-4 of the
-  original in an image of 1000 pixels. VOC's count pixels from 1, both ends included: their upper left moves by -1.
-- COCO's labels are 0..79; its category ids have gaps and are restored. Sets of `lga_jax prepare` carry their ids with
-  them; in all others the id is the label + 1.
-- COCO's areas of outlines were cut to whole pixels. Half a pixel is added, so that an object falls into the same of
-  COCO's sizes as before, unless its area was exactly 1024 or 9216. Where no area is stored it is that of the box.
+- TFDS's boxes are (ymin, xmin, ymax, xmax) as fractions of the image in float32. Converted to pixels they are within
+  1e-4 of the original in an image of 1000 pixels. VOC counts pixels from 1 and includes both ends, so the upper left
+  corner moves by -1.
+- TFDS's COCO labels are 0..79; COCO's category ids, which have gaps, are restored. Data sets of `lga_jax prepare`
+  contain their ids; in all others the id is the label + 1.
+- TFDS truncates COCO's areas to integers. Half a pixel is added, so that an object keeps its size class (small, medium,
+  large), unless its area was exactly 1024 or 9216. Without a stored area, the area of the box is used.
 - VOC's difficult objects and Open Images' groups become crowds: not trained on, ignored by the evaluation. COCO's
-  forgives any detection inside a crowd, VOC's only one that overlaps the difficult object by half or more.
-- Sizes are read from the headers of the images, unless the set has them.
+  evaluation ignores any detection inside a crowd, VOC's only one that overlaps the difficult object by half or more.
+- Sizes are read from the headers of the images, unless the data set stores them.
 """
 
 import hashlib
@@ -26,14 +27,14 @@ from lga_jax.data.source import ImageId
 from lga_jax.data.tfds.store import find_folder, naming_damage, open_builder, open_examples
 from lga_jax.errors import UserError
 
-_COCO_UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of 1..90, in the releases of 2014 and 2017
+_COCO_UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # the gaps in 1..90, in the releases of 2014 and 2017
 _IMAGE_KEYS = ("image", "image/id", "image/filename", "image/height", "image/width")
 _CROWD_KEYS = ("is_crowd", "is_difficult", "is_group_of")
 _OBJECT_KEYS = ("bbox", "label", "area", *_CROWD_KEYS)
 
 
 class Row(NamedTuple):
-    """The annotations of one image, its boxes neither clipped nor checked."""
+    """The annotations of one image; boxes are neither clipped nor checked."""
 
     image_id: ImageId
     file_name: str
@@ -48,7 +49,7 @@ class TfdsSplit:
     """Random access to the images of a split. `image` and `row` may be called from several threads."""
 
     def __init__(self, name: str, data_dir: str, split: str) -> None:
-        """`name` and `split` as TFDS has them. Raises UserError for what is not there or cannot be read."""
+        """`name` and `split` in TFDS's notation. Raises UserError if they do not exist or cannot be read."""
         self.folder = find_folder(name, data_dir)
         self.where = f"{self.folder} {split}"
         builder = open_builder(self.folder)
@@ -57,14 +58,14 @@ class TfdsSplit:
         self._image = _features(builder.info.features, ("image",))
         self._annotated = _features(builder.info.features, _IMAGE_KEYS, self._objects)
         is_voc = builder.name == "voc" and "is_difficult" in self._annotated[self._objects].feature
-        self._first_pixel = int(is_voc)  # not of a folder that somebody prepared under the name
+        self._first_pixel = int(is_voc)  # a prepared COCO folder may also have the name voc
         label = self._annotated[self._objects].feature["label"]
         names = label.get_names_filepath(self.folder, f"{self._objects}-label")
         if not names.exists():
             raise UserError(
                 str(names),
-                expected="the names of the classes",
-                found="no file",
+                expected="a file of class names",
+                found="none",
                 remedy="restore it",
             )
         with naming_damage(self.where):
@@ -75,11 +76,11 @@ class TfdsSplit:
         return len(self._examples)
 
     def image(self, number: int) -> bytes:
-        """The file of an image."""
+        """The bytes of an image file."""
         return self._example(number, self._image)["image"]
 
     def row(self, number: int) -> Row:
-        """All but the pixels. Raises UnreadableImageError where neither the set nor the image tells its size."""
+        """The annotations of an image. Raises UnreadableImageError if neither data set nor image has its size."""
         example = self._example(number, self._annotated)
         with naming_damage(f"{self.where}: example {number}"):
             file_name = example.get("image/filename", str(number).encode()).decode()
@@ -91,15 +92,15 @@ class TfdsSplit:
             if min(hw) < 1 or hw[0] * hw[1] > MAX_PIXELS:
                 raise UserError(
                     name,
-                    expected=f"a height and width of 1 to {MAX_PIXELS} pixels in all",
+                    expected=f"a height and width of 1 to {MAX_PIXELS} pixels in total",
                     found=f"{hw[0]} and {hw[1]}",
-                    remedy="correct the annotations and prepare the set anew",
+                    remedy="correct the annotations and prepare the data set again",
                 )
         else:
             hw = stored_hw(example["image"], name)
         objects = example[self._objects]
         boxes = self._to_pixels(np.array(objects["bbox"], np.float64).reshape(-1, 4), hw)
-        # Open Images has -1 where it is not known.
+        # Open Images has -1 for unknown.
         marks = [np.array(objects[key], np.int64) > 0 for key in _CROWD_KEYS if key in objects]
         return Row(
             image_id=image_id,
@@ -115,7 +116,7 @@ class TfdsSplit:
         with naming_damage(f"{self.where}: example {number}"):
             decoders = {"image": tfds.decode.SkipDecoding()}
             example = features.deserialize_example_np(self._examples[number], decoders=decoders)
-            if example["image"] is None:  # of a file that was cut off, array_record gives examples of no bytes
+            if example["image"] is None:  # array_record gives empty examples for a truncated file
                 raise ValueError("it has no image")
             return example
 
@@ -124,7 +125,7 @@ class TfdsSplit:
 
 
 def find_objects(features: tfds.features.FeaturesDict, where: str) -> str:
-    """The key of the sequence of annotated objects. Raises UserError for a set that is none of object detection."""
+    """The key of the annotated objects. Raises UserError for a data set without object detection."""
     for key, feature in sorted(features.items()):
         inner = getattr(feature, "feature", None)
         if "image" in features and isinstance(inner, tfds.features.FeaturesDict) and _is_object(dict(inner.items())):
@@ -133,13 +134,13 @@ def find_objects(features: tfds.features.FeaturesDict, where: str) -> str:
         where,
         expected="an image and a sequence of objects with a label and a bbox relative to the image",
         found=f"the features {', '.join(sorted(features))}",
-        remedy="name a set of object detection",
+        remedy="name an object detection data set",
     )
 
 
 def _is_object(features: dict[str, tfds.features.FeatureConnector]) -> bool:
     bbox, label = features.get("bbox"), features.get("label")
-    # Sets of older versions of TFDS do not name the format, because there was only one.
+    # Older versions of TFDS do not store the format; they had only this one.
     relative = getattr(bbox, "bbox_format", None) in (None, tfds.features.bounding_boxes.bb_utils.BBoxFormat.REL_YXYX)
     return isinstance(bbox, tfds.features.BBoxFeature) and relative and isinstance(label, tfds.features.ClassLabel)
 
@@ -147,7 +148,7 @@ def _is_object(features: dict[str, tfds.features.FeatureConnector]) -> bool:
 def _features(
     features: tfds.features.FeaturesDict, keys: tuple[str, ...], objects: str | None = None
 ) -> tfds.features.FeaturesDict:
-    """Those that are needed. The others, such as the masks of objects, are then not decoded."""
+    """The needed features; others, such as segmentation masks, are not decoded."""
     chosen = {key: features[key] for key in keys if key in features}
     if objects is not None:
         inner = features[objects].feature
@@ -172,7 +173,7 @@ def _areas(stored: list | None, boxes: Float[np.ndarray, "n 4"]) -> Float[np.nda
 
 
 def _digest(folder: Path, split: str, files: list) -> str:
-    """Of what a split is, as far as can be told without reading it. Sizes do not tell: array_record rounds them up."""
+    """Identifies the data of a split by metadata and modification times; array_record rounds file sizes up."""
     digest = hashlib.sha256(split.encode())
     for name in ("dataset_info.json", "features.json"):
         digest.update((folder / name).read_bytes())

@@ -1,4 +1,4 @@
-"""Sets that TensorFlow Datasets (TFDS) prepared, found in a data_dir and opened without TensorFlow."""
+"""Finds data sets of TensorFlow Datasets (TFDS) in a data_dir and opens them without TensorFlow."""
 
 import contextlib
 import difflib
@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import array_record  # noqa: F401  TFDS reads with it, but brings it along on Linux alone
+import array_record  # noqa: F401  TFDS reads with it, but installs it on Linux only
 import tensorflow_datasets as tfds
 
 from lga_jax.errors import UserError
 
 
 def prepare_command(name: str, data_dir: str) -> str:
-    """What to type so that a set is there."""
-    return f"python -m lga_jax.data.tfds.prepare {name.partition(':')[0]} --data_dir {data_dir}"
+    """The command that prepares a data set."""
+    return f"lga_jax prepare {name.partition(':')[0]} --data_dir {data_dir}"
 
 
 def find_folder(name: str, data_dir: str) -> Path:
-    """The folder of a prepared set: the newest version, unless the name ends with one, as "coco/2017:1.1.0" does."""
+    """The folder of a prepared data set: the newest version, or that of a name such as "coco/2017:1.1.0"."""
     root = Path(os.path.expanduser(data_dir))
     path, _, version = name.partition(":")
     found = [folder for folder in _versions((root / path).glob("*")) if version in ("", folder.name)]
@@ -33,16 +33,16 @@ def find_folder(name: str, data_dir: str) -> Path:
     remedy = f"did you mean {nearest[0]!r}? If not: " if nearest else ""
     raise UserError(
         str(root),
-        expected=f"the set {name!r}, prepared by TFDS",
+        expected=f"the data set {name!r}, prepared by TFDS",
         found=", ".join(names) or "none",
         remedy=f"{remedy}{prepare_command(name, data_dir)}",
     )
 
 
 def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
-    """What TFDS knows of a prepared set. Raises UserError for damaged metadata, and for files of another format.
+    """Opens the metadata of a prepared data set. Raises UserError if they are damaged or the format is another one.
 
-    TFDS imports whatever module a set's features.json names. Data have no say in which code runs: only TFDS's own does.
+    TFDS imports every module named in features.json. Data must not choose code, so only TFDS's own modules are allowed.
     """
     find = tfds.features.FeatureConnector.cls_from_name
 
@@ -50,9 +50,9 @@ def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
         if not name.startswith("tensorflow_datasets."):
             raise UserError(
                 str(folder / "features.json"),
-                expected="feature types of TFDS alone",
+                expected="feature types of TFDS only",
                 found=f"{name!r}, which is not imported",
-                remedy="prepare the set with a builder that does without it",
+                remedy="prepare the data set with a builder without this type",
             )
         return find(name)
 
@@ -63,9 +63,9 @@ def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
     if "array_record" not in formats:
         raise UserError(
             str(folder),
-            expected="files of the format array_record, which can be read in any order",
+            expected="the file format array_record, which allows random access",
             found=", ".join(formats),
-            remedy="move it away and prepare it anew",
+            remedy="move it away and prepare it again",
         )
     return builder
 
@@ -91,22 +91,22 @@ def open_examples(builder: tfds.core.DatasetBuilder, folder: Path, split: str) -
 
 @contextlib.contextmanager
 def naming_damage(part: str) -> Iterator[None]:
-    """Makes a UserError of whatever reading a part of a set raises."""
+    """Turns every exception from reading a part of a data set into a UserError."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # of many kinds: from JSON, protobuf, TFDS and array_record
+    except Exception as error:  # JSON, protobuf, TFDS and array_record raise many types
         raise UserError(
             part,
-            expected="what TFDS wrote",
-            found=f"it damaged ({one_line(error)})",
-            remedy="restore it, or remove it and prepare it anew",
+            expected="intact files of TFDS",
+            found=f"damaged ones ({one_line(error)})",
+            remedy="restore them, or remove them and prepare the data set again",
         ) from error
 
 
 def one_line(error: Exception) -> str:
-    """The message of an exception that was not made for one line."""
+    """The message of an exception as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]
 
 

@@ -37,6 +37,6 @@ def test_the_report_has_the_numbers():
     assert report_repeats(np.ones(4), 0.0) == []
     (line,) = report_repeats(np.array([1, 1, 1.5, 3]), 0.001)
     assert line == (
-        "2 of 4 images show a class that a share below 0.001 of them does (data.repeat_threshold): an epoch sees these"
-        " 2.25 times as often in the mean, and up to 3.0 times"
+        "2 of 4 images have a class found in a share below 0.001 of the images (data.repeat_threshold): an epoch shows"
+        " them 2.25 times as often on average, at most 3.0 times"
     )

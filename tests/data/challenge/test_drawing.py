@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from lga_jax.data.challenge.drawing import _divide_by_255, _mirrored, _rasterise, _smear
-from lga_jax.data.challenge.random_ints import Dice
+from lga_jax.data.challenge.random_ints import RandomInts
 from lga_jax.data.challenge.scene import Vehicle
 from lga_jax.data.challenge.source import Challenge
-from lga_jax.data.challenge.vehicles import Look, vehicle_shape
+from lga_jax.data.challenge.vehicles import Appearance, vehicle_shape
 
-LOOKS = (Look(), Look(variance=3), Look(part_percent=45, part_grey=240, stubs=3))
+APPEARANCES = (Appearance(), Appearance(variance=3), Appearance(part_percent=45, part_grey=240, stubs=3))
 
 
 def extent(mask):
@@ -26,11 +26,11 @@ def only_part(shape):
     return shape._replace(points=shape.points[first:], ends=ends, colours=[shape.colours[i] for i in kept])
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("appearance", APPEARANCES)
 @pytest.mark.parametrize("label", range(8))
-def test_boxes_fit_the_drawn_pixels(label, look):
+def test_boxes_fit_the_drawn_pixels(label, appearance):
     for seed in range(3):
-        vehicle = Vehicle(vehicle_shape(Dice(seed, 0, 0), label, 60 + 37 * seed, look), 5 + seed, 8)
+        vehicle = Vehicle(vehicle_shape(RandomInts(seed, 0, 0), label, 60 + 37 * seed, appearance), 5 + seed, 8)
         _, cover = _rasterise(vehicle, 0, 0, 160, 160)
         left, top, right, bottom = vehicle.box
         assert max(right - left, bottom - top) == 60 + 37 * seed
@@ -42,7 +42,7 @@ def test_boxes_fit_the_drawn_pixels(label, look):
 
 def test_classes_share_the_chassis_and_differ_in_the_part():
     def outline(label, of_part):
-        shape = vehicle_shape(Dice(4, 0, 0), label, 200, Look())
+        shape = vehicle_shape(RandomInts(4, 0, 0), label, 200, Appearance())
         return [
             colour for colour, end in zip(shape.colours, shape.ends, strict=True) if shape.of_part[end - 1] == of_part
         ]
@@ -94,8 +94,12 @@ def test_scale_moves_away_from_the_usual_sizes():
 
 def test_similar_classes_have_shrinking_parts_of_one_colour():
     sizes, spreads = [], []
-    for look in (Look(), Look(part_percent=85, part_grey=80), Look(part_percent=45, part_grey=240)):
-        shapes = [vehicle_shape(Dice(2, 0, 0), label, 300, look) for label in range(8)]
+    for appearance in (
+        Appearance(),
+        Appearance(part_percent=85, part_grey=80),
+        Appearance(part_percent=45, part_grey=240),
+    ):
+        shapes = [vehicle_shape(RandomInts(2, 0, 0), label, 300, appearance) for label in range(8)]
         sizes.append(np.mean([np.prod(np.ptp(shape.points[shape.of_part], 0)) for shape in shapes]))
         spreads.append(np.std([only_part(shape).colours[-1] for shape in shapes], 0).mean())
     assert sizes[2] < sizes[1] < sizes[0]
@@ -105,7 +109,7 @@ def test_similar_classes_have_shrinking_parts_of_one_colour():
 
 def test_variance_spreads_colour_and_place_of_a_class():
     def spread(variance):
-        shapes = [vehicle_shape(Dice(seed, 0, 0), 7, 300, Look(variance=variance)) for seed in range(60)]
+        shapes = [vehicle_shape(RandomInts(seed, 0, 0), 7, 300, Appearance(variance=variance)) for seed in range(60)]
         colours = [only_part(shape).colours[1] for shape in shapes]
         places = [shape.points[shape.of_part].mean(0)[1] / shape.points.max(0)[1] for shape in shapes]
         return np.std(colours, 0).mean(), np.std(places)
@@ -133,9 +137,9 @@ def test_a_smear_keeps_the_middle_and_the_sum():
 
 
 def test_dice_are_the_raw_bits_of_philox():
-    dice = Dice(1, 2, 3)
-    assert [dice.between(-5, 5) for _ in range(8)] == [-3, 4, -4, -5, -3, 3, 2, 2]
-    assert Dice(1, 2, 4).octets(5).tolist() == [222, 152, 241, 130, 2]
-    assert {dice.between(3, 5) for _ in range(100)} == {3, 4, 5}
-    assert not any(dice.chance(0) for _ in range(50))
-    assert all(dice.chance(100) for _ in range(50))
+    rng = RandomInts(1, 2, 3)
+    assert [rng.between(-5, 5) for _ in range(8)] == [-3, 4, -4, -5, -3, 3, 2, 2]
+    assert RandomInts(1, 2, 4).octets(5).tolist() == [222, 152, 241, 130, 2]
+    assert {rng.between(3, 5) for _ in range(100)} == {3, 4, 5}
+    assert not any(rng.chance(0) for _ in range(50))
+    assert all(rng.chance(100) for _ in range(50))

@@ -51,7 +51,7 @@ def test_reports_what_it_counted(make_folder):
         f"{root / 'annotations.json'}: 2 images, 3 boxes, 3 classes",
         "1 images without boxes to train on: trained as background",
         "1 crowd boxes: ignored in training, kept for evaluation",
-        "2 degenerate boxes (no area, or not finite): left out",
+        "2 degenerate boxes (no area, nan or infinity): left out",
         "2 boxes outside their image: left out",
     ]
 
@@ -106,8 +106,9 @@ def test_a_file_that_changes_under_the_run_is_noticed(make_folder):
     root = make_folder()
     source = _open(root)
     (root / "annotations.json").write_text(json.dumps(truth(), indent=1))
-    with pytest.raises(UserError, match=r"annotations.json: expected the file that was opened, found it changed"):
+    with pytest.raises(UserError) as caught:
         source.coco_json()
+    assert caught.value.subject == str(root / "annotations.json")
 
 
 def test_no_annotations_at_all_are_background(make_folder):
@@ -134,8 +135,9 @@ def test_images_without_boxes_to_train_on_are_skipped_if_asked(make_folder):
 
 def test_nothing_to_train_on_is_said(make_folder):
     root = make_folder({**truth(), "annotations": []})
-    with pytest.raises(UserError, match=r"annotations.json: expected an image with a box .*, found none among 2; "):
+    with pytest.raises(UserError) as caught:
         CocoJson(str(root), "annotations.json", "images", skip_empty=True)
+    assert (caught.value.subject, caught.value.found) == (str(root / "annotations.json"), "none among 2")
 
 
 def test_class_names_that_repeat_get_their_ids(make_folder):
@@ -173,93 +175,80 @@ def _in_without(section: str, position: int, key: str):
     return lambda t: t[section][position].pop(key)
 
 
+# What spoils the file, the subject of the error within the file, and a part of what it says was found.
 FAULTS = {
-    "no images key": (_without("images"), r"expected the keys images, categories, annotations, found 'images' missing"),
-    "no categories key": (_without("categories"), r"'categories' missing"),
-    "no annotations key": (_without("annotations"), r"'annotations' missing"),
-    "no images": (lambda t: t.update(images=[], annotations=[]), r"at least one entry in 'images', found none"),
-    "no categories": (lambda t: t.update(categories=[], annotations=[]), r"at least one entry in 'categories'"),
-    "images no list": (lambda t: t.update(images={}), r"images: expected a list, found \{\}"),
-    "image no object": (lambda t: t["images"].append(3), r"images\[2\]: expected an object, found 3"),
-    "info no object": (lambda t: t.update(info="x"), r"info: expected an object, found 'x'"),
-    "image without height": (
-        _in_without("images", 1, "height"),
-        r"images\[1\]: expected the keys .*'height' is missing",
-    ),
-    "height zero": (_in("images", 1, height=0), r"images\[1\]: expected a height and width .* found \[0, 30\]"),
-    "height text": (_in("images", 1, height="50"), r"images\[1\]: expected a height and width"),
-    "height not whole": (_in("images", 1, height=49.5), r"images\[1\]: expected a height and width of whole pixels"),
-    "height infinite": (_in("images", 1, height=float("inf")), r"images\[1\]: expected a height and width"),
-    "image too large": (
-        _in("images", 0, height=20_000, width=20_000),
-        r"at most 178956970 pixels, found \[20000, 20000\]",
-    ),
-    "image id twice": (_in("images", 1, id=11), r"image ids: expected each once, found \[11\] more than once"),
+    "no images key": (_without("images"), "", "'images'"),
+    "no categories key": (_without("categories"), "", "'categories'"),
+    "no annotations key": (_without("annotations"), "", "'annotations'"),
+    "no images": (lambda t: t.update(images=[], annotations=[]), "images", "none"),
+    "no categories": (lambda t: t.update(categories=[], annotations=[]), "categories", "none"),
+    "images no list": (lambda t: t.update(images={}), "images", "{}"),
+    "image no object": (lambda t: t["images"].append(3), "images[2]", "3"),
+    "info no object": (lambda t: t.update(info="x"), "info", "'x'"),
+    "image without height": (_in_without("images", 1, "height"), "images[1]", "['id', 'file_name', 'width']"),
+    "height zero": (_in("images", 1, height=0), "images[1]", "[0, 30]"),
+    "height text": (_in("images", 1, height="50"), "images[1]", "['50', 30]"),
+    "height not whole": (_in("images", 1, height=49.5), "images[1]", "[49.5, 30]"),
+    "height infinite": (_in("images", 1, height=float("inf")), "images[1]", "[inf, 30]"),
+    "image too large": (_in("images", 0, height=20_000, width=20_000), "images[0]", "[20000, 20000]"),
+    "image id twice": (_in("images", 1, id=11), "ids of images", "[11]"),
     "image id beyond 64 bits": (
         lambda t: [t["images"][1].update(id=2**63), t["annotations"][5].update(image_id=2**63)],
-        r"images\[1\]: id: expected a whole number of 64 bits, found 9223372036854775808; number them anew",
+        "images[1].id",
+        "9223372036854775808",
     ),
-    "category id beyond 64 bits": (
-        _in("categories", 1, id=-(10**30)),
-        r"categories\[1\]: id: expected a whole number of 64 bits, found -10+; ",
-    ),
-    "image id a list": (_in("images", 0, id=[1]), r"images\[0\]: id: expected a whole number, found \[1\]"),
-    "image ids mixed": (_in("images", 1, id="5"), r"images\[1\]: id: expected a whole number, found '5'"),
-    "file name a number": (_in("images", 0, file_name=3), r"images\[0\]: file_name: expected text, found 3"),
+    "category id beyond 64 bits": (_in("categories", 1, id=-(10**30)), "categories[1].id", f"-{10**30}"),
+    "image id a list": (_in("images", 0, id=[1]), "images[0].id", "[1]"),
+    "image ids mixed": (_in("images", 1, id="5"), "images[1].id", "'5'"),
+    "file name a number": (_in("images", 0, file_name=3), "images[0].file_name", "3"),
     "file name that climbs": (
         _in("images", 1, file_name="x/../../b.png"),
-        r"images\[1\]: file_name: expected a path within the image folder, without '..', found 'x/../../b.png'; move",
+        "images[1].file_name",
+        "'x/../../b.png'",
     ),
-    "file name from the root": (_in("images", 0, file_name="/dev/zero"), r"images\[0\]: file_name: .* '/dev/zero'"),
-    "category id twice": (
-        _in("categories", 1, id=90),
-        r"category ids: expected each once, found \[90\] more than once",
-    ),
-    "category id text": (_in("categories", 1, id="3"), r"categories\[1\]: id: expected a whole number, found '3'"),
-    "category name number": (_in("categories", 1, name=3), r"categories\[1\]: name: expected text, found 3"),
+    "file name from the root": (_in("images", 0, file_name="/dev/zero"), "images[0].file_name", "'/dev/zero'"),
+    "category id twice": (_in("categories", 1, id=90), "ids of categories", "[90]"),
+    "category id text": (_in("categories", 1, id="3"), "categories[1].id", "'3'"),
+    "category name number": (_in("categories", 1, name=3), "categories[1].name", "3"),
     "category unknown": (
         lambda t: [a.update(category_id=8) for a in t["annotations"][:2]],
-        r"expected every category_id to be listed in 'categories', 2 of 7 annotations have one of 1 unknown ids \(8\)",
+        "category_id of annotations",
+        "2 of 7 annotations: 8",
     ),
     "image unknown": (
         lambda t: [a.update(image_id=100 + i) for i, a in enumerate(t["annotations"])],
-        r"every image_id to be listed in 'images', 7 of 7 .* 7 unknown ids \(100, 101, 102, 103, 104, ...\)",
+        "image_id of annotations",
+        "7 of 7 annotations: 100, 101, 102, 103, 104 and 2 more",
     ),
     "category true": (
         _in("annotations", 0, category_id=True),
-        r"1 of 7 annotations have one of 1 unknown ids \(True\)",
+        "category_id of annotations",
+        "1 of 7 annotations: True",
     ),
-    "bbox of three": (
-        _in("annotations", 3, bbox=[1, 2, 3]),
-        r"annotations\[3\]: bbox: expected four numbers .*\[1, 2, 3\]",
-    ),
-    "bbox of text": (_in("annotations", 3, bbox=["1", 2, 3, 4]), r"annotations\[3\]: bbox: expected four numbers"),
-    "bbox empty": (_in("annotations", 3, bbox=[]), r"annotations\[3\]: bbox: expected four numbers"),
-    "bbox null": (_in("annotations", 3, bbox=None), r"annotations\[3\]: bbox: expected four numbers .* found None"),
-    "bbox beyond float": (_in("annotations", 3, bbox=[10**400, 0, 1, 1]), r"annotations\[3\]: bbox: expected four"),
-    "no bbox": (_in_without("annotations", 3, "bbox"), r"annotations\[3\]: expected the keys .*'bbox' is missing"),
-    "iscrowd two": (_in("annotations", 3, iscrowd=2), r"annotations\[3\]: iscrowd: expected 0 or 1, found 2"),
-    "area text": (
-        _in("annotations", 3, area="big"),
-        r"annotations\[3\]: area: expected a number of pixels, found 'big'",
-    ),
-    "image missing": (
-        _in("images", 0, file_name="c.png"),
-        r"images: expected every image .*, 1 of 2 are missing, first 'c.png'",
-    ),
-    "image nowhere": (_in("images", 0, file_name="no/a\0.png"), r"1 of 2 are missing, first 'no/a\\x00.png'"),
+    "bbox of three": (_in("annotations", 3, bbox=[1, 2, 3]), "annotations[3].bbox", "[1, 2, 3]"),
+    "bbox of text": (_in("annotations", 3, bbox=["1", 2, 3, 4]), "annotations[3].bbox", "['1', 2, 3, 4]"),
+    "bbox empty": (_in("annotations", 3, bbox=[]), "annotations[3].bbox", "[]"),
+    "bbox null": (_in("annotations", 3, bbox=None), "annotations[3].bbox", "None"),
+    "bbox beyond float": (_in("annotations", 3, bbox=[10**400, 0, 1, 1]), "annotations[3].bbox", "[1000"),
+    "no bbox": (_in_without("annotations", 3, "bbox"), "annotations[3]", "'category_id'"),
+    "iscrowd two": (_in("annotations", 3, iscrowd=2), "annotations[3].iscrowd", "2"),
+    "area text": (_in("annotations", 3, area="big"), "annotations[3].area", "'big'"),
+    "image missing": (_in("images", 0, file_name="c.png"), "images", "1 of 2 missing, first 'c.png'"),
+    "image nowhere": (_in("images", 0, file_name="no/a\0.png"), "images", r"1 of 2 missing, first 'no/a\x00.png'"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_wrong_with_the_annotations_is_said_in_one_line(make_folder, fault):
-    spoil, expected = FAULTS[fault]
+def test_a_fault_in_the_annotations_is_one_line_about_its_place(make_folder, fault):
+    spoil, subject, found = FAULTS[fault]
     content = truth()
     spoil(content)
     root = make_folder(content)
-    with pytest.raises(UserError, match=expected) as caught:
+    with pytest.raises(UserError) as caught:
         _open(root)
-    assert str(root) in str(caught.value)
+    assert caught.value.subject.startswith((str(root / "annotations.json"), f"image folder {root / 'images'}"))
+    assert caught.value.subject.endswith(subject and f": {subject}")
+    assert found in caught.value.found
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -267,34 +256,41 @@ def test_what_is_not_in_utf_8_is_said(make_folder):
     root = make_folder()
     text = json.dumps(truth(), ensure_ascii=False).replace("car", "voilà")
     (root / "annotations.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=r"annotations.json: expected COCO JSON, found no JSON .*utf-8.* as UTF-8$"):
+    with pytest.raises(UserError) as caught:
         _open(root)
+    assert caught.value.subject == str(root / "annotations.json")
+    assert "utf-8" in caught.value.found and "UTF-8" in caught.value.remedy
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00", '{"images": ' + "9" * 5000 + "}"])
 def test_what_is_not_json_is_said(make_folder, text):
-    with pytest.raises(UserError, match=r"annotations.json: expected COCO JSON, found no JSON"):
-        _open(make_folder(text))
+    root = make_folder(text)
+    with pytest.raises(UserError) as caught:
+        _open(root)
+    assert (caught.value.subject, caught.value.expected) == (str(root / "annotations.json"), "COCO JSON")
 
 
 def test_json_of_another_kind_is_said(make_folder):
-    with pytest.raises(UserError, match=r"annotations.json: expected an object, found \[\]; correct it"):
-        _open(make_folder([]))
+    root = make_folder([])
+    with pytest.raises(UserError) as caught:
+        _open(root)
+    assert (caught.value.subject, caught.value.found) == (str(root / "annotations.json"), "[]")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "kind", "path"),
     [
-        (("nowhere", "annotations.json", "images"), r"^data root: expected it at .*nowhere, found none there; correct"),
-        ((".", "instances.json", "images"), r"^annotation file: expected it at .*instances.json, found none there"),
-        ((".", "images", "images"), r"^annotation file: expected it at .*images, found none there"),
-        ((".", "annotations.json", "train2017"), r"^image folder: expected it at .*train2017, found none there"),
+        (("nowhere", "annotations.json", "images"), "data root", "nowhere"),
+        ((".", "instances.json", "images"), "annotation file", "instances.json"),
+        ((".", "images", "images"), "annotation file", "images"),
+        ((".", "annotations.json", "train2017"), "image folder", "train2017"),
     ],
 )
-def test_what_is_not_there_is_said(make_folder, arguments, expected):
+def test_a_missing_file_or_folder_is_named(make_folder, arguments, kind, path):
     root = make_folder()
-    with pytest.raises(UserError, match=expected):
+    with pytest.raises(UserError) as caught:
         CocoJson(str(root / arguments[0]), *arguments[1:], skip_empty=False)
+    assert caught.value.subject == f"{kind} {root / path}"
 
 
 def test_annotations_that_may_not_be_read_are_said(make_folder, monkeypatch):
@@ -304,16 +300,19 @@ def test_annotations_that_may_not_be_read_are_said(make_folder, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)  # root may read all files
-    with pytest.raises(UserError, match=r"^annotation file .*annotations.json: expected to read it, found Permission"):
+    with pytest.raises(UserError) as caught:
         _open(root)
+    assert caught.value.subject == f"annotation file {root / 'annotations.json'}"
+    assert caught.value.found == "Permission denied"
 
 
 def test_the_root_may_begin_at_home(make_folder, monkeypatch):
     root = make_folder()
     monkeypatch.setenv("HOME", str(root.parent))
     assert _open(Path("~", root.name)).image(0).shape == (40, 60, 3)
-    with pytest.raises(UserError, match=r"^data root: expected it at ~nobody-of-that-name"):
+    with pytest.raises(UserError) as caught:
         _open(Path("~nobody-of-that-name"))
+    assert caught.value.subject == "data root ~nobody-of-that-name"
 
 
 def test_links_in_the_folder_are_followed_and_devices_are_not_read(make_folder):
@@ -324,8 +323,9 @@ def test_links_in_the_folder_are_followed_and_devices_are_not_read(make_folder):
     os.mkfifo(root / "images" / "a.png")
     source = _open(root)
     assert source.image(1).shape == (50, 30, 3)
-    with pytest.raises(UserError, match=r"a.png: expected an image file, found no regular file; replace it"):
+    with pytest.raises(UserError) as caught:
         source.image(0)
+    assert caught.value.subject == str(root / "images" / "a.png")
 
 
 def test_open_source_names_kinds_and_settings(make_folder):
@@ -342,15 +342,17 @@ def test_a_size_that_the_file_does_not_have_is_said(make_folder):
     content = truth()
     content["images"][0].update(height=60, width=40)
     source = _open(make_folder(content))
-    with pytest.raises(UserError, match=r"a.png: expected 40 x 60 pixels as .*annotations.json says, found 60 x 40"):
+    with pytest.raises(UserError) as caught:
         source.image(0)
+    assert caught.value.subject.endswith("a.png")
+    assert caught.value.expected.startswith("40 x 60 pixels") and caught.value.found == "60 x 40"
 
 
 def test_a_truncated_jpeg_is_used_and_warned_of_once(make_folder, caplog):
     root = make_folder()
     smooth = cv2.resize(np.random.default_rng(0).integers(0, 255, (5, 6, 3), np.uint8), (60, 40))
     data = cv2.imencode(".jpg", smooth)[1].tobytes()
-    (root / "images" / "a.png").write_bytes(data[: len(data) // 2])  # what a file is, its name does not decide
+    (root / "images" / "a.png").write_bytes(data[: len(data) // 2])  # the content decides the format, not the name
     source = _open(root)
     with caplog.at_level(logging.WARNING):
         first, second = source.image(0), source.image(0)
@@ -363,16 +365,18 @@ def test_a_truncated_jpeg_is_used_and_warned_of_once(make_folder, caplog):
 def test_an_unreadable_image_is_named(make_folder):
     root = make_folder()
     (root / "images" / "a.png").write_bytes(b"")
-    with pytest.raises(UnreadableImageError, match=r"a.png: expected an image, found 0 bytes"):
+    with pytest.raises(UnreadableImageError) as caught:
         _open(root).image(0)
+    assert caught.value.subject.endswith("a.png") and caught.value.found.startswith("0 bytes")
 
 
 def test_an_image_that_vanished_is_an_error_not_a_grey_image(make_folder):
     root = make_folder()
     source = _open(root)
     (root / "images" / "a.png").unlink()
-    with pytest.raises(UserError, match=r"a.png: expected a readable image file, found No such file") as caught:
+    with pytest.raises(UserError) as caught:
         source.image(0)
+    assert caught.value.subject.endswith("a.png") and caught.value.found == "No such file or directory"
     assert not isinstance(caught.value, UnreadableImageError)
 
 

@@ -282,7 +282,7 @@ def test_the_start_of_training_warns_of_boxes_that_are_meant_otherwise(make_fold
     for annotation in content["annotations"]:
         annotation["bbox"] = [20, 15, 50, 35]  # as [x1, y1, x2, y2] it fits
     assert open_source(**_config(make_folder(content)).train).report[-1] == (
-        "WARNING: 20 of 20 boxes reaching out of the image; as [x1, y1, x2, y2] nearly all would fit;"
+        "WARNING: 20 of 20 boxes outside the image; as [x1, y1, x2, y2] nearly all would fit;"
         " convert bbox to [x, y, width, height]"
     )
 
@@ -415,7 +415,7 @@ def test_the_table_is_plain_text(sick_folder):
     text = format_report(examine(_config(sick_folder), quick=False))
     assert "\x1b" not in text.encode().decode()
     assert "  ERROR    2 annotations with a category_id that no category has" in text
-    assert "           -> add them to 'categories' or remove those annotations" in text
+    assert "           -> add them to 'categories' or remove these annotations" in text
     assert not re.search(r"\b1 (boxes|images|annotations|categories|classes)\b", text)
     assert text.splitlines()[-1] == "40 errors, 37 warnings, 12 notes"
 

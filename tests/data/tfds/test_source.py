@@ -18,10 +18,10 @@ from lga_jax.data.tfds import index as tfds_index
 from lga_jax.data.tfds.prepare import prepare_coco_json, prepare_official
 from lga_jax.data.tfds.source import TfdsSource
 from lga_jax.data.tfds.split import TfdsSplit
-from lga_jax.errors import UserError
 from lga_jax.evaluation.coco import coco_metrics
 from tests.data.conftest import truth
 from tests.data.tfds_sets import box, coco_archives, jpeg, taken_for_official, voc_archives, write_set
+from tests.faults import refused
 
 OBJECTS = {
     "bbox": tfds.features.BBoxFeature(),
@@ -128,7 +128,7 @@ def test_images_without_boxes_to_train_on_are_skipped_if_asked(make_set):
 
 def test_nothing_to_train_on_is_said(make_set):
     data_dir = make_set({**truth(), "annotations": []})
-    with pytest.raises(UserError, match=r"mine train in .*: expected an image with a box .*, found none among 2; "):
+    with refused("^mine train in ", "^none among 2$"):
         _open(data_dir, skip_empty=True)
 
 
@@ -279,7 +279,7 @@ def test_voc_of_two_years_is_mixed_into_one(tmp_path):
 def test_an_image_that_is_added_twice_is_refused(tmp_path):
     _voc(tmp_path, y2007={"000005": [_WHOLE]})
     assert len(_open(tmp_path, "voc/2007", "train+validation").records) == 2
-    with pytest.raises(UserError, match=r"^image ids of voc/2007 .*: expected each once, found none.jpg 2 times; name"):
+    with refused("^image ids of voc/2007 ", "^none.jpg 2 times$"):
         _open(tmp_path, "voc/2007", "test+validation")
 
 
@@ -312,7 +312,7 @@ def test_degenerate_boxes_are_left_out_and_counted(tmp_path):
     annotated = [{"bbox": box(0.5, 0.0, 0.5, 1.0), "label": 0}, {"bbox": box(0.0, 0.0, 1.0, 1.0), "label": 1}]
     write_set(tmp_path, "mine", OBJECTS, [{"image": jpeg(8, 9), "objects": annotated}])
     source = _open(tmp_path)
-    assert source.report[1:] == ["1 degenerate boxes (no area, or not finite): left out"]
+    assert source.report[1:] == ["1 degenerate boxes (no area, nan or infinity): left out"]
     assert [annotation["category_id"] for annotation in source.coco_json()["annotations"]] == [2]
     np.testing.assert_array_equal(source.records[0].boxes_original, [[0, 0, 9, 8]])
 
@@ -321,23 +321,21 @@ def test_degenerate_boxes_are_left_out_and_counted(tmp_path):
 def test_a_size_that_no_image_has_is_refused(tmp_path, hw):
     example = {"image": jpeg(8, 9), "image/height": hw[0], "image/width": hw[1], "objects": []}
     write_set(tmp_path, "mine", OBJECTS, [example], **{"image/height": np.int64, "image/width": np.int64})
-    with pytest.raises(UserError, match=rf"train: 0: expected a height and width .*, found {hw[0]} and {hw[1]}; corr"):
+    with refused("train: 0$", f"^{hw[0]} and {hw[1]}$"):
         _open(tmp_path)
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path):
     example = {"image": jpeg(8, 9), "image/filename": b"\xff\xfe.jpg", "objects": []}
     write_set(tmp_path, "mine", OBJECTS, [example], **{"image/filename": tfds.features.Text()})
-    with pytest.raises(
-        UserError, match=r"train: example 0: expected what TFDS wrote, found it damaged \('utf-8' codec"
-    ):
+    with refused("train: example 0$", "'utf-8' codec"):
         _open(tmp_path)
 
 
 def test_objects_without_a_known_label_are_refused(tmp_path):
     annotated = [{"bbox": box(0.0, 0.0, 1.0, 1.0), "label": -1}]
     write_set(tmp_path, "mine", OBJECTS, [{"image": jpeg(8, 9), "objects": annotated}])
-    with pytest.raises(UserError, match=r"^labels of mine train .*: expected 0..1, found -1 and 0 more outside; "):
+    with refused("^labels of mine train ", "^-1 and 0 more"):
         _open(tmp_path)
 
 
@@ -358,11 +356,9 @@ def test_splits_are_added_and_sliced(tmp_path):
 
 @pytest.mark.parametrize("split", ["test", "train[", "", "train+test", "train[:0]"])
 def test_a_split_that_is_not_there_is_said_with_those_that_are(make_set, split):
-    with pytest.raises(
-        UserError, match=r"^split '.*' of .*mine/1.0.0: expected one of train \(2 images\), found "
-    ) as e:
+    with refused("^split '.*' of .*mine/1.0.0$") as caught:
         _open(make_set(), split=split)
-    assert len(str(e.value).splitlines()) == 1
+    assert caught.value.expected == "one of train (2 images)"
 
 
 # Images that cannot be read.
@@ -375,13 +371,13 @@ def test_an_image_of_unknown_size_is_left_out_and_counted(tmp_path):
     source = _open(tmp_path)
     assert [(record.image_id, record.width) for record in source.records] == [("0", 9), ("3", 11)]
     assert [source.image(index).shape[1] for index in range(2)] == [9, 11]
-    assert source.report[-1] == "2 images whose size nothing tells: left out, of evaluation as well"
+    assert source.report[-1] == "2 images of unknown size: left out, also from evaluation"
     assert [annotation["image_id"] for annotation in source.coco_json()["annotations"]] == ["0", "3"]
 
 
 def test_a_set_without_any_image_that_can_be_read_is_refused(tmp_path):
     write_set(tmp_path, "mine", OBJECTS, [{"image": b"", "objects": []}])
-    with pytest.raises(UserError, match=r"^mine train in .*: expected images, found none whose size anything tells; "):
+    with refused("^mine train in ", "^none$"):
         _open(tmp_path)
 
 
@@ -391,7 +387,7 @@ def test_an_unreadable_image_of_known_size_stays_as_with_coco_json(make_folder, 
     prepare_coco_json("mine", str(tmp_path / "tfds"), str(root), {"train": ("annotations.json", "images")})
     source = _open(tmp_path / "tfds")
     assert len(source.records) == 2
-    with pytest.raises(UnreadableImageError, match=r"mine/1.0.0 train: a.png: expected an image, found 8 bytes"):
+    with refused("mine/1.0.0 train: a.png$", "^8 bytes", UnreadableImageError):
         source.image(0)
 
 
@@ -399,7 +395,7 @@ def test_a_size_that_the_image_does_not_have_is_said(make_set):
     content = truth()
     content["images"][0].update(height=60, width=40)
     source = _open(make_set(content))
-    with pytest.raises(UserError, match=r"a.png: expected 40 x 60 pixels as annotated, found 60 x 40; correct"):
+    with refused("a.png$", "^60 x 40$"):
         source.image(0)
 
 
@@ -444,7 +440,7 @@ def test_where_no_index_can_be_kept_it_is_said(make_set, monkeypatch, caplog):
     _index_files(data_dir)[0].unlink()
     monkeypatch.setattr(tfds_index.Path, "replace", _raise_os_error)
     assert len(_open(data_dir).records) == 2
-    assert "no place to keep its index" in caplog.text
+    assert "its index cannot be written" in caplog.text
     assert [path.name for path in data_dir.rglob("index_*")] == []  # no unfinished file stays
 
 
@@ -453,7 +449,7 @@ def _raise_os_error(*_: object) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\3\4 no archive", None, "method"])
-def test_a_damaged_index_is_made_anew(make_set, damage, caplog):
+def test_a_damaged_index_is_built_again(make_set, damage, caplog):
     data_dir = make_set()
     path, before = _index_files(data_dir)[0], _open(data_dir).fingerprint
     if damage is None:
@@ -465,7 +461,7 @@ def test_a_damaged_index_is_made_anew(make_set, damage, caplog):
     else:
         path.write_bytes(damage)
     assert _open(data_dir).fingerprint == before
-    assert "damaged, read anew" in caplog.text
+    assert "damaged, built again" in caplog.text
     with np.load(path) as file:
         assert set(file) == set(tfds_index.Index._fields)
 
@@ -504,17 +500,13 @@ def test_a_set_prepared_anew_gets_a_new_index_and_fingerprint(make_set, tmp_path
 
 def test_a_set_that_is_not_there_is_said_with_the_command_that_prepares_it(make_set, tmp_path):
     data_dir = make_set()
-    with pytest.raises(UserError) as caught:
+    with refused(f"^{data_dir}$", "^mine$") as caught:
         _open(data_dir, "coco/2017:1.1.0")
-    assert str(caught.value) == (
-        f"{data_dir}: expected the set 'coco/2017:1.1.0', prepared by TFDS, found mine;"
-        f" python -m lga_jax.data.tfds.prepare coco/2017 --data_dir {data_dir}"
-    )
-    with pytest.raises(
-        UserError, match=r"expected the set 'minn', .* found mine; did you mean 'mine'\? If not: python"
-    ):
+    assert caught.value.remedy == f"lga_jax prepare coco/2017 --data_dir {data_dir}"
+    with refused(f"^{data_dir}$", "^mine$") as caught:
         _open(data_dir, "minn")
-    with pytest.raises(UserError, match=r"nowhere: expected the set 'mine', prepared by TFDS, found none; python -m"):
+    assert caught.value.remedy.startswith("did you mean 'mine'?")
+    with refused("nowhere$", "^none$"):
         _open(tmp_path / "nowhere")
 
 
@@ -528,16 +520,14 @@ def test_the_newest_version_is_taken_unless_one_is_named(make_set):
 
 def test_a_set_without_boxes_is_refused(tmp_path):
     write_set(tmp_path, "mine", {"label": tfds.features.ClassLabel(num_classes=3)}, [{"image": b"", "objects": []}])
-    with pytest.raises(
-        UserError, match=r"expected an image and a sequence .*, found the features image, objects; name"
-    ):
+    with refused("mine/1.0.0$", "image, objects$"):
         _open(tmp_path)
 
 
 def test_boxes_in_another_format_are_refused(tmp_path):
     bbox = tfds.features.BBoxFeature(bbox_format="XYWH")
     write_set(tmp_path, "mine", {**OBJECTS, "bbox": bbox}, [{"image": b"", "objects": []}])
-    with pytest.raises(UserError, match=r"a bbox relative to the image, found the features image, objects"):
+    with refused("mine/1.0.0$", "image, objects$"):
         _open(tmp_path)
 
 
@@ -550,54 +540,60 @@ def _edit(path: Path, old: str, new: str) -> None:
 FAULTS = {
     "tfrecord": (
         lambda folder: _edit(folder / "dataset_info.json", '"array_record"', '"tfrecord"'),
-        r"1.0.0: expected files of the format array_record, which can be read in any order, found tfrecord; move it",
+        "1.0.0$",
+        "^tfrecord$",
     ),
-    "no features": (lambda folder: (folder / "features.json").unlink(), r"^metadata of .*1.0.0: expected what TFDS"),
-    "no JSON": (lambda folder: (folder / "dataset_info.json").write_text("{"), r"^metadata of .* found it damaged \("),
-    "other JSON": (lambda folder: (folder / "features.json").write_text("[1]"), r"^metadata of .* found it damaged \("),
+    "no features": (lambda folder: (folder / "features.json").unlink(), "^metadata of .*1.0.0$", "damaged"),
+    "no JSON": (lambda folder: (folder / "dataset_info.json").write_text("{"), "^metadata of ", "damaged"),
+    "other JSON": (lambda folder: (folder / "features.json").write_text("[1]"), "^metadata of ", "damaged"),
     "class names": (
         lambda folder: (folder / "objects-label.labels.txt").unlink(),
-        r"objects-label.labels.txt: expected the names of the classes, found no file; restore it$",
+        "objects-label.labels.txt$",
+        "^none$",
     ),
     "category ids": (
         lambda folder: (folder / "metadata.json").write_text('{"category_ids": [1]}'),
-        r"train: expected what TFDS wrote, found it damaged \(zip\(\) argument 2 is longer than argument 1\)",
+        "train$",
+        r"zip\(\) argument 2 is longer than argument 1",
     ),
     "shard missing": (
         lambda folder: next(folder.glob("*record-*")).unlink(),
-        r"train: expected what TFDS wrote, found it damaged \(.*No such file",
+        "train$",
+        "No such file",
     ),
     "shard cut": (
         lambda folder: os.truncate(next(folder.glob("*record-*")), 65536),
-        r"train: example 0: expected what TFDS wrote, found it damaged \(",
+        "train: example 0$",
+        "damaged",
     ),
     "shard garbage": (
         lambda folder: next(folder.glob("*record-*")).write_bytes(b"\xa5" * 200_000),
-        r"train: example 0: expected what TFDS wrote, found it damaged \(Corrupted",
+        "train: example 0$",
+        "Corrupted",
     ),
     "shard short": (
         lambda folder: _edit(folder / "dataset_info.json", '"2"', '"3"'),
-        r"train: example 2: expected what TFDS wrote, found it damaged \(index 2 out of bound 2\)",
+        "train: example 2$",
+        "index 2 out of bound 2",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_damage_is_said_in_one_line(make_set, fault):
-    spoil, expected = FAULTS[fault]
+    spoil, subject, found = FAULTS[fault]
     data_dir = make_set()
     _index_files(data_dir)[0].unlink()
     spoil(data_dir / "mine" / "1.0.0")
-    with pytest.raises(UserError, match=expected) as caught:
+    with refused(subject, found):
         _open(data_dir)
-    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_damage_behind_a_sound_index_is_said_where_it_is_met(make_set):
     data_dir = make_set()
     source = _open(data_dir)
     os.truncate(next((data_dir / "mine" / "1.0.0").glob("*record-*")), 65536)
-    with pytest.raises(UserError, match=r"train: example 1: expected what TFDS wrote, found it damaged \("):
+    with refused("train: example 1$", "damaged"):
         source.image(1)
 
 
@@ -618,7 +614,5 @@ def test_no_module_that_the_data_name_is_imported(make_set, tmp_path, monkeypatc
     else:
         features["image/filename"]["pythonClassName"] = "harmful.Feature"
     path.write_text(json.dumps(content))
-    with pytest.raises(
-        UserError, match=r"features.json: expected .* of TFDS alone, found 'harmful.Feature', which is not"
-    ):
+    with refused("features.json$", "'harmful.Feature'"):
         _open(data_dir)
