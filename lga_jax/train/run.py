@@ -223,6 +223,7 @@ def _compile(
     train_step: Step, predict_step: PredictStep, state: TrainState, loader: TrainLoader, eval_loader: EvalLoader
 ) -> None:
     """So that no later step waits for a compiler, or fails in one: each new bucket and the first evaluation would."""
+    _say("compiling the training step and the evaluation: about 40 s on two CPU cores, longer for a large network")
     programs = {f"training {size_of(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
     with closing(eval_loader):
         programs |= lower_predictions(predict_step, _scored_variables(state), eval_loader)
