@@ -26,10 +26,10 @@ class UserError(ValueError):
         return type(self)(": ".join(filter(None, [place, self.subject])), **parts)
 
 
-def listed(names: Sequence[object], most: int = 5) -> str:
-    """The first names, comma-separated, and how many more there are: 'a, b, c and 4 more'; 'none' for no names."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(map(str, names[:most])) or "none") + more
+def listed(names: Sequence[object], most: int = 5, separator: str = ", ") -> str:
+    """The first names and how many more there are: 'a, b, c and 4 more'; 'none' for no names."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return (separator.join(map(str, names[:most])) or "none") + more
 
 
 _PLURALS = {"box": "boxes", "class": "classes", "category": "categories"}
@@ -40,7 +40,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else _PLURALS.get(noun, f'{noun}s')}"
 
 
-def printable(text: str) -> str:
-    """What people can be shown of a name from a file: one line without control characters, of a bounded length."""
-    shown = repr(text)[1:-1]
-    return shown if len(shown) <= 160 else f"{shown[:157]}..."
+def shown(value: object, most: int = 80) -> str:
+    """A value from a file as Python writes it: one line without control characters, at most `most` characters long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def printable(name: str) -> str:
+    """A name from a file, without quotes: one line without control characters, of a bounded length."""
+    text = repr(name)[1:-1]
+    return text if len(text) <= 160 else f"{text[:157]}..."

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from lga_jax.data.source import Source
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, listed
 from lga_jax.recipe import differences
 
 # version (of lga_jax; for people, nothing reads it), format, config, class_names, category_ids,
@@ -106,8 +106,8 @@ def check_classes(manifest: Manifest, class_names: tuple[str, ...], where: str) 
     if theirs != ours:
         raise UserError(
             where,
-            expected=f"a checkpoint for the data's {len(ours)} classes ({_some(ours)})",
-            found=f"one for {len(theirs)} ({_some(theirs)})",
+            expected=f"a checkpoint for the data's {len(ours)} classes ({listed(ours, 3)})",
+            found=f"one for {len(theirs)} ({listed(theirs, 3)})",
             remedy="use the data it was trained on, or train in another --workdir",
         )
 
@@ -173,8 +173,7 @@ def _refuse(differing: Mapping[str, tuple[Any, Any]], where: str, *, expected: s
     """Raises UserError that names the first of the differing keys, if any differ."""
     if differing:
         keys = [f"{key} {theirs!r} there, {ours!r} here" for key, (theirs, ours) in differing.items()]
-        more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-        raise UserError(where, expected=expected, found=f"another: {'; '.join(keys[:4])}{more}", remedy=remedy)
+        raise UserError(where, expected=expected, found=f"another: {listed(keys, 4, '; ')}", remedy=remedy)
 
 
 def _is_free(key: str) -> bool:
@@ -190,7 +189,3 @@ def _version() -> str:
 
 def _shape(entry: list | None) -> str:
     return "missing" if entry is None else f"{entry[1]}{entry[0]}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
-from lga_jax.data.coco.schema import shown
 from lga_jax.data.source import Record, Source, open_source
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, listed, shown
 
 _NUM_NAMED = 5  # classes in a line of the report
 _MAX_WEIGHT = 1000  # an epoch is laid out in memory
@@ -135,13 +134,9 @@ def _describe(part: _Part, class_names: tuple[str, ...], wanted: float) -> list[
     lines = [f"each of its {len(records)} images is seen {part.weight:g} times in an epoch, which is {share:.1%} of it"]
     annotated = {part.source.class_names[label] for record in records for label in set(record.labels.tolist())}
     if left_out := annotated - set(class_names):
-        lines.append(f"boxes of {_named(left_out)} are left out")
+        lines.append(f"boxes of {listed(sorted(left_out), _NUM_NAMED)} are left out")
     if missing := set(class_names) - annotated:
-        lines.append(f"it has no boxes of {_named(missing)}: what it shows of them is learnt as background")
+        lines.append(
+            f"it has no boxes of {listed(sorted(missing), _NUM_NAMED)}: what it shows of them is learnt as background"
+        )
     return [f"{part.name}: {line}" for line in (*part.source.report, *lines)]
-
-
-def _named(classes: set[str]) -> str:
-    names = sorted(classes)
-    more = f" and {len(names) - _NUM_NAMED} other classes" if len(names) > _NUM_NAMED else ""
-    return ", ".join(names[:_NUM_NAMED]) + more

@@ -10,6 +10,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from lga_jax.errors import listed
+
 SUMMARY_NAMES = (
     "AP",  # mean over IoU 0.50:0.05:0.95, all areas, 100 detections per image
     "AP50",
@@ -67,7 +69,9 @@ def _check_images_known(ground_truth: dict, detections: list[dict], wanted: list
     known = {image["id"] for image in ground_truth["images"]}
     strangers = ({detection["image_id"] for detection in detections} | set(wanted)) - known
     if strangers:
-        raise ValueError(f"image ids {sorted(map(str, strangers))[:5]}: not in the ground truth's {len(known)} images")
+        raise ValueError(
+            f"image ids {listed(sorted(map(str, strangers)))}: not in the ground truth's {len(known)} images"
+        )
 
 
 def _index(numbers: dict[int | str, int], categories: list[dict], boxes: list[dict]) -> COCO:

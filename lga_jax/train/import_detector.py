@@ -10,7 +10,7 @@ from lga_jax.checkpoints.initial import open_weights
 from lga_jax.checkpoints.manifest import category_ids, manifest_for_classes
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.source import open_source
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, listed
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.train.optimizer import make_optimizer
@@ -48,7 +48,7 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
     state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
     with Checkpoints(workdir) as writer:
         writer.save(0, state, {}, manifest_for_classes(config, names, ids, shapes["params"]))
-    print(f"{report}\n{len(names)} classes: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
+    print(f"{report}\n{len(names)} classes: {listed(names)}")
     print(f"written: {checkpoints / '0'}, for eval.py, predict.py and train.py --workdir {workdir}")
 
 
@@ -80,7 +80,7 @@ def _check_data_is_coco(weights: Weights, config: ConfigDict, count: int) -> Non
         raise UserError(
             f"--weights {weights.where}",
             expected=f"COCO's classes for a predictor of {count} without names",
-            found=f"data.eval with {count} others ({', '.join(source.class_names[:3])}, ...)",
+            found=f"data.eval with {count} others ({listed(source.class_names, 3)})",
             remedy="if they are the weights' own, save those as .safetensors "
             "with class_names in the metadata, else give other data",
         )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, listed
 from lga_jax.weights.coco_classes import COCO_CLASSES
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout, Slot
@@ -116,7 +116,7 @@ def _by_name(names: Sequence[str | None], class_names: Sequence[str]) -> Rows:
     new = [name for name, source in zip(class_names, sources, strict=True) if source is None]
     report = f"{len(sources) - len(new)} of {len(sources)} class rows by name"
     if new:
-        report += f"; new: {', '.join(new[:10])}{', ...' if len(new) > 10 else ''}"
+        report += f"; new: {listed(new, 10)}"
     if unused := len(set(range(len(names))) - set(sources)):
         report += f"; {unused} rows of the file are of no class here"
     return Rows(len(names), sources, report)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, listed
 from lga_jax.models.backbones.resnet import BASIC, BOTTLENECK
 
 ALL_PARTS = ("backbone", "fpn", "rpn", "attention", "box_head")
@@ -267,7 +267,7 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
     raise UserError(
         f"weights {where}",
         expected="the names of torchvision, timm, Detectron2, Caffe2 or lga_jax",
-        found=", ".join(sorted(arrays)[:3]),
+        found=listed(sorted(arrays), 3),
         remedy=_nearest(arrays),
     )
 

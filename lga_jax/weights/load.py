@@ -7,7 +7,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, listed
 from lga_jax.models.build import build_backbone
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.weights.class_rows import Rows, file_width, is_predictor, match_rows, merge_rows
@@ -56,8 +56,8 @@ def load_pretrained(
         raise UserError(
             f"{'weights' if exact else 'model.init_strict:'} {weights.where} ({fit.title})",
             expected=f"a value for every parameter of {', '.join(layout.parts)} and nothing left over",
-            found=f"{len(account.missing)} without a value ({_listed(account.missing)}) "
-            f"and {len(account.unused)} left over ({_listed(account.unused)})",
+            found=f"{len(account.missing)} without a value ({listed(account.missing, _SHOWN)}) "
+            f"and {len(account.unused)} left over ({listed(account.unused, _SHOWN)})",
             remedy="give weights of the whole model and of nothing else (train.py takes others without init_strict)",
         )
     _check_frozen(source, variables, used)
@@ -177,7 +177,7 @@ def _check_frozen(source: _Source, variables: Mapping[str, Any], used: Mapping[s
         raise UserError(
             f"weights {source.weights.where} ({source.fit.title})",
             expected=f"a value for every parameter of the {backbone.frozen_stages} frozen stages",
-            found=f"none for {_listed(initial)}",
+            found=f"none for {listed(initial, _SHOWN)}",
             remedy="give --config.model.backbone.frozen_stages=0, or other weights",
         )
 
@@ -231,15 +231,10 @@ def _report(
     if rows:
         anew = strict and (rows.sources is None or None in rows.sources)
         lines.append(f"  {rows.report}{' (class rows are apart from strictness)' if anew else ''}")
-    lines.append(f"  left at initial values: {_listed(account.missing)}")
+    lines.append(f"  left at initial values: {listed(account.missing, _SHOWN)}")
     if account.apart:
         parts = ", ".join(f"{part} ({count} arrays)" for part, count in account.apart.items())
         lines.append(f"  not in such a file, left at initial values: {parts}")
     besides = f" (besides {account.ignored} of classifiers, counters and anchors)" if account.ignored else ""
-    lines.append(f"  in the file and not used: {_listed(account.unused)}{besides}")
+    lines.append(f"  in the file and not used: {listed(account.unused, _SHOWN)}{besides}")
     return "\n".join([*lines, *(f"  {note}" for note in fit.notes)])
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more or "nothing"

@@ -48,7 +48,7 @@ def test_timms_names_are_torchvisions():
 
     deep = FROZEN | {"backbone.width": 64, "backbone.depth": 50}
     _, report = load(state("resnet50"), deep)
-    assert "left at initial values: nothing" in report
+    assert "left at initial values: none" in report
     for name in ("resnet50d", "resnet50c", "seresnet50", "resnext50_32x4d"):
         refused(state(name), deep, "expected a plain ResNet")
     refused(state("resnet50_gn"), deep, "expected batch norm")
@@ -63,4 +63,4 @@ def test_every_name_of_torchvisions_resnets(depth):
     network = torchvision.models.get_model(f"resnet{depth}", weights=None)
     state = {name: value.numpy() for name, value in network.state_dict().items()}
     _, report = load(state, FROZEN | {"backbone.width": 64, "backbone.depth": depth})
-    assert f"ResNet-{depth}" in report and "left at initial values: nothing" in report and "used: nothing" in report
+    assert f"ResNet-{depth}" in report and "left at initial values: none" in report and "used: none" in report

@@ -47,8 +47,8 @@ def test_every_array_of_a_resnet_finds_its_place():
     assert lines[0] == "weights w: torchvision's ResNet, ResNet-18"
     assert lines[1].startswith("  loaded into backbone: 100 arrays, ")
     assert lines[1].endswith("such as conv1.weight (8, 3, 7, 7) -> backbone/conv1/kernel (7, 7, 3, 8)")
-    assert "  left at initial values: nothing" in lines
-    assert "  in the file and not used: nothing (besides 22 of classifiers, counters and anchors)" in lines
+    assert "  left at initial values: none" in lines
+    assert "  in the file and not used: none (besides 22 of classifiers, counters and anchors)" in lines
     others = "attention (11 arrays), box_head (8 arrays), fpn (16 arrays), rpn (6 arrays)"
     assert f"  not in such a file, left at initial values: {others}" in lines
 
@@ -78,7 +78,7 @@ def test_folded_file_computes_the_same(epsilon):
     apart, _ = load(arrays, FROZEN)
     changes = FROZEN | {"backbone.norm_eps": epsilon}
     folded, report = load(foreign.fold(arrays), changes)
-    assert "not used: nothing" in report
+    assert "not used: none" in report
     for one, other in zip(_features(apart, IMAGE), _features(folded, IMAGE, norm_eps=epsilon), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
@@ -107,7 +107,7 @@ def test_caffe2_names(spelled_out):
     np.testing.assert_array_equal(
         at(variables, "params/backbone/layer3_5/conv2/kernel").transpose(3, 2, 0, 1), arrays["res4_5_branch2b_w"]
     )
-    assert "not used: nothing (besides 3 of classifiers" in report
+    assert "not used: none (besides 3 of classifiers" in report
 
 
 def test_caffe2_norms_of_scale_and_bias_alone_compute_just_that():
@@ -207,7 +207,7 @@ def test_first_version_of_torchvisions_detector(old_names):
     np.testing.assert_allclose(ours, [*scores[1:], scores[0]], rtol=1e-4)  # the background comes last
     np.testing.assert_allclose(our_boxes, boxes[4:], rtol=1e-4)  # and has no box
     assert "3 of 3 class rows by position: the file has no names" in report
-    assert "left at initial values: nothing" in report and "not used: nothing" in report
+    assert "left at initial values: none" in report and "not used: none" in report
     assert "norm_eps" not in report
 
 
@@ -231,7 +231,7 @@ def test_second_version_of_torchvisions_detector():
     ours, our_boxes = our_box_head_outputs(variables, 1, CROP)
     np.testing.assert_allclose(ours, [*scores[1:], scores[0]], rtol=1e-4)
     np.testing.assert_allclose(our_boxes, boxes[4:], rtol=1e-4)
-    assert "norm_eps" not in report and "not used: nothing" in report
+    assert "norm_eps" not in report and "not used: none" in report
 
 
 def test_detectron2s_detector_is_torchvisions_under_other_names():
@@ -246,7 +246,7 @@ def test_detectron2s_detector_is_torchvisions_under_other_names():
     variables["params"]["backbone"].pop("conv1"), expected["params"]["backbone"].pop("conv1")
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
     assert report.startswith("weights w: Detectron2's Faster R-CNN, ResNet-18, BGR turned to RGB\n")
-    assert "not used: nothing" in report
+    assert "not used: none" in report
 
 
 def test_detectron2s_head_of_two_rpn_convolutions():
@@ -276,7 +276,7 @@ def test_attention_is_added_to_and_left_out_of_own_checkpoints():
     arrays, about = own(FROZEN | COCO_ANCHORS)
     _, report = load(arrays, V1, ABC, strict=False, **about)
     assert "in the file and not used: params/attention/" in report
-    over = r"0 without a value \(nothing\) and 11 left over \(params/attention/"
+    over = r"0 without a value \(none\) and 11 left over \(params/attention/"
     refused(arrays, V1, over, ABC, strict=True, **about)
 
 
@@ -332,7 +332,7 @@ def test_biases_of_nothing_beside_norms_are_ignored():
     arrays = foreign.caffe2_backbone(foreign.resnet(50))
     arrays |= {f"res2_0_branch{branch}_b": np.zeros(8, np.float32) for branch in ("1", "2a", "2b", "2c")}
     _, report = load(arrays, CAFFE | {"backbone.depth": 50})
-    assert "not used: nothing (besides 4 of" in report
+    assert "not used: none (besides 4 of" in report
     arrays["res2_0_branch2a_b"] += 1.0
     refused(arrays, CAFFE | {"backbone.depth": 50}, r"1 left over \(res2_0_branch2a_b \(8,\)\)", strict=True)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lga_jax.data.decode import MAX_PIXELS
-from lga_jax.errors import listed
+from lga_jax.errors import listed, shown
 
 REQUIRED_KEYS = {
     "images": ("id", "file_name", "height", "width"),
@@ -202,9 +202,3 @@ def _leads_outside(file_name: str) -> bool:
 
 def _is_length(value: object) -> bool:
     return _is_number(value) and value > 0 and float(value).is_integer()
-
-
-def shown(value: object) -> str:
-    """A value from a file as one short line for messages."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -10,8 +10,8 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from lga_jax.data.coco.faults import REQUIRED_KEYS, TYPE_NAMES, Fault, find_faults, shown
-from lga_jax.errors import UserError
+from lga_jax.data.coco.faults import REQUIRED_KEYS, TYPE_NAMES, Fault, find_faults
+from lga_jax.errors import UserError, shown
 
 
 class _Annotation(TypedDict, total=False):

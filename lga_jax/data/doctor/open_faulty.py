@@ -12,13 +12,13 @@ from jaxtyping import UInt8
 
 from lga_jax.data.annotations import to_records
 from lga_jax.data.coco.box_format import suspicious_layout
-from lga_jax.data.coco.faults import Fault, find_faults, is_bbox, shown
+from lga_jax.data.coco.faults import Fault, find_faults, is_bbox
 from lga_jax.data.coco.schema import category_names, find_missing_files, read_coco, sound_entries
 from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.decode import decode_image, read_header, read_image_file
 from lga_jax.data.doctor.findings import Case, Findings
 from lga_jax.data.source import ImageId, Record, Source, UnreadableImageError, find_source
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, shown
 
 # The faults of coco_schema by the last word of their kind: what is wrong, and the keys that show it; None: all of them.
 _SCHEMA = {
