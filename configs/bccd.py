@@ -9,11 +9,11 @@ with ImageNet weights, short edge 300, 12 epochs. Expected AP: 0.61 without atte
 
 from ml_collections import ConfigDict
 
-from configs import coco
+from lga_jax.recipe import start_from
 
 
 def get_config() -> ConfigDict:
-    config = coco.get_config()
+    config = start_from("coco")
     config.batch_size = 4
     config.num_steps = 876  # 12 epochs
     config.log_every = 10

@@ -8,7 +8,7 @@ Everything starts from random; nothing is downloaded. Expected AP: 0.68 (benchma
 
 from ml_collections import ConfigDict
 
-from configs import coco
+from lga_jax.recipe import start_from
 
 CHALLENGES = (
     "plain",
@@ -22,7 +22,7 @@ CHALLENGES = (
 
 
 def get_config() -> ConfigDict:
-    config = coco.get_config()
+    config = start_from("coco")
     config.batch_size = 16
     config.num_steps = 600
     config.log_every = 10

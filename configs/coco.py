@@ -12,7 +12,6 @@ Expected AP: not measured yet.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -52,7 +51,7 @@ def get_config() -> ConfigDict:
             repeat_threshold=0.0,  # images of a class that a smaller share shows are repeated (LVIS: 1e-3)
             buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the tightest that fits
             eval_buckets=(),  # those of evaluation; (): the same
-            max_boxes=placeholder(int),  # ground-truth slots per image; unset: as many as the fullest image needs
+            max_boxes=None,  # ground-truth slots per image; None: as many as the image with most boxes needs
             num_workers=8,  # decoding threads per process
             prefetch=2,  # batches kept ready on the devices
         )

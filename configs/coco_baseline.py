@@ -11,10 +11,10 @@ network and weights it is configs/coco_detectron2_1x.py.
 
 from ml_collections import ConfigDict
 
-from configs import coco
+from lga_jax.recipe import start_from
 
 
 def get_config() -> ConfigDict:
-    config = coco.get_config()
+    config = start_from("coco")
     config.model.attention = "none"
     return config

@@ -14,11 +14,11 @@ Published AP: 37.9. Expected AP: not measured yet.
 
 from ml_collections import ConfigDict
 
-from configs import coco
+from lga_jax.recipe import start_from
 
 
 def get_config() -> ConfigDict:
-    config = coco.get_config()
+    config = start_from("coco")
     config.data.resize = "antialias"
 
     config.model.dtype = "float32"

@@ -14,11 +14,11 @@ Published AP: 40.2. Expected AP: not measured yet.
 
 from ml_collections import ConfigDict
 
-from configs import coco_detectron2_1x
+from lga_jax.recipe import start_from
 
 
 def get_config() -> ConfigDict:
-    config = coco_detectron2_1x.get_config()
+    config = start_from("coco_detectron2_1x")
     config.num_steps = 270_000
     config.optim.milestones = (210_000, 250_000)
     return config

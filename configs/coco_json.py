@@ -22,11 +22,11 @@ much smaller or larger than 640 pixels want other edges, and buckets that hold t
 
 from ml_collections import ConfigDict
 
-from configs import coco
+from lga_jax.recipe import start_from
 
 
 def get_config() -> ConfigDict:
-    config = coco.get_config()
+    config = start_from("coco")
     config.batch_size = 8
     config.num_steps = 3_000
     config.checkpoint_every = 250

@@ -17,14 +17,14 @@ Published AP: 37.0. Expected AP: not measured yet.
 
 from ml_collections import ConfigDict
 
-from configs import coco
+from lga_jax.recipe import start_from
 
 NUM_IMAGES = 117_266  # of train2017 have a box (torchvision asks for one thicker than a pixel, as nearly all have)
 EPOCH = NUM_IMAGES // 16  # steps
 
 
 def get_config() -> ConfigDict:
-    config = coco.get_config()
+    config = start_from("coco")
     config.num_steps = 26 * EPOCH
 
     config.data.short_edges = (800,)

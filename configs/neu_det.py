@@ -9,11 +9,11 @@ ResNet-18 with ImageNet weights, 5 epochs. Expected AP: not measured; docs/study
 
 from ml_collections import ConfigDict
 
-from configs import bccd
+from lga_jax.recipe import start_from
 
 
 def get_config() -> ConfigDict:
-    config = bccd.get_config()
+    config = start_from("bccd")
     config.batch_size = 8
     config.num_steps = 900  # 5 epochs
     config.checkpoint_every = 180  # an epoch

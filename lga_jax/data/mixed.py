@@ -13,7 +13,6 @@ from lga_jax.data.source import Record, Source, open_source
 from lga_jax.errors import UserError, listed, shown
 
 _NUM_NAMED = 5  # classes in a line of the report
-_MAX_WEIGHT = 1000  # an epoch is laid out in memory
 
 
 class _Part(NamedTuple):
@@ -30,27 +29,13 @@ class MixedSource:
     names the classes to which this can happen.
     """
 
-    def __init__(self, parts: object, classes: str = "") -> None:
-        """Opens all parts. Raises UserError for what is amiss in one of them, or in how they are put together.
+    def __init__(self, parts: Mapping[str, Mapping] | ConfigDict, classes: str = "") -> None:
+        """Opens all parts. Raises UserError, which names the part, for what is wrong with the data of one of them.
 
         parts: {name: settings}; settings are those of a config's data.train, and `weight`, how often an epoch sees
             each image of the part. A ConfigDict has its keys, so also the parts, in alphabetical order.
         classes: the part whose classes are learnt; "": the classes of all parts.
         """
-        if not isinstance(parts, Mapping | ConfigDict) or not all(map(_is_part, parts.items())):
-            raise UserError(
-                "data source 'mixed'",
-                expected="`parts` as {name: settings}, settings those of a source and `weight`",
-                found=shown(parts),
-                remedy="correct the config",
-            )
-        if not parts or classes not in {"", *parts}:
-            raise UserError(
-                "data source 'mixed'",
-                expected="`parts` by name, and as `classes` one of the names or ''",
-                found=f"parts ({', '.join(parts)}) and classes {classes!r}",
-                remedy="correct the config",
-            )
         self._parts = [_open(name, **settings) for name, settings in parts.items()]
         learnt = [part for part in self._parts if classes in ("", part.name)]
         self.class_names = tuple(dict.fromkeys(name for part in learnt for name in part.source.class_names))
@@ -88,23 +73,11 @@ class MixedSource:
         }
 
 
-def _open(name: str, /, *, weight: object = None, source: str = "", **settings: object) -> _Part:
-    if not isinstance(weight, int | float) or not 0 < weight <= _MAX_WEIGHT:
-        raise UserError(
-            f"data part {name!r}",
-            expected=f"a weight above 0 and at most {_MAX_WEIGHT}, how often an epoch sees each of its images",
-            found=f"{weight!r}",
-            remedy="correct the config",
-        )
+def _open(name: str, /, *, weight: float, source: str, **settings: object) -> _Part:
     try:
         return _Part(name, open_source(source, **settings), float(weight))
     except UserError as error:
         raise error.within(f"data part {name!r}") from error
-
-
-def _is_part(item: tuple) -> bool:
-    name, settings = item
-    return isinstance(name, str) and isinstance(settings, Mapping | ConfigDict)
 
 
 def _image_id(part: _Part, image_id: int | str) -> str:

@@ -26,6 +26,7 @@ from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.models.freezing import frozen_labels
+from lga_jax.recipe import check
 from lga_jax.structs import TrainState
 from lga_jax.train.interrupt import Interrupt
 from lga_jax.train.metrics import MetricsLog
@@ -41,8 +42,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     after jax.distributed.initialize, with a workdir that all of them see. Raises UserError for whatever the user can
     mend, among it TrainingDivergedError.
     """
-    _check_cadence(config)
-    _check_images_at_once(config)
+    config = check(config, device_count=jax.device_count())
     source, eval_source = _open_sources(config)
     detector = build_detector(config.model, len(source.class_names))
     with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
@@ -104,37 +104,6 @@ def train(config: ConfigDict, workdir: str) -> None:
     )
 
 
-def _check_cadence(config: ConfigDict) -> None:
-    for key, least in (("num_steps", 1), ("log_every", 1), ("checkpoint_every", 1), ("eval_every", 0)):
-        if config[key] < least:
-            raise UserError(
-                str(key),
-                expected=f"at least {least} (steps)",
-                found=str(config[key]),
-                remedy="correct the config",
-            )
-
-
-def _check_images_at_once(config: ConfigDict) -> None:
-    at_once, share = config.images_at_once, config.batch_size // jax.device_count()
-    if at_once < 0 or (at_once and share % at_once):
-        raise UserError(
-            "images_at_once",
-            expected=f"0 or a divisor of the {share} images that each of "
-            f"{jax.device_count()} devices has of batch_size {config.batch_size}",
-            found=str(at_once),
-            remedy="correct the config",
-        )
-    model = config.model
-    if at_once not in (0, share) and "bn" in (model.backbone.norm, model.fpn.norm, model.box_head.norm):
-        raise UserError(
-            "images_at_once",
-            expected="0 with the norm 'bn', whose statistics are over all images of a step",
-            found=str(at_once),
-            remedy="use 'frozen_bn' or 'gn', or 0",
-        )
-
-
 def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
     source, eval_source = (open_source(**config.data[part]) for part in ("train", "eval"))
     for part, opened in (("train", source), ("eval", eval_source)):
@@ -156,27 +125,13 @@ def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
 def _new_state(
     detector: Detector, class_names: tuple[str, ...], optimizer: optax.GradientTransformation, config: ConfigDict
 ) -> TrainState:
-    _check_start(config.model)
+    check(config, new_run=True)
     variables = init_variables(detector, config.seed)
     if config.model.init_from:
         weights = open_weights(config.model.init_from)
         variables, report = load_pretrained(weights, variables, class_names, config.model.to_dict())
         _say(report)
     return create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
-
-
-def _check_start(model: ConfigDict) -> None:
-    """A random backbone must be able to learn: neither frozen, nor without any working normalisation."""
-    backbone = model.backbone
-    if not model.init_from and (backbone.frozen_stages > 0 or backbone.norm == "frozen_bn"):
-        raise UserError(
-            "model.init_from",
-            expected="initial weights for a backbone with norm "
-            f"{backbone.norm!r} and {backbone.frozen_stages} frozen stages",
-            found="none",
-            remedy="give --config.model.init_from=FILE, or train from random with "
-            "--config.model.backbone.norm=gn --config.model.backbone.frozen_stages=0",
-        )
 
 
 def _restore(

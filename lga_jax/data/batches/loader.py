@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from lga_jax.data.augment.donor import draw_donor
-from lga_jax.data.augment.geometry import KERNELS, ROUNDINGS
 from lga_jax.data.augment.view import HW, draw_view, evaluation_hw, evaluation_view, training_hw
 from lga_jax.data.batches.pipeline import Job, Pipeline
 from lga_jax.data.batches.plan import (
@@ -22,12 +21,9 @@ from lga_jax.data.batches.plan import (
     report_overflow,
 )
 from lga_jax.data.batches.repeats import repeat_factors, report_repeats
-from lga_jax.data.decode import MAX_PIXELS
 from lga_jax.data.source import Source
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch
-
-_MAX_JITTER = 4  # an image is enlarged as a whole before it is cropped: 16 times the pixels of its bucket
 
 
 class TrainLoader:
@@ -50,7 +46,6 @@ class TrainLoader:
         process_count: int | None = None,
     ) -> None:
         """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX."""
-        _check_settings(data_config)
         share = _share(batch_size, local_devices, process_index, process_count)
         slots = num_slots(source.records, data_config.max_boxes, data_config.copy_paste > 0)
         largest_hw = partial(training_hw, data_config=data_config)
@@ -145,7 +140,6 @@ class EvalLoader:
         process_count: int | None = None,
     ) -> None:
         """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX."""
-        _check_settings(data_config)
         share = _share(batch_size, local_devices, process_index, process_count)
         buckets = data_config.eval_buckets or data_config.buckets
         bucket_of = assign_buckets(source.records, buckets, partial(evaluation_hw, data_config=data_config))
@@ -246,53 +240,3 @@ def _share(
         )
     size = batch_size // count
     return slice(index * size, (index + 1) * size)
-
-
-def _check_settings(data_config: ConfigDict) -> None:
-    jitter, short_edges = data_config.scale_jitter, data_config.short_edges
-    for name, expected, holds in (
-        (
-            "buckets",
-            f"pairs of (height, width) as ((800, 1344),), whole pixels, at most {MAX_PIXELS} in each",
-            data_config.buckets and _are_sizes(data_config.buckets),
-        ),
-        ("eval_buckets", "pairs of (height, width) in whole pixels, or ()", _are_sizes(data_config.eval_buckets)),
-        ("short_edges", "one length or more, in whole pixels", short_edges and all(map(_is_length, short_edges))),
-        ("eval_short_edge", "a length in whole pixels", _is_length(data_config.eval_short_edge)),
-        ("long_edge", "a length in whole pixels", _is_length(data_config.long_edge)),
-        ("size_rounding", f"one of {', '.join(ROUNDINGS)}", data_config.size_rounding in ROUNDINGS),
-        ("resize", f"one of {', '.join(KERNELS)}", data_config.resize in KERNELS),
-        (
-            "scale_jitter",
-            f"(lowest, highest) factor, at most {_MAX_JITTER}, or ()",
-            not jitter or (len(jitter) == 2 and _are_numbers(jitter) and 0 < jitter[0] <= jitter[1] <= _MAX_JITTER),
-        ),
-        ("flip_probability", "a number from 0 to 1", 0 <= data_config.flip_probability <= 1),
-        ("photometric", "a probability from 0 to 1", 0 <= data_config.photometric <= 1),
-        ("copy_paste", "a probability from 0 to 1", 0 <= data_config.copy_paste <= 1),
-        ("repeat_threshold", "a share of the images, from 0 to 1", 0 <= data_config.repeat_threshold <= 1),
-        ("num_workers", "at least 1", data_config.num_workers >= 1),
-        ("prefetch", "at least 0", data_config.prefetch >= 0),
-    ):
-        if not holds:
-            raise UserError(
-                f"data.{name}",
-                expected=str(expected),
-                found=f"{data_config[name]!r}",
-                remedy="correct the config",
-            )
-
-
-def _are_sizes(buckets: Sequence) -> bool:
-    return all(
-        isinstance(hw, Sequence) and len(hw) == 2 and all(map(_is_length, hw)) and hw[0] * hw[1] <= MAX_PIXELS
-        for hw in buckets
-    )
-
-
-def _is_length(value: object) -> bool:
-    return isinstance(value, int) and value > 0
-
-
-def _are_numbers(values: Sequence) -> bool:
-    return all(isinstance(value, int | float) for value in values)

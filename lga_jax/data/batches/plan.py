@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from lga_jax.data.augment.geometry import fit_hw
 from lga_jax.data.augment.view import HW
 from lga_jax.data.source import Record
-from lga_jax.errors import UserError
 
 _ORDER, _VIEWS = 0, 1  # independent streams of random numbers from one seed
 
@@ -140,13 +139,6 @@ def num_slots(records: Sequence[Record], max_boxes: int | None, pasting: bool) -
 
     An image needs as many as it has boxes to train on, and with `pasting` as many again for those of another image.
     """
-    if max_boxes is not None and max_boxes < 1:
-        raise UserError(
-            "data.max_boxes",
-            expected="at least 1",
-            found=str(max_boxes),
-            remedy="raise it or leave it unset",
-        )
     return max_boxes or max(1, max(_num_trained(record) for record in records) * (2 if pasting else 1))
 
 

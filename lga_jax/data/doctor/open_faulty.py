@@ -68,10 +68,10 @@ class Patient(NamedTuple):
 def open_patient(arguments: Mapping[str, Any], findings: Findings) -> Patient | None:
     """The source of a config's data.train or data.eval, None where it cannot be opened.
 
-    What is wrong with its data goes to `findings`. Raises UserError for a kind of source or settings that do not exist.
+    What is wrong with its data goes to `findings`.
     """
     settings = {key: value for key, value in arguments.items() if key != "source"}
-    constructor = find_source(arguments.get("source", ""), **settings)
+    constructor = find_source(arguments["source"])
     try:
         return _open_coco(findings, **settings) if constructor is CocoJson else as_patient(constructor(**settings))
     except UserError as error:

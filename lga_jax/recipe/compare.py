@@ -1,8 +1,7 @@
-"""Recipes: where they lie, how they are loaded and compared."""
+"""Recipes compared, key by key."""
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -24,8 +23,3 @@ def differences(
     """Every key whose values differ, with both; None where one lacks the key."""
     ours, theirs = flatten(one), flatten(other)
     return {key: (ours.get(key), theirs.get(key)) for key in sorted(ours | theirs) if ours.get(key) != theirs.get(key)}
-
-
-def default_workdir(path: str) -> str:
-    """runs/coco for configs/coco.py."""
-    return str(Path("runs") / Path(path).stem)

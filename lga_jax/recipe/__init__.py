@@ -1,0 +1,26 @@
+"""Recipes: every rule of every key, how recipes are found and loaded, and how two of them differ.
+
+    from lga_jax.recipe import check, load
+
+    config = check(load("coco"))
+
+Imports neither jax nor any other room: a wrong value is told before anything is opened.
+"""
+
+from lga_jax.recipe.check import RecipeError, check
+from lga_jax.recipe.compare import differences, flatten
+from lga_jax.recipe.load import default_workdir, folder, load, names, override, path_of, start_from
+
+__all__ = [
+    "RecipeError",
+    "check",
+    "default_workdir",
+    "differences",
+    "flatten",
+    "folder",
+    "load",
+    "names",
+    "override",
+    "path_of",
+    "start_from",
+]

@@ -1,0 +1,168 @@
+"""The check of a whole recipe, before anything is opened: all faults at once."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lga_jax.errors import UserError, listed
+from lga_jax.recipe import relations
+from lga_jax.recipe.keys import rules_of
+from lga_jax.recipe.nearest import did_you_mean, nearest_keys
+from lga_jax.recipe.rule import Rule
+
+_Path = tuple[str, ...]
+
+
+class RecipeError(UserError):
+    """All faults of a recipe. Its text has a line for each; commands print them as errors of their own."""
+
+    def __init__(self, faults: Sequence[UserError]) -> None:
+        super().__init__(", ".join(fault.subject for fault in faults))
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+    def within(self, place: str) -> "RecipeError":
+        """The same faults, each with `place` before its subject."""
+        return RecipeError([fault.within(place) for fault in self.faults])
+
+
+def check(
+    config: ConfigDict, *, device_count: int | None = None, new_run: bool = False, own: Iterable[str] = ()
+) -> ConfigDict:
+    """The recipe with every value in its type (lists are tuples, 1e3 is 1000), locked; `config` stays as it is.
+
+    Raises RecipeError with all faults: unknown and missing keys, values that are wrong by themselves, values that do
+    not go together.
+
+    Args:
+        device_count: devices that share a batch, over all processes. None: not known yet, what depends on it is not
+            asked.
+        new_run: the recipe starts a run, so a frozen or batch-normed backbone needs model.init_from.
+        own: keys and sections in whose place the caller gives objects of their own: "data.train", "data.eval",
+            "model.backbone", "model.attention". They are left as they are.
+    """
+    nested = config.to_dict()
+    ignored = tuple(own)
+    rules = {key: rule for key, rule in rules_of(nested).items() if not _is_within(key, ignored)}
+    ignored += tuple(_settings_of_unknown_sources(nested, rules))
+    values, faults = {}, []
+    for path, value in _leaves(nested, rules):
+        key = ".".join(path)
+        if _is_within(key, ignored):
+            continue
+        try:
+            values[key] = _accepted(key, value, rules)
+            _put(nested, path, values[key])
+        except UserError as fault:
+            faults.append(fault)
+    faults += _missing(nested, rules, [fault.subject for fault in faults])
+    faults += _relations(values, device_count, new_run)
+    if faults:
+        raise RecipeError(faults)
+    return ConfigDict(nested, type_safe=False).lock()
+
+
+def _leaves(nested: Mapping[str, Any], rules: Mapping[str, Rule], path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
+    for name, value in nested.items():
+        here = (*path, name)
+        if isinstance(value, Mapping) and value and ".".join(here) not in rules:
+            yield from _leaves(value, rules, here)
+        else:
+            yield here, value
+
+
+def _accepted(key: str, value: Any, rules: Mapping[str, Rule]) -> Any:
+    """The value in its type."""
+    if key not in rules:
+        raise _unknown(key, value, rules)
+    rule = rules[key]
+    try:
+        return rule.accept(value)
+    except (ValueError, TypeError, OverflowError):
+        pass
+    near = nearest_keys(value, rule.choices) if isinstance(value, str) and rule.is_text else []
+    raise UserError(
+        key,
+        expected=rule.expected,
+        found=_shown(value),
+        remedy=did_you_mean([repr(name) for name in near], "correct the recipe"),
+    )
+
+
+def _unknown(key: str, value: Any, rules: Mapping[str, Rule]) -> UserError:
+    inside = [known for known in rules if known.startswith(f"{key}.")]
+    if inside:
+        names = dict.fromkeys(known.removeprefix(f"{key}.").split(".")[0] for known in inside)
+        return UserError(
+            key, expected=f"a section with {listed(list(names))}", found=_shown(value), remedy="correct the recipe"
+        )
+    return UserError(
+        key,
+        expected="a key of a recipe",
+        found="an unknown one",
+        remedy=did_you_mean(nearest_keys(key, rules), _where_keys_are(key, rules)),
+    )
+
+
+def _where_keys_are(key: str, rules: Mapping[str, Rule]) -> str:
+    section = key.rpartition(".")[0]
+    names = [known.removeprefix(f"{section}.") for known in rules if known.rpartition(".")[0] == section]
+    return f"{section} has {listed(names, 12)}" if section and names else "configs/coco.py lists all keys"
+
+
+def _missing(nested: Mapping[str, Any], rules: Mapping[str, Rule], told: Sequence[str]) -> Iterator[UserError]:
+    """Keys that the recipe lacks, but for those of sections of which it is told already that they are none."""
+    present = {".".join(path) for path, _ in _leaves(nested, rules)}
+    for key, rule in rules.items():
+        if rule.needed and key not in present and not _is_within(key, tuple(told)):
+            yield UserError(
+                key,
+                expected=rule.expected,
+                found="no such key",
+                remedy='start from a recipe that has it: start_from("coco")',
+            )
+
+
+def _settings_of_unknown_sources(nested: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:
+    """The settings beside a `source` that is wrong: whether they are right depends on it."""
+    for place in [key.removesuffix(".source") for key in rules if key.endswith(".source")]:
+        settings: Any = nested
+        for name in place.split("."):
+            settings = settings.get(name) if isinstance(settings, Mapping) else None
+        if isinstance(settings, Mapping) and settings.get("source") not in rules[f"{place}.source"].choices:
+            yield from (f"{place}.{name}" for name in settings if name not in ("source", "weight"))
+
+
+def _relations(values: Mapping[str, Any], device_count: int | None, new_run: bool) -> list[UserError]:
+    questions: list[Callable[[Mapping[str, Any]], Iterator[UserError]]] = [*relations.RELATIONS]
+    questions.append(partial(relations.images_at_once, device_count=device_count or 1))
+    if device_count:
+        questions.append(partial(relations.batch_and_devices, device_count=device_count))
+    if new_run:
+        questions.append(relations.initial_weights)
+    faults = []
+    for question in questions:
+        try:
+            faults += question(values)
+        except KeyError:  # about a value that is wrong by itself, or about a part of the user's own
+            continue
+    return faults
+
+
+def _put(nested: dict, path: _Path, value: Any) -> None:
+    for name in path[:-1]:
+        nested = nested[name]
+    nested[path[-1]] = value
+
+
+def _is_within(key: str, sections: Sequence[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

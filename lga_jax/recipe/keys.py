@@ -1,0 +1,215 @@
+"""Every key of a recipe and its rule, in the order of configs/coco.py, which says what each key means.
+
+The choices are those of the modules that the keys configure; tests/recipe/test_keys.py holds them equal.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lga_jax.recipe.rule import Rule, choice, flag, number, optional, path, several, text, unset_or, whole
+
+NORMS = ("frozen_bn", "bn", "gn")
+NUM_LEVELS = 5  # P2..P6
+MAX_PIXELS = 178_956_970  # of a bucket, as of an image file (data/decode.py)
+MAX_JITTER = 4  # an image is enlarged as a whole before it is cropped: 16 times the pixels of its bucket
+CHALLENGES = (
+    "plain",
+    "complex_environment",
+    "intra_class_variance",
+    "inter_class_similarity",
+    "scale",
+    "motion_blur",
+    "camouflage",
+)
+
+
+def _buckets(expected: str, least: int) -> Rule:
+    pair = several(whole(), "", least=2, most=2)
+
+    def accept(value: Any) -> tuple[int, int]:
+        height, width = pair.accept(value)
+        if height * width > MAX_PIXELS:
+            raise ValueError
+        return height, width
+
+    return several(Rule("", accept), expected, least=least)
+
+
+def _jitter() -> Rule:
+    factors = several(number(most=MAX_JITTER, above=0), "")
+
+    def accept(value: Any) -> tuple[float, ...]:
+        found = factors.accept(value)
+        if len(found) not in (0, 2) or list(found) != sorted(found):
+            raise ValueError
+        return found
+
+    return Rule(f"(), or (lowest, highest) factor, above 0 and at most {MAX_JITTER}, as (0.1, 2.0)", accept)
+
+
+_COUNT = whole(1)
+_SHARE = number(0, 1)
+_IOU = number(0, 1)
+_COLOURS = "three numbers (red, green, blue)"
+
+KEYS: dict[str, Rule] = {
+    "seed": whole(0, 2**32 - 1),
+    "batch_size": _COUNT,
+    "images_at_once": whole(0),
+    "num_steps": _COUNT,
+    "log_every": _COUNT,
+    "checkpoint_every": _COUNT,
+    "eval_every": whole(0),
+    "data.short_edges": several(whole(), "one length or more in whole pixels, as (640, 800)", least=1),
+    "data.eval_short_edge": whole(1),
+    "data.long_edge": whole(1),
+    "data.size_rounding": choice("nearest", "floor"),
+    "data.resize": choice("bilinear", "antialias"),
+    "data.scale_jitter": _jitter(),
+    "data.flip_probability": _SHARE,
+    "data.photometric": _SHARE,
+    "data.copy_paste": _SHARE,
+    "data.repeat_threshold": _SHARE,
+    "data.buckets": _buckets(
+        f"pairs of (height, width) in whole pixels, as ((800, 1344),), at most {MAX_PIXELS:,} pixels each", least=1
+    ),
+    "data.eval_buckets": _buckets("(), or pairs of (height, width) in whole pixels, as ((800, 1344),)", least=0),
+    "data.max_boxes": unset_or(whole(1)),
+    "data.num_workers": _COUNT,
+    "data.prefetch": whole(0),
+    "model.dtype": choice("float32", "bfloat16"),
+    "model.pixel_mean": several(number(0, 255), f"{_COLOURS} from 0 to 255", least=3, most=3),
+    "model.pixel_std": several(number(above=0), f"{_COLOURS} above 0", least=3, most=3),
+    "model.init_from": path("a file of weights, hf://ORG/REPO/FILE, a workdir, or ''", may_be_empty=True),
+    "model.init_strict": flag(),
+    "model.backbone.depth": choice(18, 34, 50, 101, 152),
+    "model.backbone.width": _COUNT,
+    "model.backbone.norm": choice(*NORMS),
+    "model.backbone.norm_eps": number(0),
+    "model.backbone.stride_in_1x1": flag(),
+    "model.backbone.frozen_stages": whole(0, 5),
+    "model.backbone.remat": flag(),
+    "model.fpn.channels": _COUNT,
+    "model.fpn.norm": choice("none", *NORMS),
+    "model.anchors.sizes": several(
+        number(above=0),
+        f"{NUM_LEVELS} sizes in pixels, one for each level, as (32, 64, 128, 256, 512)",
+        least=NUM_LEVELS,
+        most=NUM_LEVELS,
+    ),
+    "model.anchors.aspect_ratios": several(number(above=0), "one number above 0 or more, as (0.5, 1.0)", least=1),
+    "model.anchors.rounded": flag(),
+    "model.anchors.fixed_stride": flag(),
+    "model.rpn.num_convs": _COUNT,
+    "model.anchor_sampling.num_samples": _COUNT,
+    "model.anchor_sampling.positive_fraction": _SHARE,
+    "model.anchor_sampling.positive_iou": _IOU,
+    "model.anchor_sampling.negative_iou": _IOU,
+    "model.proposals.pre_nms_train": _COUNT,
+    "model.proposals.pre_nms_test": _COUNT,
+    "model.proposals.post_nms_train": _COUNT,
+    "model.proposals.post_nms_test": _COUNT,
+    "model.proposals.nms_iou": _IOU,
+    "model.proposals.min_size": number(0),
+    "model.roi_sampling.num_samples": _COUNT,
+    "model.roi_sampling.positive_fraction": _SHARE,
+    "model.roi_sampling.positive_iou": _IOU,
+    "model.roi_align.crop_size": _COUNT,
+    "model.roi_align.sampling_ratio": whole(0),
+    "model.roi_align.aligned": flag(),
+    "model.attention": choice("lga", "cbam", "non_local", "none"),
+    "model.lga.num_masks": _COUNT,
+    "model.lga.reduced_channels": _COUNT,
+    "model.lga.hidden": _COUNT,
+    "model.lga.mu": choice("softmax", "dense"),
+    "model.lga.sigma": choice("per_axis", "isotropic"),
+    "model.lga.fusion": choice("sum", "concat"),
+    "model.lga.classifier": choice("joint", "shared"),
+    "model.lga.guide_level": choice("c2", "pyramid"),
+    "model.cbam.reduction": _COUNT,
+    "model.cbam.kernel_size": _COUNT,
+    "model.non_local.reduction": _COUNT,
+    "model.box_head.num_convs": whole(0),
+    "model.box_head.num_fcs": _COUNT,
+    "model.box_head.hidden": _COUNT,
+    "model.box_head.norm": choice("none", *NORMS),
+    "model.box_head.dense_init": choice("detectron2", "torchvision"),
+    "losses.rpn_box_beta": number(0),
+    "losses.roi_box_beta": number(0),
+    "losses.guide_weight": number(0),
+    "losses.guide_rois": choice("foreground", "all"),
+    "inference.score_threshold": _SHARE,
+    "inference.nms_iou": _IOU,
+    "inference.max_candidates": _COUNT,
+    "inference.min_size": number(0),
+    "inference.max_detections": _COUNT,
+    "optim.optimizer": choice("sgd", "adamw"),
+    "optim.lr": number(above=0),
+    "optim.lr_batch_size": _COUNT,
+    "optim.momentum": number(0, below=1),
+    "optim.weight_decay": number(0),
+    "optim.norm_weight_decay": number(0),
+    "optim.schedule": choice("step", "cosine"),
+    "optim.milestones": several(whole(1), "steps in ascending order, as (60000, 80000), or ()"),
+    "optim.decay_factor": number(0, 1),
+    "optim.warmup_steps": whole(0),
+    "optim.warmup_factor": number(0, 1),
+    "optim.clip_norm": number(0),
+    "optim.ema_decay": number(0, below=1),
+}
+
+# The settings of data.train and data.eval depend on their `source`.
+SOURCES: dict[str, dict[str, Rule]] = {
+    "coco_json": {
+        "root": path("a folder"),
+        "annotations": path("an annotation file, relative to root"),
+        "images": path("a folder of images, relative to root", may_be_empty=True),
+        "skip_empty": flag(),
+    },
+    "tfds": {
+        "name": text("the name of a prepared set, as 'coco/2017'"),
+        "data_dir": path("the folder of prepared sets"),
+        "split": text("a split, as 'train' or 'train[:10%]'"),
+        "skip_empty": flag(),
+    },
+    "mixed": {
+        "parts": Rule("at least one part, as dict(NAME=dict(source=..., weight=1.0, ...))", lambda value: value),
+        "classes": optional(text("the name of a part, or ''", may_be_empty=True)),
+    },
+    "challenge": {
+        "num_images": _COUNT,
+        "seed": optional(whole(0, 2**63 - 1)),
+        "image_hw": optional(several(whole(64), "(height, width), whole pixels of at least 64", least=2, most=2)),
+        "challenges": optional(several(choice(*CHALLENGES), f"some of {', '.join(CHALLENGES)}", least=1)),
+        "severities": optional(several(choice(1, 2, 3), "some of 1, 2, 3", least=1)),
+        "min_objects": optional(_COUNT),
+        "max_objects": optional(_COUNT),
+    },
+}
+PART_WEIGHT = number(most=1000, above=0)  # how often an epoch sees each image of a part; an epoch is laid out in memory
+SOURCE = choice(*SOURCES)
+
+
+def rules_of(nested: Mapping[str, Any]) -> dict[str, Rule]:
+    """The rules of all keys of a recipe, which is given as nested mappings: its sources decide about some of them."""
+    data = nested.get("data")
+    sources = data if isinstance(data, Mapping) else {}
+    return KEYS | source_rules("data.train", sources.get("train")) | source_rules("data.eval", sources.get("eval"))
+
+
+def source_rules(place: str, settings: Any) -> dict[str, Rule]:
+    """The rules of data.train or data.eval, of which `place` is the name, or of a part of a mixed source.
+
+    Of a source that does not exist only `source` has a rule: nothing is known of its other settings.
+    """
+    rules = {f"{place}.source": SOURCE}
+    if not isinstance(settings, Mapping) or settings.get("source") not in SOURCE.choices:
+        return rules
+    kind = settings["source"]
+    rules |= {f"{place}.{name}": rule for name, rule in SOURCES[kind].items()}
+    parts = settings.get("parts")
+    if kind == "mixed" and isinstance(parts, Mapping) and parts:
+        del rules[f"{place}.parts"]
+        for name, part in parts.items():
+            rules |= {f"{place}.parts.{name}.weight": PART_WEIGHT} | source_rules(f"{place}.parts.{name}", part)
+    return rules

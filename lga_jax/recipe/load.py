@@ -1,0 +1,155 @@
+"""Where recipes lie, and how they are read."""
+
+import ast
+import contextlib
+import difflib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lga_jax.errors import UserError, listed
+from lga_jax.recipe.keys import rules_of
+from lga_jax.recipe.rule import read_literal
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def load(name_or_path: str | os.PathLike) -> ConfigDict:
+    """The recipe of that name ("coco") or in that file, as it stands there: `check` says whether it is right.
+
+    Raises UserError where there is none, or where its code fails.
+    """
+    path = path_of(name_or_path)
+    try:
+        config = _run(path).get_config()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a recipe's code raises
+        raise UserError(f"--config {name_or_path}", expected="a recipe like coco", found=_cause(error, path)) from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"--config {name_or_path}",
+            expected="get_config() to return a ConfigDict",
+            found=type(config).__name__,
+            remedy='let it start with `config = start_from("coco")` and return config',
+        )
+    # No type safety: `check` tells of all wrong types at once and accepts 1e3 for an int.
+    return ConfigDict(config.to_dict(), type_safe=False)
+
+
+def start_from(name_or_path: str | os.PathLike) -> ConfigDict:
+    """What `get_config` of a recipe begins with: all values of another recipe, to be changed."""
+    return load(name_or_path)
+
+
+def path_of(name_or_path: str | os.PathLike) -> Path:
+    """The file of a recipe, absolute. "coco" is a recipe of the project; anything with a slash or .py is a path."""
+    given = os.fspath(name_or_path)
+    path = Path(given).expanduser()
+    if path.name == given and path.suffix != ".py":
+        path = folder() / f"{given}.py"
+    if not path.is_file():
+        raise UserError(
+            f"--config {given}", expected="a recipe, by name or path", found="no such file", remedy=_remedy(given)
+        )
+    return path.resolve()
+
+
+def names() -> dict[str, str]:
+    """The recipes of the project: {name: first line of its docstring}."""
+    return {path.stem: _first_line(path) for path in sorted(folder().glob("[!_]*.py"))}
+
+
+def folder() -> Path:
+    """Where the recipes of the project lie: configs/ of a checkout, or lga_jax/configs/ of an installed package."""
+    checkout = _PACKAGE.parent / "configs"
+    return checkout if (checkout / "coco.py").is_file() else _PACKAGE / "configs"
+
+
+def override(config: ConfigDict, changes: Mapping[str, str]) -> None:
+    """Sets values by key, {'optim.lr': '0.01'}, as they stand on a command line. `check` tells of unknown keys.
+
+    Raises UserError for a key below a value, such as optim.lr.x.
+    """
+    nested = config.to_dict()
+    for key, text in sorted(changes.items(), key=lambda change: not change[0].endswith(".source")):
+        *sections, name = key.split(".")
+        place = nested
+        for number, section in enumerate(sections):
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise UserError(
+                    key, expected="a key of a recipe", found=f"{'.'.join(sections[: number + 1])} has no keys below it"
+                )
+        place[name] = _read(key, text, nested)
+    with config.unlocked():
+        config.update(nested)
+
+
+def default_workdir(name_or_path: str | os.PathLike) -> str:
+    """runs/coco for coco, and for configs/coco.py."""
+    return str(Path("runs") / Path(name_or_path).stem)
+
+
+def _read(key: str, text: str, nested: Mapping[str, Any]) -> Any:
+    rules = rules_of(nested)
+    return rules[key].read(text) if key in rules else read_literal(text)
+
+
+def _run(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"lga_jax_recipe_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    with _checkout_on_path():
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def _checkout_on_path() -> Iterator[None]:
+    """For recipes that say `from configs import coco`, as those of version 0.1 did."""
+    root = str(_PACKAGE.parent)
+    added = folder().parent == _PACKAGE.parent and root not in sys.path
+    if added:
+        sys.path.append(root)
+    try:
+        yield
+    finally:
+        if added:
+            sys.path.remove(root)
+
+
+def _remedy(given: str) -> str:
+    known = list(names())
+    stem = Path(given).stem
+    if stem in known:
+        return f"did you mean {stem}?"
+    if Path(f"{given}.py").expanduser().is_file():
+        return f"did you mean {given}.py?"
+    near = difflib.get_close_matches(stem, known, 1)
+    return f"did you mean {near[0]}?" if near else f"recipes by name: {listed(known, 20)}"
+
+
+def _first_line(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
+
+
+def _cause(error: Exception, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.msg}, line {error.lineno} of {error.filename}"
+    line = next((line for file, line in _places(error) if file == str(path)), None)
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}".rstrip(": ") + (f", line {line}" if line else "")
+
+
+def _places(error: Exception) -> Iterable[tuple[str, int]]:
+    trace, places = error.__traceback__, []
+    while trace:
+        places.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        trace = trace.tb_next
+    return reversed(places)

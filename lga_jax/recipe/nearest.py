@@ -1,0 +1,62 @@
+"""Which key someone means who gives another name."""
+
+import difflib
+from collections.abc import Iterable
+
+# Names of other projects, and how people call things.
+_OTHER_NAMES = {
+    "learning_rate": "optim.lr",
+    "base_lr": "optim.lr",
+    "lr0": "optim.lr",
+    "wd": "optim.weight_decay",
+    "epochs": "num_steps",
+    "num_epochs": "num_steps",
+    "max_epochs": "num_steps",
+    "steps": "num_steps",
+    "max_steps": "num_steps",
+    "iterations": "num_steps",
+    "max_iter": "num_steps",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "workers": "data.num_workers",
+    "weights": "model.init_from",
+    "pretrained": "model.init_from",
+    "checkpoint": "model.init_from",
+    "img_size": "data.short_edges",
+    "imgsz": "data.short_edges",
+    "image_size": "data.short_edges",
+    "warmup": "optim.warmup_steps",
+    "momentum_decay": "optim.momentum",
+    "grad_clip": "optim.clip_norm",
+    "precision": "model.dtype",
+    "fp16": "model.dtype",
+    "bf16": "model.dtype",
+}
+
+
+def nearest_keys(name: str, keys: Iterable[str]) -> list[str]:
+    """The keys that `name` may stand for, the likeliest first; none where nothing is alike.
+
+    A name counts by its last word too: 'lr' and 'optimizer.lr' both mean 'optim.lr'.
+    """
+    keys = list(keys)
+    last = _last(name)
+    other = _OTHER_NAMES.get(last.replace("-", "_").lower())
+    if other in keys:
+        return [other]
+    if same := [key for key in keys if _last(key) == last]:
+        section = name.split(".")[0]
+        return [key for key in same if key.startswith(f"{section}.")] or same
+    if close := difflib.get_close_matches(name, keys, 1, cutoff=0.85):
+        return close
+    words = difflib.get_close_matches(last, sorted({_last(key) for key in keys}), 1, cutoff=0.75)
+    return [key for key in keys if _last(key) in words] or difflib.get_close_matches(name, keys, 1, cutoff=0.75)
+
+
+def did_you_mean(candidates: list[str], otherwise: str) -> str:
+    """A remedy for an unknown name."""
+    return f"did you mean {' or '.join(candidates[:3])}?" if candidates else otherwise
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]

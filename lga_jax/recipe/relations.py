@@ -1,0 +1,225 @@
+"""What values of a recipe ask of each other.
+
+Each function looks at the checked values by key, {'optim.lr': 0.02, ...}, and yields what is wrong. A key that it
+misses (the value is wrong by itself, or belongs to a part of the user's own) raises KeyError, and its question is
+left out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from lga_jax.errors import UserError
+from lga_jax.recipe.keys import NUM_LEVELS
+
+Values = Mapping[str, Any]
+_FIX = "correct the recipe"
+
+
+def batch_and_devices(values: Values, device_count: int) -> Iterator[UserError]:
+    """All devices have the same number of images in a step."""
+    batch_size = values["batch_size"]
+    if batch_size % device_count:
+        below = batch_size // device_count * device_count
+        sizes = f"{below} or {below + device_count}" if below else str(device_count)
+        yield UserError(
+            "batch_size",
+            expected=f"a multiple of the number of devices ({device_count})",
+            found=str(batch_size),
+            remedy=f"the nearest that work: {sizes}",
+        )
+
+
+def images_at_once(values: Values, device_count: int) -> Iterator[UserError]:
+    """It divides the images that a device has of a step, and "bn" needs them all together."""
+    at_once, share = values["images_at_once"], values["batch_size"] // device_count
+    if at_once and share and share % at_once:
+        devices = f"each of {device_count} devices" if device_count > 1 else "a device"
+        yield UserError(
+            "images_at_once",
+            expected=f"0 or a divisor of the {share} images that {devices} has of batch_size {values['batch_size']}",
+            found=str(at_once),
+            remedy=_FIX,
+        )
+    norms = [f"model.{part}.norm" for part in ("backbone", "fpn", "box_head")]
+    if at_once not in (0, share) and any(values[key] == "bn" for key in norms):
+        yield UserError(
+            "images_at_once",
+            expected="0 with the norm 'bn', whose statistics are over all images of a step",
+            found=str(at_once),
+            remedy="give 0, or use 'frozen_bn' or 'gn'",
+        )
+
+
+def milestones(values: Values) -> Iterator[UserError]:
+    """They ascend. Some may lie beyond num_steps: a run can be made longer later."""
+    steps = list(values["optim.milestones"])
+    if steps != sorted(set(steps)):
+        yield UserError("optim.milestones", expected="steps in ascending order", found=str(tuple(steps)), remedy=_FIX)
+
+
+def short_edges(values: Values) -> Iterator[UserError]:
+    """The bound of the long edge allows them: no image would have a longer short edge than that."""
+    keys = ["data.eval_short_edge"] if values["data.scale_jitter"] else ["data.eval_short_edge", "data.short_edges"]
+    for key in keys:
+        edge, long_edge = _longest(values[key]), values["data.long_edge"]
+        if edge > long_edge:
+            yield UserError(
+                "data.long_edge",
+                expected=f"at least the {edge} pixels of {key}",
+                found=str(long_edge),
+                remedy="raise it, or lower the short edge",
+            )
+
+
+def buckets(values: Values) -> Iterator[UserError]:
+    """One of them holds an image of the longest short edge: all such images would be made smaller otherwise."""
+    if not values["data.scale_jitter"]:  # which fills the bucket and crops
+        yield from _too_small(values, "data.buckets", "data.short_edges")
+    yield from _too_small(values, "data.eval_buckets" if values["data.eval_buckets"] else "data.buckets", _EVAL_EDGE)
+
+
+_EVAL_EDGE = "data.eval_short_edge"
+
+
+def _too_small(values: Values, buckets_key: str, edge_key: str) -> Iterator[UserError]:
+    edge = min(_longest(values[edge_key]), values["data.long_edge"])
+    largest = max(min(hw) for hw in values[buckets_key])
+    if edge > largest:
+        yield UserError(
+            buckets_key,
+            expected=f"a bucket whose sides are both at least the {edge} pixels of {edge_key}",
+            found=f"at most {largest}",
+            remedy="enlarge a bucket, or lower the short edge",
+        )
+
+
+def anchor_overlaps(values: Values) -> Iterator[UserError]:
+    """An anchor cannot be positive and negative."""
+    positive, negative = (values[f"model.anchor_sampling.{kind}_iou"] for kind in ("positive", "negative"))
+    if negative > positive:
+        yield UserError(
+            "model.anchor_sampling.negative_iou",
+            expected=f"at most positive_iou, {positive:g}",
+            found=f"{negative:g}",
+            remedy=_FIX,
+        )
+
+
+def num_proposals(values: Values) -> Iterator[UserError]:
+    """No more come out of NMS than enter it."""
+    for phase in ("train", "test"):
+        before, after = (values[f"model.proposals.{when}_nms_{phase}"] for when in ("pre", "post"))
+        if after > NUM_LEVELS * before:
+            yield UserError(
+                f"model.proposals.post_nms_{phase}",
+                expected=f"at most {NUM_LEVELS} levels x pre_nms_{phase}, {NUM_LEVELS * before}",
+                found=str(after),
+                remedy=_FIX,
+            )
+
+
+def num_detections(values: Values) -> Iterator[UserError]:
+    """No more detections than candidates."""
+    candidates, detections = values["inference.max_candidates"], values["inference.max_detections"]
+    if detections > candidates:
+        yield UserError(
+            "inference.max_candidates",
+            expected=f"at least max_detections, {detections}",
+            found=str(candidates),
+            remedy="raise it, or lower max_detections",
+        )
+
+
+def group_norms(values: Values) -> Iterator[UserError]:
+    """Group norm has 16 channels a group, or all channels of fewer."""
+    width = values["model.backbone.width"]
+    if any(width * 2**stage % min(width * 2**stage, 16) for stage in range(4)):
+        yield UserError(
+            "model.backbone.width", expected="1, 2, 4, 8 or a multiple of 16", found=str(width), remedy=_FIX
+        )
+    channels = values["model.fpn.channels"]
+    grouped = [f"model.{part}.norm" for part in ("fpn", "box_head") if values[f"model.{part}.norm"] == "gn"]
+    if grouped and channels > 16 and channels % 16:
+        yield UserError(
+            "model.fpn.channels",
+            expected=f"at most 16 or a multiple of 16 with {grouped[0]} 'gn'",
+            found=str(channels),
+            remedy=_FIX,
+        )
+
+
+def reductions(values: Values) -> Iterator[UserError]:
+    """At least one channel is left."""
+    attention, channels = values["model.attention"], values["model.fpn.channels"]
+    if attention in ("cbam", "non_local") and values[f"model.{attention}.reduction"] > channels:
+        yield UserError(
+            f"model.{attention}.reduction",
+            expected=f"at most model.fpn.channels, {channels}",
+            found=str(values[f"model.{attention}.reduction"]),
+            remedy=_FIX,
+        )
+
+
+def generated_images(values: Values) -> Iterator[UserError]:
+    """Of generated sets the size is known: a batch is not larger, and the numbers of objects have an order."""
+    for part in ("data.train", "data.eval"):
+        if values[f"{part}.source"] == "challenge":
+            least, most = values.get(f"{part}.min_objects", 1), values.get(f"{part}.max_objects", 4)
+            if least > most:
+                yield UserError(
+                    f"{part}.min_objects", expected=f"at most max_objects, {most}", found=str(least), remedy=_FIX
+                )
+    if values["data.train.source"] == "challenge" and values["batch_size"] > values["data.train.num_images"]:
+        yield UserError(
+            "batch_size",
+            expected=f"at most the {values['data.train.num_images']} images of data.train",
+            found=str(values["batch_size"]),
+            remedy="lower it, or raise data.train.num_images",
+        )
+
+
+def mixed_classes(values: Values) -> Iterator[UserError]:
+    """`classes` of a mixed source names a part."""
+    for key in [key for key in values if key.endswith(".classes")]:
+        place = key.removesuffix(".classes")
+        parts = [name.removesuffix(".source") for name in values if name.startswith(f"{place}.parts.")]
+        names = sorted({name.removeprefix(f"{place}.parts.").split(".")[0] for name in parts})
+        if values[key] not in ("", *names):
+            yield UserError(key, expected=f"'' or one of {', '.join(names)}", found=repr(values[key]), remedy=_FIX)
+
+
+def initial_weights(values: Values) -> Iterator[UserError]:
+    """A random backbone must be able to learn: neither frozen, nor without any working normalisation."""
+    norm, frozen = values["model.backbone.norm"], values["model.backbone.frozen_stages"]
+    if values["model.init_from"]:
+        return
+    if frozen > 0 or norm == "frozen_bn":
+        yield UserError(
+            "model.init_from",
+            expected=f"initial weights for a backbone with norm {norm!r} and {frozen} frozen stages",
+            found="none",
+            remedy="give --config.model.init_from=FILE, or train from random with "
+            "--config.model.backbone.norm=gn --config.model.backbone.frozen_stages=0",
+        )
+    if values["model.init_strict"]:
+        yield UserError(
+            "model.init_strict", expected="False without model.init_from", found="True", remedy="give model.init_from"
+        )
+
+
+def _longest(edges: int | tuple[int, ...]) -> int:
+    return max(edges) if isinstance(edges, tuple) else edges
+
+
+RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
+    milestones,
+    short_edges,
+    buckets,
+    anchor_overlaps,
+    num_proposals,
+    num_detections,
+    group_norms,
+    reductions,
+    generated_images,
+    mixed_classes,
+)
