@@ -48,7 +48,7 @@ def check(
     nested = config.to_dict()
     ignored = tuple(own)
     rules = {key: rule for key, rule in rules_of(nested).items() if not _is_within(key, ignored)}
-    ignored += tuple(_settings_of_unknown_sources(nested, rules))
+    ignored += tuple(_keys_of_unknown_kinds(nested, rules))
     values, faults = {}, []
     for path, value in _leaves(nested, rules):
         key = ".".join(path)
@@ -127,14 +127,15 @@ def _missing(nested: Mapping[str, Any], rules: Mapping[str, Rule], told: Sequenc
             )
 
 
-def _settings_of_unknown_sources(nested: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:
-    """The settings beside a `source` that is wrong: whether they are right depends on it."""
-    for place in [key.removesuffix(".source") for key in rules if key.endswith(".source")]:
-        settings: Any = nested
+def _keys_of_unknown_kinds(nested: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:
+    """The keys beside a wrong `source` or `name` of a backbone: whether they are right depends on it."""
+    deciding = [key for key in rules if key.endswith(".source") or key == "model.backbone.name"]
+    for place, kind in (key.rsplit(".", 1) for key in deciding):
+        section: Any = nested
         for name in place.split("."):
-            settings = settings.get(name) if isinstance(settings, Mapping) else None
-        if isinstance(settings, Mapping) and settings.get("source") not in rules[f"{place}.source"].choices:
-            yield from (f"{place}.{name}" for name in settings if name not in ("source", "weight"))
+            section = section.get(name) if isinstance(section, Mapping) else None
+        if isinstance(section, Mapping) and section.get(kind) not in rules[f"{place}.{kind}"].choices:
+            yield from (f"{place}.{name}" for name in section if name not in (kind, "weight"))
 
 
 def _relations(values: Mapping[str, Any], device_count: int | None, new_run: bool) -> list[UserError]:

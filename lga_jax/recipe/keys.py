@@ -47,6 +47,11 @@ def _jitter() -> Rule:
     return Rule(f"(), or (lowest, highest) factor, above 0 and at most {MAX_JITTER}, as (0.1, 2.0)", accept)
 
 
+def _no_parts(value: Any) -> Any:
+    """Refuses everything: the rules of parts that are there are those of their settings, see `source_rules`."""
+    raise ValueError
+
+
 _COUNT = whole(1)
 _SHARE = number(0, 1)
 _IOU = number(0, 1)
@@ -82,13 +87,6 @@ KEYS: dict[str, Rule] = {
     "model.pixel_std": several(number(above=0), f"{_COLOURS} above 0", least=3, most=3),
     "model.init_from": path("a file of weights, hf://ORG/REPO/FILE, a workdir, or ''", may_be_empty=True),
     "model.init_strict": flag(),
-    "model.backbone.depth": choice(18, 34, 50, 101, 152),
-    "model.backbone.width": _COUNT,
-    "model.backbone.norm": choice(*NORMS),
-    "model.backbone.norm_eps": number(0),
-    "model.backbone.stride_in_1x1": flag(),
-    "model.backbone.frozen_stages": whole(0, 5),
-    "model.backbone.remat": flag(),
     "model.fpn.channels": _COUNT,
     "model.fpn.norm": choice("none", *NORMS),
     "model.anchors.sizes": several(
@@ -158,6 +156,18 @@ KEYS: dict[str, Rule] = {
     "optim.ema_decay": number(0, below=1),
 }
 
+# The keys of model.backbone depend on its `name`.
+BACKBONES: dict[str, dict[str, Rule]] = {
+    "resnet": {
+        "depth": choice(18, 34, 50, 101, 152),
+        "width": _COUNT,
+        "norm": choice(*NORMS),
+        "norm_eps": number(0),
+        "stride_in_1x1": flag(),
+        "frozen_stages": whole(0, 5),
+        "remat": flag(),
+    },
+}
 # The settings of data.train and data.eval depend on their `source`.
 SOURCES: dict[str, dict[str, Rule]] = {
     "coco_json": {
@@ -173,7 +183,7 @@ SOURCES: dict[str, dict[str, Rule]] = {
         "skip_empty": flag(),
     },
     "mixed": {
-        "parts": Rule("at least one part, as dict(NAME=dict(source=..., weight=1.0, ...))", lambda value: value),
+        "parts": Rule("at least one part, as dict(NAME=dict(source=..., weight=1.0, ...))", _no_parts),
         "classes": optional(text("the name of a part, or ''", may_be_empty=True)),
     },
     "challenge": {
@@ -187,23 +197,28 @@ SOURCES: dict[str, dict[str, Rule]] = {
     },
 }
 PART_WEIGHT = number(most=1000, above=0)  # how often an epoch sees each image of a part; an epoch is laid out in memory
-SOURCE = choice(*SOURCES)
+_SOURCE = choice(*SOURCES)
+_BACKBONE = choice(*BACKBONES)
 
 
 def rules_of(nested: Mapping[str, Any]) -> dict[str, Rule]:
-    """The rules of all keys of a recipe, which is given as nested mappings: its sources decide about some of them."""
-    data = nested.get("data")
-    sources = data if isinstance(data, Mapping) else {}
-    return KEYS | source_rules("data.train", sources.get("train")) | source_rules("data.eval", sources.get("eval"))
+    """The rules of all keys of a recipe, given as nested mappings: its sources and its backbone decide about some.
 
-
-def source_rules(place: str, settings: Any) -> dict[str, Rule]:
-    """The rules of data.train or data.eval, of which `place` is the name, or of a part of a mixed source.
-
-    Of a source that does not exist only `source` has a rule: nothing is known of its other settings.
+    Of a source or backbone that does not exist only its name has a rule: nothing is known of its other keys.
     """
-    rules = {f"{place}.source": SOURCE}
-    if not isinstance(settings, Mapping) or settings.get("source") not in SOURCE.choices:
+    data, model = (section if isinstance(section, Mapping) else {} for section in map(nested.get, ("data", "model")))
+    sources = _source_rules("data.train", data.get("train")) | _source_rules("data.eval", data.get("eval"))
+    backbone = model.get("backbone")
+    name = backbone.get("name") if isinstance(backbone, Mapping) else None
+    of_backbone = BACKBONES[name] if name in _BACKBONE.choices else {}
+    backbone_rules = {f"model.backbone.{key}": rule for key, rule in {"name": _BACKBONE, **of_backbone}.items()}
+    return KEYS | sources | backbone_rules
+
+
+def _source_rules(place: str, settings: Any) -> dict[str, Rule]:
+    """The rules of data.train or data.eval, of which `place` is the name, or of a part of a mixed source."""
+    rules = {f"{place}.source": _SOURCE}
+    if not isinstance(settings, Mapping) or settings.get("source") not in _SOURCE.choices:
         return rules
     kind = settings["source"]
     rules |= {f"{place}.{name}": rule for name, rule in SOURCES[kind].items()}
@@ -211,5 +226,5 @@ def source_rules(place: str, settings: Any) -> dict[str, Rule]:
     if kind == "mixed" and isinstance(parts, Mapping) and parts:
         del rules[f"{place}.parts"]
         for name, part in parts.items():
-            rules |= {f"{place}.parts.{name}.weight": PART_WEIGHT} | source_rules(f"{place}.parts.{name}", part)
+            rules |= {f"{place}.parts.{name}.weight": PART_WEIGHT} | _source_rules(f"{place}.parts.{name}", part)
     return rules

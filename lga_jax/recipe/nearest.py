@@ -47,10 +47,9 @@ def nearest_keys(name: str, keys: Iterable[str]) -> list[str]:
     if same := [key for key in keys if _last(key) == last]:
         section = name.split(".")[0]
         return [key for key in same if key.startswith(f"{section}.")] or same
-    if close := difflib.get_close_matches(name, keys, 1, cutoff=0.85):
-        return close
-    words = difflib.get_close_matches(last, sorted({_last(key) for key in keys}), 1, cutoff=0.75)
-    return [key for key in keys if _last(key) in words] or difflib.get_close_matches(name, keys, 1, cutoff=0.75)
+    alike = {key: _likeness(name, key) for key in keys}
+    most = max(alike.values(), default=0.0)
+    return [key for key in keys if alike[key] == most] if most > 0.75 else []
 
 
 def did_you_mean(candidates: list[str], otherwise: str) -> str:
@@ -60,3 +59,13 @@ def did_you_mean(candidates: list[str], otherwise: str) -> str:
 
 def _last(name: str) -> str:
     return name.rsplit(".", 1)[-1]
+
+
+def _likeness(name: str, key: str) -> float:
+    """How alike the last words are, 0 to 1; a little more within one section."""
+    section = 0.15 if _section(name) == _section(key) else 0.0
+    return difflib.SequenceMatcher(None, _last(name), _last(key)).ratio() + section
+
+
+def _section(name: str) -> str:
+    return name.rpartition(".")[0]

@@ -120,25 +120,3 @@ def test_a_part_with_nothing_to_train_on_is_named(make_part):
     empty = make_part("quay", HARBOUR, [[], []]) | {"skip_empty": True}
     with pytest.raises(UserError, match=r"^data part 'quay': .*quay.json: expected an image with a box to train on"):
         open_source("mixed", parts={"quay": empty})
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"parts": {}}, r"^data source 'mixed': expected `parts` by name, .* found parts \(\) and classes ''"),
-        ({"classes": "other"}, r"found parts \(street, harbour\) and classes 'other'; correct the config$"),
-        ({"parts": {"a": {"weight": 0}}}, r"^data part 'a': expected a weight above 0 and .*, found 0; correct"),
-        ({"parts": {"a": {}}}, r"^data part 'a': expected a weight above 0 and .*, found None"),
-        ({"parts": {"a": {"weight": 1e308}}}, r"^data part 'a': expected a weight .* at most 1000, .*, found 1e\+308"),
-        ({"parts": {"a": {"weight": float("nan")}}}, r"^data part 'a': expected a weight above 0 .*, found nan"),
-        ({"parts": {"a": {"weight": 1, "source": "b"}}}, r"^data part 'a': data source: expected one of .*, found 'b'"),
-        (
-            {"parts": [1, 2]},
-            r"^data source 'mixed': expected `parts` as \{name: settings\}, .*, found \[1, 2\]; correct",
-        ),
-        ({"parts": {"a": 5}}, r"^data source 'mixed': expected `parts` as .*, found \{'a': 5\}; correct the config$"),
-    ],
-)
-def test_parts_that_cannot_be_mixed_are_refused(parts, change, expected):
-    with pytest.raises(UserError, match=expected):
-        open_source("mixed", **{"parts": parts, **change})

@@ -74,13 +74,6 @@ def examine(data_config: ConfigDict, quick: bool) -> Report:
     `quick`: not at the images. Where they are read, a bar on stderr shows progress.
     Raises UserError for settings that do not exist, and where no set can be opened.
     """
-    if data_config.num_workers < 1:
-        raise UserError(
-            "data.num_workers",
-            expected="at least 1",
-            found=str(data_config.num_workers),
-            remedy="correct the config",
-        )
     checkups, sets = {}, []
     for name in ("train", "eval"):
         patients = []

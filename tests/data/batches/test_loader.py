@@ -188,45 +188,6 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(batch_size, count, ex
             make()
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"buckets": ()}, r"^data.buckets: expected pairs of \(height, width\) as \(\(800, 1344\),\), .*, found \(\)"),
-        ({"buckets": ((32,),)}, r"^data.buckets: .* found \(\(32,\),\)"),
-        ({"buckets": (800, 1344)}, r"^data.buckets: .* found \(800, 1344\); correct the config"),
-        ({"buckets": ((800.0, 1344.0),)}, r"^data.buckets: .* found \(\(800.0, 1344.0\),\)"),
-        ({"buckets": (("a", "b"),)}, r"^data.buckets: .* found \(\('a', 'b'\),\)"),
-        ({"buckets": ("ab",)}, r"^data.buckets: .* found \('ab',\)"),
-        ({"buckets": ((10**6, 10**6),)}, r"^data.buckets: .* at most 178956970 in each, found"),
-        ({"eval_buckets": ((32, 0),)}, r"^data.eval_buckets: expected pairs of \(height, width\) .*, or \(\), found"),
-        ({"resize": "cubic"}, r"^data.resize: expected one of bilinear, antialias, found 'cubic'; correct the config"),
-        ({"size_rounding": "up"}, r"^data.size_rounding: expected one of nearest, floor, found 'up'"),
-        ({"scale_jitter": (0.1,)}, r"^data.scale_jitter: expected \(lowest, highest\) factor, .*, found \(0.1,\)"),
-        ({"scale_jitter": (2.0, 0.1)}, r"^data.scale_jitter: .*, found \(2.0, 0.1\)"),
-        ({"scale_jitter": (0.0, 1.0)}, r"^data.scale_jitter: .*, found \(0.0, 1.0\)"),
-        ({"scale_jitter": (0.1, float("inf"))}, r"^data.scale_jitter: .* at most 4, .*, found \(0.1, inf\)"),
-        ({"scale_jitter": (500.0, 500.0)}, r"^data.scale_jitter: .*, found \(500.0, 500.0\)"),
-        ({"scale_jitter": (0.1, "x")}, r"^data.scale_jitter: .*, found \(0.1, 'x'\)"),
-        ({"short_edges": ("x",)}, r"^data.short_edges: .* found \('x',\)"),
-        ({"short_edges": (24.5,)}, r"^data.short_edges: .* found \(24.5,\)"),
-        ({"eval_short_edge": 0}, r"^data.eval_short_edge: expected a length in whole pixels, found 0"),
-        ({"long_edge": -1}, r"^data.long_edge: expected a length in whole pixels, found -1"),
-        ({"short_edges": ()}, r"^data.short_edges: expected one length or more"),
-        ({"short_edges": (0, 24)}, r"^data.short_edges: .* found \(0, 24\)"),
-        ({"flip_probability": 1.5}, r"^data.flip_probability: expected a number from 0 to 1, found 1.5"),
-        ({"photometric": -0.1}, r"^data.photometric: expected a probability from 0 to 1, found -0.1"),
-        ({"copy_paste": 1.1}, r"^data.copy_paste: expected a probability from 0 to 1, found 1.1"),
-        ({"repeat_threshold": 2.0}, r"^data.repeat_threshold: expected a share of the images, from 0 to 1, found 2.0"),
-        ({"num_workers": 0}, r"^data.num_workers: expected at least 1, found 0"),
-        ({"prefetch": -1}, r"^data.prefetch: expected at least 0, found -1"),
-        ({"max_boxes": 0}, r"^data.max_boxes: expected at least 1, found 0"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(values, expected):
-    with pytest.raises(UserError, match=expected):
-        TrainLoader(Memory(), data_config(**values), 0, 4, 0, jax.local_devices()[:1])
-
-
 def test_the_report_tells_what_repeats_and_what_finds_no_slot():
     with closing(TrainLoader(Memory(), data_config(max_boxes=2), 0, 4, 0, jax.local_devices()[:1])) as loader:
         size, padding, repeated, overflow = loader.report

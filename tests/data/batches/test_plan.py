@@ -14,7 +14,6 @@ from lga_jax.data.batches.plan import (
     report_overflow,
 )
 from lga_jax.data.source import Record
-from lga_jax.errors import UserError
 
 COCO = ((800, 1344), (1344, 800))
 
@@ -165,8 +164,6 @@ def test_slots_follow_the_fullest_image_without_its_crowds():
     assert num_slots(records, None, pasting=True) == 4
     assert num_slots([_record((9, 9))], None, pasting=True) == 1
     assert num_slots(records, 7, pasting=True) == 7
-    with pytest.raises(UserError, match=r"^data.max_boxes: expected at least 1, found 0; raise it or leave it unset"):
-        num_slots(records, 0, pasting=False)
 
 
 def test_overflow_is_reported():

@@ -320,8 +320,6 @@ def test_what_cannot_be_opened_is_an_error_and_the_other_set_is_looked_at(sick_f
     ("key", "value", "words"),
     [
         ("root", "nowhere", "data.train: annotation file nowhere/annotations.json: expected to read it"),
-        ("source", "coco_jsn", "data source: expected one of"),
-        ("annotation", "a.json", "data source 'coco_json': expected the settings"),
     ],
 )
 def test_settings_of_which_nothing_comes_are_the_users_error(sick_folder, key, value, words):
@@ -330,13 +328,6 @@ def test_settings_of_which_nothing_comes_are_the_users_error(sick_folder, key, v
         config[part][key] = value
     with pytest.raises(UserError, match=re.escape(words)):
         examine(ConfigDict(config), quick=True)
-
-
-def test_threads_are_counted_from_one_as_in_training(sick_folder):
-    config = _config(sick_folder)
-    config.num_workers = 0
-    with pytest.raises(UserError, match="data.num_workers: expected at least 1, found 0"):
-        examine(config, quick=False)
 
 
 def test_a_missing_folder_of_images_is_one_finding(make_folder):
