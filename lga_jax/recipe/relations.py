@@ -130,13 +130,17 @@ def num_detections(values: Values) -> Iterator[UserError]:
         )
 
 
-def group_norms(values: Values) -> Iterator[UserError]:
+def resnet_width(values: Values) -> Iterator[UserError]:
     """Group norm has 16 channels a group, or all channels of fewer."""
     width = values["model.backbone.width"]
     if any(width * 2**stage % min(width * 2**stage, 16) for stage in range(4)):
         yield UserError(
             "model.backbone.width", expected="1, 2, 4, 8 or a multiple of 16", found=str(width), remedy=_FIX
         )
+
+
+def group_norms(values: Values) -> Iterator[UserError]:
+    """The channels of the pyramid and the box head, as of `resnet_width`."""
     channels = values["model.fpn.channels"]
     grouped = [f"model.{part}.norm" for part in ("fpn", "box_head") if values[f"model.{part}.norm"] == "gn"]
     if grouped and channels > 16 and channels % 16:
@@ -218,6 +222,7 @@ RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
     anchor_overlaps,
     num_proposals,
     num_detections,
+    resnet_width,
     group_norms,
     reductions,
     generated_images,
