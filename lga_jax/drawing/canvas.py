@@ -1,4 +1,4 @@
-"""Anti-aliased drawing in the coordinates of an image, on a copy large enough that lines and letters can be read."""
+"""Anti-aliased drawing in image coordinates, on an enlarged copy with readable lines and text."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -13,23 +13,23 @@ from PIL import ImageFont
 
 Colour = tuple[int, int, int]  # RGB, 0..255
 
-_TARGET_EDGE = 640  # pixels; images with a shorter short edge are enlarged towards it, by at most _MAX_ENLARGEMENT
+_TARGET_EDGE = 640  # pixels; smaller short edges are enlarged towards it, by at most _MAX_ENLARGEMENT
 _MAX_ENLARGEMENT = 4
-_SUBPIXEL_BITS = 4  # of OpenCV's fixed-point coordinates
-_RIM: Colour = (16, 16, 16)  # around every line and dot, for bright ground
+_SUBPIXEL_BITS = 4  # fractional bits of OpenCV's fixed-point coordinates
+_RIM: Colour = (16, 16, 16)  # dark outline of lines and dots, visible on bright images
 
 
 class Canvas(NamedTuple):
-    """The enlarged image that is drawn on, with the lengths that suit its size."""
+    """The enlarged image to draw on, with line width and font for its size."""
 
     pixels: UInt8[np.ndarray, "h w 3"]
     scale: int  # canvas pixels per image pixel
-    line: int  # pixels, thickness of a box
+    line: int  # line width of a box, pixels
     font: ImageFont.FreeTypeFont
 
 
 def make_canvas(image: UInt8[np.ndarray, "h w 3"]) -> Canvas:
-    """A copy of the image, enlarged by a whole number where it is small."""
+    """A copy of the image; small images are enlarged by an integer factor."""
     height, width = image.shape[:2]
     scale = min(max(1, round(_TARGET_EDGE / min(height, width))), _MAX_ENLARGEMENT)
     pixels = cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
@@ -39,25 +39,25 @@ def make_canvas(image: UInt8[np.ndarray, "h w 3"]) -> Canvas:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Bold sans serif. matplotlib brings it along: the same letters on every machine."""
+    """Bold sans serif from matplotlib's files, so equal on every machine."""
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf", size)
 
 
 def corners(bbox: Sequence[float | int]) -> Float[np.ndarray, "2 2"]:
-    """(x, y, width, height) to ((x1, y1), (x2, y2))."""
+    """Converts (x, y, width, height) to ((x1, y1), (x2, y2))."""
     x, y, width, height = bbox
     return np.array([[x, y], [x + width, y + height]], np.float64)
 
 
 def draw_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour) -> None:
-    """The outline of (x, y, width, height)."""
+    """Draws the outline of a box (x, y, width, height)."""
     ends = _on_canvas(canvas, corners(bbox))
     for thickness, shade in ((canvas.line + 2, _RIM), (canvas.line, colour)):
         cv2.rectangle(canvas.pixels, *ends, shade, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def draw_dashed_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour, dash: float) -> None:
-    """`dash`: length of a dash and of a gap, in line widths."""
+    """Draws a dashed box. `dash`: length of a dash and of a gap, in line widths."""
     (left, top), (right, bottom) = corners(bbox)
     ring = np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]])
     for start, end in pairwise(ring):
@@ -72,19 +72,19 @@ def draw_dashed_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour,
 def tint_ellipse(
     canvas: Canvas, centre: Sequence[float], radii: Sequence[float], colour: Colour, opacity: float
 ) -> None:
-    """Lays a translucent ellipse over the canvas."""
+    """Draws a filled, translucent ellipse."""
     tinted = canvas.pixels.copy()
     _ellipse(canvas._replace(pixels=tinted), centre, radii, colour, cv2.FILLED)
     cv2.addWeighted(tinted, opacity, canvas.pixels, 1 - opacity, 0, dst=canvas.pixels)
 
 
 def draw_ellipse(canvas: Canvas, centre: Sequence[float], radii: Sequence[float], colour: Colour) -> None:
-    """The outline of an ellipse, thinner than a box."""
+    """Draws the outline of an ellipse with a thinner line than a box."""
     _ellipse(canvas, centre, radii, colour, max(1, canvas.line - 1))
 
 
 def draw_dot(canvas: Canvas, centre: Sequence[float], colour: Colour, room: float) -> None:
-    """A disc that is easy to see whatever is under it; smaller on an object whose short edge, `room`, is small."""
+    """Draws a dot with a dark outline. `room`: short edge of the object, pixels; small objects get smaller dots."""
     (place,) = _on_canvas(canvas, np.array([centre], np.float64))
     radius = min(1.5 * canvas.line + 1, max(1.5, 0.07 * room * canvas.scale))
     for size, shade in ((radius + 0.4 * canvas.line, _RIM), (radius, colour)):
@@ -100,6 +100,6 @@ def _ellipse(canvas: Canvas, centre: Sequence[float], radii: Sequence[float], co
 
 
 def _on_canvas(canvas: Canvas, points: Float[np.ndarray, "n 2"]) -> list[tuple[int, int]]:
-    """OpenCV's fixed-point coordinates; there whole numbers are the centres of pixels."""
+    """Converts to OpenCV's fixed-point coordinates, in which integers are pixel centres."""
     places = np.round((points * canvas.scale - 0.5) * 2**_SUBPIXEL_BITS).astype(int)
     return [(int(x), int(y)) for x, y in places]

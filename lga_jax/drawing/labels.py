@@ -1,4 +1,4 @@
-"""Names of boxes on coloured plates, placed so that they hide little of each other."""
+"""Text labels of boxes on coloured plates, placed with little overlap."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -16,16 +16,16 @@ _GREY = 128
 
 
 class Label(NamedTuple):
-    """What stands at a box."""
+    """A box and its text label."""
 
     bbox: Sequence[float | int]  # (x, y, width, height) in pixels of the image
     text: str
     colour: Colour
-    dashed: bool = False  # in tiles
+    dashed: bool = False  # dashed box; only `draw_tile` draws boxes
 
 
 def draw_labels(canvas: Canvas, labels: Iterable[Label]) -> UInt8[np.ndarray, "h w 3"]:
-    """The canvas with a plate at each box. The first choose their place first and are drawn last, over the others."""
+    """Draws a text plate at each box. The first label is placed first and drawn last, above the others."""
     labels, plates = list(labels), []
     for label in labels:
         plates.append(_place_plate(canvas, label.bbox, label.text, plates))
@@ -39,7 +39,7 @@ def draw_labels(canvas: Canvas, labels: Iterable[Label]) -> UInt8[np.ndarray, "h
 
 
 def draw_tile(image: UInt8[np.ndarray, "h w 3"], labels: Sequence[Label], edge: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image with boxes and those names that there are, brought to a long edge of `edge` pixels."""
+    """The image with boxes and labels, resized to a long edge of `edge` pixels. Empty texts get no plate."""
     scale = edge / max(image.shape[:2])
     width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -54,7 +54,7 @@ def draw_tile(image: UInt8[np.ndarray, "h w 3"], labels: Sequence[Label], edge: 
 
 
 def draw_unreadable(hw: tuple[int, int], edge: int) -> UInt8[np.ndarray, "h w 3"]:
-    """What stands in for an image of `hw` pixels that cannot be read: grey and saying so, `edge` pixels at most."""
+    """A grey placeholder for an unreadable image of size `hw`, with a long edge of `edge` pixels."""
     height, width = (max(1, round(side * edge / max(hw))) for side in hw)
     picture = Image.new("RGB", (width, height), (_GREY,) * 3)
     pen = ImageDraw.Draw(picture)
@@ -65,7 +65,7 @@ def draw_unreadable(hw: tuple[int, int], edge: int) -> UInt8[np.ndarray, "h w 3"
 def _place_plate(
     canvas: Canvas, bbox: Sequence[float | int], text: str, plates: Sequence[Float[np.ndarray, "4"]]
 ) -> Float[np.ndarray, "4"]:
-    """Above the box, below it, or inside at its top or bottom: the first that covers least of the plates there are."""
+    """Chooses the place with least overlap: above the box, below it, or inside at its top or bottom."""
     size = np.array([canvas.font.getlength(text) + canvas.font.size * 0.7, canvas.font.size * 1.45])
     (x1, y1), (x2, y2) = corners(bbox) * canvas.scale
     rows = (y1 - size[1] - canvas.line, y2 + canvas.line, y1 + canvas.line, y2 - size[1] - canvas.line)
@@ -78,11 +78,11 @@ def _place_plate(
 
 
 def _covered(plate: Float[np.ndarray, "4"], plates: Sequence[Float[np.ndarray, "4"]]) -> float:
-    """Area of `plate` over other plates."""
+    """Overlap area of `plate` with the other plates."""
     overlaps = [np.minimum(plate[2:], other[2:]) - np.maximum(plate[:2], other[:2]) for other in plates]
     return float(sum(np.maximum(overlap, 0).prod() for overlap in overlaps))
 
 
 def _ink(plate: Colour) -> Colour:
-    """Black or white, whichever is easier to read on the plate (by its luminance)."""
+    """Black on bright plates, white on dark ones, by luminance."""
     return (0, 0, 0) if np.dot(plate, (0.299, 0.587, 0.114)) > 110 else (255, 255, 255)

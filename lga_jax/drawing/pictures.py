@@ -1,4 +1,4 @@
-"""Pictures of detections: boxes, names and scores, and the Gaussian masks laid over each object."""
+"""Draws detections: boxes, names, scores and the Gaussian masks of each object."""
 
 import colorsys
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from lga_jax.drawing.canvas import (
 )
 from lga_jax.drawing.labels import Label, draw_labels
 
-_MASK_COLOURS: tuple[Colour, ...] = (  # told apart on photographs and by colour-blind people (after Okabe and Ito)
+_MASK_COLOURS: tuple[Colour, ...] = (  # distinct for colour-blind people (after Okabe and Ito)
     (255, 200, 10),
     (72, 202, 255),
     (255, 110, 190),
@@ -38,17 +38,17 @@ def draw_detections(
     names: Mapping[int, str],
     truth: Sequence[Mapping] = (),
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The RGB image with its detections; small images are enlarged first, so that text and ellipses can be read.
+    """Draws detections on an RGB image. Small images are enlarged first, for readable text and ellipses.
 
-    Each object has its box, name and score in the colour of its class. Each of its Gaussian masks, if there are any,
-    has a dot at the centre and an ellipse at one sigma, in the colour that a strip below the image gives its number.
+    Box, name and score have the colour of the class. A Gaussian mask is a dot at its centre and an ellipse at one
+    sigma. A strip below the image explains the colours of the masks.
 
     Args:
-        detections: COCO results of this image (`lga_jax.inference.coco_results.to_coco`), in its own pixels.
+        detections: COCO results of this image (`lga_jax.inference.coco_results.to_coco`), in pixels of the image.
         names: class names by category id.
-        truth: COCO annotations to show as dashed white boxes, their 'part_bbox' dotted.
+        truth: COCO annotations, drawn as dashed white boxes; 'part_bbox' is dotted.
     """
-    ordered = sorted(detections, key=lambda detection: detection["score"])  # the best is drawn last, over the others
+    ordered = sorted(detections, key=lambda detection: detection["score"])  # the best is drawn last, above the others
     colours = class_colours(names)
     canvas = make_canvas(image)
     for annotation in truth:
@@ -72,13 +72,13 @@ def draw_detections(
 
 def class_colours(names: Mapping[int, str]) -> dict[int, Colour]:
     """A bright colour for each category id."""
-    golden = 0.618033988749895  # steps of the golden ratio round the circle of hues never come close to an earlier one
+    golden = 0.618033988749895  # hues at steps of the golden ratio stay far apart
     hues = {category: (0.02 + i * golden) % 1.0 for i, category in enumerate(names)}
     return {category: _bright(hue) for category, hue in hues.items()}
 
 
 def mask_colour(number: int) -> Colour:
-    """The colour of the Gaussian mask with this number, the same in every picture."""
+    """The colour of a Gaussian mask by its number, equal in all pictures."""
     return _MASK_COLOURS[number % len(_MASK_COLOURS)]
 
 
@@ -88,7 +88,7 @@ def _bright(hue: float) -> Colour:
 
 
 def _draw_masks(canvas: Canvas, detection: Mapping) -> None:
-    """All tints, then all rims, then all centres: no mask hides the centre of another."""
+    """Draws all fillings, then all outlines, then all centres, so that no mask hides the centre of another."""
     centres, sigmas = detection.get("mask_centres", ()), detection.get("mask_sigmas", ())
     masks = [(*mask, mask_colour(i)) for i, mask in enumerate(zip(centres, sigmas, strict=True))]
     for centre, sigma, colour in masks:
@@ -100,7 +100,7 @@ def _draw_masks(canvas: Canvas, detection: Mapping) -> None:
 
 
 def _strip(canvas: Canvas, num_masks: int, truth: Sequence[Mapping]) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """What the signs in the picture mean, in one line below it; nothing where there is nothing to explain."""
+    """The legend below the picture; empty without masks and ground truth."""
     entries = [(f"● mask {i + 1}", mask_colour(i)) for i in range(num_masks)]
     if num_masks:
         entries.append(("dot: centre, ellipse: 1 sigma", _TRUTH_COLOUR))
@@ -120,7 +120,7 @@ def _strip(canvas: Canvas, num_masks: int, truth: Sequence[Mapping]) -> list[UIn
 
 
 def _wrap(canvas: Canvas, entries: Sequence[tuple[str, Colour]]) -> list[list[tuple[float, str, Colour]]]:
-    """Rows of (x, text, colour) that fit the canvas's width."""
+    """Rows of (x, text, colour) that fit into the width of the canvas."""
     rows, x, gap = [[]], canvas.font.size * 0.6, canvas.font.size * 1.1
     for text, colour in entries:
         length = canvas.font.getlength(text)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about an evaluation: scores, curves and a sheet of pictures."""
+"""The HTML report of an evaluation: scores, curves and pictures in one file."""
 
 import html
 import math
@@ -42,7 +42,7 @@ def write_report(result: EvalResult, source: Source, *, workdir: str, output: st
 
 
 def report_html(title: str, result: EvalResult, curves: bytes | None, pictures: Sequence[Picture]) -> str:
-    """The page as text; pictures and curves (a PNG) are within it."""
+    """The HTML text; pictures and curves (a PNG) are embedded."""
     subtitle = f"{result.num_images} images, {len(result.detections)} detections"
     sections = [f"<h1>{html.escape(title)}</h1>", f'<p class="soft">{subtitle}</p>', _tables(result)]
     if result.attention:
@@ -54,7 +54,7 @@ def report_html(title: str, result: EvalResult, curves: bytes | None, pictures: 
 
 
 def choose_images(images: Sequence[dict], count: int) -> list[int]:
-    """Positions of up to `count` COCO images: all challenges and severities in turn, or else evenly spread."""
+    """Positions of up to `count` COCO images: challenges and severities in turn; without them, evenly spread."""
     groups = defaultdict(list)
     for position, image in enumerate(images):
         groups[image.get("challenge"), image.get("severity")].append(position)
@@ -73,7 +73,7 @@ def _pictures(source: Source, result: EvalResult) -> Iterator[Picture]:
         try:
             image = source.image(position[entry["id"]])
         except UnreadableImageError:
-            continue  # the loader has said so
+            continue  # the loader has warned already
         found = [d for d in result.detections if d["image_id"] == entry["id"] and d["score"] >= _PICTURE_SCORE]
         boxes = [annotation for annotation in truth["annotations"] if annotation["image_id"] == entry["id"]]
         yield Picture(_caption(entry), draw_detections(image, found, names, boxes))

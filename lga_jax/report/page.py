@@ -1,4 +1,4 @@
-"""What the project's HTML pages are made of: they stand alone, and load nothing."""
+"""Parts of the HTML reports. A report is one file and loads nothing else."""
 
 import base64
 import html
@@ -32,7 +32,7 @@ details.error { border-color: #dc2626; } details.warning { border-color: #f59e0b
 
 
 def page(title: str, sections: Iterable[str]) -> str:
-    """A page of sections, which are HTML; `title` is text."""
+    """An HTML page. `sections` are HTML, `title` is plain text."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
@@ -42,14 +42,14 @@ def page(title: str, sections: Iterable[str]) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Rows of a name and cells, all of them text; `head` may be empty."""
+    """An HTML table. Each row has a name and cells, all plain text; `head` may be empty."""
     lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"] if head else []
     lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in (name, *cells))}</tr>" for name, cells in rows]
     return _table(caption, lines)
 
 
 def histogram(caption: str, counts: Mapping[str, int]) -> str:
-    """A row of name, number and bar for each count; names are text."""
+    """An HTML table with name, number and bar for each count; names are plain text."""
     most = max(counts.values(), default=0) or 1
     return _table(
         caption,
@@ -66,7 +66,7 @@ def _table(caption: str, rows: Iterable[str]) -> str:
 
 
 def figure(caption: str, image: UInt8[np.ndarray, "h w 3"]) -> str:
-    """A picture and the text below it."""
+    """An image with a caption below."""
     encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
     text = html.escape(caption)
     return (
@@ -76,5 +76,5 @@ def figure(caption: str, image: UInt8[np.ndarray, "h w 3"]) -> str:
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """An image file as an address that holds it."""
+    """An image file as a data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,4 +1,4 @@
-"""Samples of the first steps as the loader makes them, each beside its original, on sheets."""
+"""Sheets of training samples: each image of the first steps beside its original."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -30,7 +30,7 @@ _GAP, _GROUND = 6, (40, 40, 40)
 
 
 class Sample(NamedTuple):
-    """Both tiles have a long edge of _TILE pixels."""
+    """An original image and its augmented version; both have a long edge of _TILE pixels."""
 
     caption: str
     original: UInt8[np.ndarray, "h w 3"]
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 
 def preview(config: ConfigDict, output: str, num_images: int) -> list[Path]:
-    """Writes sheets of the first `num_images` samples of a new run and returns their paths."""
+    """Writes sheets of the first `num_images` training samples of a new run; returns their paths."""
     make_folder(output)
     samples, paths = draw_samples(config, num_images), []
     while some := list(islice(samples, _PER_SHEET)):
@@ -49,11 +49,11 @@ def preview(config: ConfigDict, output: str, num_images: int) -> list[Path]:
 
 
 def draw_samples(config: ConfigDict, num_images: int) -> Iterator[Sample]:
-    """The images of steps 0, 1, ... in their order."""
+    """The samples of steps 0, 1, ... in order."""
     source = open_source(**config.data.train)
     file_names = as_patient(source).file_names
     data_config = config.data.copy_and_resolve_references()
-    data_config.prefetch = 0  # the same batches, fewer of them in memory
+    data_config.prefetch = 0  # the same batches with less memory
     colours = list(class_colours(dict(enumerate(source.class_names))).values())
     devices = jax.local_devices()[:1]
     with closing(TrainLoader(source, data_config, config.seed, config.batch_size, 0, devices, 0, 1)) as loader:
@@ -67,7 +67,7 @@ def draw_samples(config: ConfigDict, num_images: int) -> Iterator[Sample]:
 
 
 def sheet(samples: Sequence[Sample]) -> UInt8[np.ndarray, "h w 3"]:
-    """The samples in rows of four pairs."""
+    """Arranges samples in rows of four pairs."""
     rows = [samples[start : start + _COLUMNS] for start in range(0, len(samples), _COLUMNS)]
     tops = np.cumsum(
         [0, *(_CAPTION + _GAP + max(len(tile) for s in row for tile in (s.original, s.seen)) for row in rows)]
@@ -89,14 +89,14 @@ def _draw(source: Source, file_name: str | None, row: Batch, colours: Sequence[C
     try:
         labels = _labels(source, colours, record.boxes_original, record.labels, record.crowd)
         original = draw_tile(source.image(int(row.index)), labels, _TILE)
-    except UnreadableImageError:  # as loaders do, go on without it
+    except UnreadableImageError:  # loaders continue too
         original = draw_unreadable((record.height, record.width), _TILE)
     valid = targets.valid
     seen = _labels(source, colours, targets.boxes[valid], targets.labels[valid], np.zeros(valid.sum(), bool))
     resized = np.round(row.scale_hw * (record.height, record.width)).astype(int)
     bucket = row.images.shape[:2]
     caption = (
-        f"{printable(name)}: {record.width} x {record.height}, seen as {resized[1]} x {resized[0]}"
+        f"{printable(name)}: {record.width} x {record.height}, resized to {resized[1]} x {resized[0]}"
         f" in {bucket[1]} x {bucket[0]}"
     )
     return Sample(caption, original, draw_tile(row.images, seen, _TILE))

@@ -1,4 +1,4 @@
-"""An evaluation as text for people and as files for programs."""
+"""The result of an evaluation as text for the terminal and as JSON files."""
 
 import math
 import os
@@ -13,7 +13,7 @@ _WIDTH = 24  # of the column of names
 
 
 def format_result(result: EvalResult) -> str:
-    """The twelve metrics, AP per class and, where the source has them, per challenge; attention in a sentence."""
+    """The twelve COCO metrics, AP per class, AP per challenge for a challenge set, and the hit rate of the masks."""
     return "\n".join(
         [
             f"{result.num_images} images, {len(result.detections)} detections",
@@ -30,20 +30,20 @@ def format_result(result: EvalResult) -> str:
 
 
 def describe_attention(attention: AttentionStatistics) -> str:
-    """Hit rate beside chance and the spread, in sentences."""
+    """Sentences with the hit rate of the masks, the rate by chance, and the spread of the centres."""
     if not attention.num_true_positives:
-        return "Attention: no true positive to look at."
+        return "Attention: no true positives."
     each = ", ".join(f"{rate:.3f}" for rate in attention.hit_rate_per_mask)
     return (
-        f"Attention: of {attention.num_true_positives} true positives, a share of {attention.hit_rate:.3f} has a "
-        f"Gaussian centre in the part that tells the classes apart; by chance {attention.chance:.3f}.\n"
+        f"Attention: in a share of {attention.hit_rate:.3f} of {attention.num_true_positives} true positives, a "
+        f"Gaussian centre lies in the part that decides the class; by chance {attention.chance:.3f}.\n"
         f"Each mask alone: {each}; by chance {attention.chance_per_mask:.3f}. "
         f"Spread of the centres: {attention.spread:.2f} cells of 7."
     )
 
 
 def challenge_matrix(challenges: list[ChallengeAP]) -> list[tuple[str, dict[int, ChallengeAP]]]:
-    """One row per challenge: its APs by severity."""
+    """One row per challenge: severity -> AP."""
     rows: dict[str, dict[int, ChallengeAP]] = {}
     for entry in challenges:
         rows.setdefault(entry.challenge, {})[entry.severity] = entry

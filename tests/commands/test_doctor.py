@@ -74,5 +74,5 @@ def test_what_decoders_say_does_not_stand_within_the_bar(folder):
     path = folder / "images" / "a.png"
     path.write_bytes(path.read_bytes()[:-40])
     result = _call(folder)
-    assert "1 image of which nothing can be decoded" in result.stdout
+    assert "1 image that cannot be decoded" in result.stdout
     assert "WARN" not in result.stderr and "data.train: 100%" in result.stderr

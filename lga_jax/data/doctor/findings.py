@@ -1,4 +1,4 @@
-"""What can be wrong with a set, how grave it is and what helps; and the list of what was found."""
+"""All kinds of findings with severity and remedy, and the findings of one data set."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from lga_jax.errors import counted
 
 SEVERITIES = ("error", "warning", "note")
 
-# kind: severity, of what, what is wrong, remedy. An error stops training or loses an image; a note asks for nothing.
+# kind: severity, noun, problem, remedy. An error stops training or loses an image; a note needs no action.
 KINDS = {
-    "cannot_open": ("error", "set", "that cannot be opened", "correct the config's data section or the file"),
-    "no_folder": ("error", "folder", "of images that is not there", "correct `images` in the config's data section"),
+    "cannot_open": ("error", "set", "that cannot be opened", "correct the data section of the recipe, or the file"),
+    "no_folder": ("error", "folder", "of images missing", "correct `images` in the recipe"),
     "no_boxes": (
         "error",
         "set",
@@ -23,34 +23,34 @@ KINDS = {
     "unreadable": (
         "error",
         "image",
-        "of which nothing can be decoded: grey, without boxes",
-        "put sound files in their place, or remove the entries",
+        "that cannot be decoded: replaced by grey without boxes",
+        "replace the files, or remove the entries",
     ),
-    "refused": ("error", "image", "at which training stops", "replace, or correct the annotations"),
+    "refused": ("error", "image", "at which training stops", "replace the file, or correct the annotations"),
     "size_differs": (
         "error",
         "image",
-        "of another size than annotated",
-        "correct width and height in the annotations, and check the boxes",
+        "with another size than annotated",
+        "correct the annotated width and height, and check the boxes",
     ),
     "classes_differ": (
         "error",
         "class",
-        "that data.train and data.eval do not share",
+        "missing in data.train or data.eval",
         "give both the same categories with the same ids",
     ),
-    "overlap": ("warning", "image", "of data.eval found in data.train too: the score flatters", "split anew"),
+    "overlap": ("warning", "image", "of data.eval also in data.train: the score is too high", "split the data again"),
     **{kind: ("warning", "box", *texts) for kind, texts in BOX_FORMATS.items()},
-    "degenerate": ("warning", "box", "without an area, or not finite: left out", "correct or remove what is left out"),
+    "degenerate": ("warning", "box", "without an area, or with nan or infinity: left out", "correct or remove them"),
     "outside": ("warning", "box", "outside the image: left out", "correct bbox, or the size of the image"),
-    "repeated_box": ("warning", "box", "repeating another of the same class", "keep one of each"),
+    "repeated_box": ("warning", "box", "equal to another of the same class", "keep one of each"),
     "nearly_repeated_box": (
         "warning",
         "box",
         "with an IoU from 0.9 with another of the same class",
         "keep one of each",
     ),
-    "repeated_image": ("warning", "image", "repeating another", "keep one of each"),
+    "repeated_image": ("warning", "image", "equal to another", "keep one of each"),
     "overflow": (
         "warning",
         "image",
@@ -61,33 +61,33 @@ KINDS = {
         "warning",
         "class",
         "without a box",
-        "annotate objects, or remove what has none from the categories of both files",
+        "annotate objects, or remove the category from both files",
     ),
-    "truncated": ("warning", "file", "breaking off: what is missing is grey", "restore from the original"),
-    "sixteen_bit": ("warning", "image", "of 16 bits: the upper eight are used", "convert what is dark by that"),
+    "truncated": ("warning", "file", "truncated: missing pixels are grey", "restore the original file"),
+    "sixteen_bit": ("warning", "image", "of 16 bits: the upper eight are used", "convert images that become too dark"),
     "exif_unclear": (
         "warning",
         "image",
-        "turned by EXIF without a change of size: boxes are taken to be on the pixels as stored",
-        "look whether the boxes fit; if not, store upright",
+        "turned by EXIF without a change of size: boxes are assumed to match the stored pixels",
+        "check the boxes in the preview; if they do not fit, store the images upright",
     ),
-    "exif_turned": ("note", "image", "turned by EXIF: the annotated size tells on which pixels boxes were drawn", ""),
-    "cmyk": ("note", "image", "in CMYK: made RGB without a colour profile", ""),
-    "grey": ("note", "image", "in grey: three equal channels", ""),
-    "clipped": ("note", "box", "reaching more than a pixel out of the image: clipped for training", ""),
+    "exif_turned": ("note", "image", "turned by EXIF: the annotated size decides whether the turn is applied", ""),
+    "cmyk": ("note", "image", "in CMYK: converted to RGB without a colour profile", ""),
+    "grey": ("note", "image", "in grey: converted to three equal channels", ""),
+    "clipped": ("note", "box", "more than a pixel outside the image: clipped for training", ""),
     "crowd": ("note", "box", "around a crowd: not trained on, ignored by the score", ""),
     "empty": ("note", "image", "without a box to train on", ""),
 }
 
 
 class Case(NamedTuple):
-    """One thing that is at fault. None is what is not known, or does not apply."""
+    """One case of a finding. None: unknown or not applicable."""
 
-    detail: str = ""  # what more is known; of a class its name
-    file_name: str | None = None  # of the image
+    detail: str = ""  # additional information; for a class its name
+    file_name: str | None = None  # name of the image file
     image_id: ImageId | None = None
-    annotation_index: int | None = None  # place in the annotation file's list, from 0
-    bbox: Sequence[float] | None = None  # [x, y, width, height] in pixels; may be of no use
+    annotation_index: int | None = None  # position in the annotation file's list, from 0
+    bbox: Sequence[float] | None = None  # [x, y, width, height] in pixels; may be unusable
 
     def __str__(self) -> str:
         where = self.file_name
@@ -100,30 +100,30 @@ class Case(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One kind of fault, and all that have it."""
+    """One kind of finding with all its cases."""
 
-    kind: str  # a word for programs
+    kind: str  # a name for programs
     severity: str  # one of SEVERITIES
-    text: str  # how many of what, and what is wrong with them, for people
-    remedy: str  # "" where nothing need be done
+    text: str  # count, noun and problem
+    remedy: str  # "" if no action is needed
     cases: list[Case]  # at least one
 
 
 class Findings:
-    """What is found of one set, as it comes, and which images have faults."""
+    """Collects the findings of one data set and the faults of each image."""
 
     def __init__(self) -> None:
         self._cases: dict[str, list[Case]] = defaultdict(list)
         self._kinds = dict(KINDS)
-        self.faults: dict[int, Counter[str]] = defaultdict(Counter)  # of each image: its errors and warnings by kind
-        self.faulty_boxes: dict[int, list[Sequence[float]]] = defaultdict(list)  # of each image: [x, y, width, height]
+        self.faults: dict[int, Counter[str]] = defaultdict(Counter)  # image -> its errors and warnings by kind
+        self.faulty_boxes: dict[int, list[Sequence[float]]] = defaultdict(list)  # image -> [x, y, width, height]
 
     def define(self, kind: str, noun: str, text: str, remedy: str) -> None:
-        """A kind of error that KINDS does not have."""
+        """Adds a kind of error to those of KINDS."""
         self._kinds[kind] = ("error", noun, text, remedy)
 
     def add(self, kind: str, case: Case, image: int | None = None) -> None:
-        """`image`: number of the record where it can be seen."""
+        """Adds a case. `image`: index of the record that shows it."""
         self._cases[kind].append(case)
         if image is not None and self._kinds[kind][0] != "note":
             self.faults[image][kind] += 1
@@ -131,7 +131,7 @@ class Findings:
                 self.faulty_boxes[image].append(case.bbox)
 
     def listed(self) -> list[Finding]:
-        """The gravest first."""
+        """All findings, errors first."""
         found = [self._finding(kind, cases) for kind, cases in self._cases.items()]
         return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 

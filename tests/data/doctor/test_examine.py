@@ -366,7 +366,7 @@ def test_a_glance_says_what_the_sources_do_not(make_folder):
     content = truth()
     content["annotations"] += [copy.deepcopy(content["annotations"][0])]
     source = CocoJson(str(make_folder(content)), "annotations.json", "images", skip_empty=False)
-    twice = "1 box repeating another of the same class (first a.png: toothbrush at 10, 5, 20, 30); keep one of each"
+    twice = "1 box equal to another of the same class (first a.png: toothbrush at 10, 5, 20, 30); keep one of each"
     lines = glance(source, source)
     assert lines == [
         f"data.train: 1 class without a box (first train); {KINDS['class_without_boxes'][3]}",
