@@ -372,7 +372,7 @@ def test_a_glance_says_what_the_sources_do_not(make_folder):
         f"data.train: 1 class without a box (first train); {KINDS['class_without_boxes'][3]}",
         f"data.train: {twice}",
         f"data.eval: {twice}",
-        f"data: 2 images {KINDS['overlap'][2]} (first a.png: the same as a.png); split anew",
+        f"data: 2 images {KINDS['overlap'][2]} (first a.png: the same as a.png); split the data again",
         "python -m lga_jax.commands.doctor --config CONFIG names them all",
     ]
 
