@@ -1,12 +1,14 @@
 """Writing results: what cannot be written is one line, and leaves what was there."""
 
+import errno
+import json
 import math
 import os
 
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.files import make_folder, null_for_nan, write_atomically
+from lga_jax.files import make_folder, null_for_nan, remedy_for_writing, write_atomically, write_json
 
 
 def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
@@ -54,6 +56,35 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_a_file_whose_folder_is_missing_is_named(tmp_path):
     with pytest.raises(UserError, match=r"report\.html: expected to write it, found No such file or directory"):
         write_atomically(tmp_path / "missing" / "report.html", b"")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_space_is_asked_for_where_it_is_missing(code):
+    assert remedy_for_writing(OSError(code, "")) == "free space"
+    assert remedy_for_writing(PermissionError(errno.EACCES, "")) == "name another folder"
+
+
+def test_json_is_strict_and_what_was_there_stays(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"AP": [0.25, None], "name": "größe"}, indent=1)
+    assert json.loads(path.read_text()) == {"AP": [0.25, None], "name": "größe"}
+    assert len(path.read_text().splitlines()) > 1
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"AP": math.nan})
+    assert json.loads(path.read_text())["AP"] == [0.25, None]
+
+
+def test_while_it_is_written_a_file_is_hidden_beside_its_place(tmp_path, monkeypatch):
+    seen = []
+
+    def replace(temporary, path):
+        seen.append(temporary)
+        os.replace(temporary, path)
+
+    monkeypatch.setattr("pathlib.Path.replace", replace)
+    write_atomically(tmp_path / "metrics.json", b"new")
+    assert [(path.parent, path.name.startswith(".metrics.json.")) for path in seen] == [(tmp_path, True)]
+    assert os.listdir(tmp_path) == ["metrics.json"]
 
 
 def test_nan_becomes_null_at_every_depth():

@@ -167,3 +167,11 @@ def test_crop_boxes_by_hand():
     cropped = crop_boxes(boxes, (20, 10), (30, 20))  # x from 10 to 30, y from 20 to 50
     np.testing.assert_array_equal(cropped[[0, 1, 4]], [[0, 0, 20, 20], [2, 5, 5, 8], [18, 0, 20, 1]])
     np.testing.assert_array_equal(have_area(cropped), [True, True, False, False, True])
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [((0, 0, 1, 1), True), ((5, 5, 5, 9), False), ((5, 5, 9, 5), False), ((5, 5, 5, 5), False), ((9, 5, 5, 9), False)],
+)
+def test_a_box_has_an_area_if_it_has_both_sides(box, expected):
+    assert have_area(np.array([box], np.float32)).tolist() == [expected]

@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs.coco import get_config
-from lga_jax.data.augment.view import View, draw_view, evaluation_view, training_hw
+from lga_jax.data.augment.photometric import Colour
+from lga_jax.data.augment.view import (
+    View,
+    content_hw,
+    draw_view,
+    evaluation_hw,
+    evaluation_view,
+    see_boxes,
+    see_image,
+    training_hw,
+)
 
 SIDES = st.tuples(st.integers(5, 900), st.integers(5, 900))
 
@@ -82,3 +92,55 @@ def test_with_jitter_the_bucket_is_the_one_that_keeps_an_image_largest(hw):
     height, width = training_hw(hw, data)
     assert max(height, width) == 1344
     assert height / width == pytest.approx(hw[0] / hw[1], rel=0.01)
+
+
+def test_a_crop_can_begin_at_every_offset_that_there_is():
+    """Of 403 pixels 400 are kept: offsets 0 to 3, the last as often as the others."""
+    views = _draw(400, (403, 403), (400, 400), scale_jitter=(1.0075, 1.0075), size_rounding="nearest")
+    assert {view.resized_hw for view in views} == {(403, 403)}
+    np.testing.assert_allclose(np.bincount([view.crop_yx[0] for view in views]), [100] * 4, atol=30)
+
+
+def test_the_bucket_follows_the_largest_short_edge_and_evaluation_has_its_own():
+    data = _data(short_edges=(640, 800, 720), eval_short_edge=600, long_edge=1333)
+    assert training_hw((480, 640), data) == (800, 1067)
+    assert training_hw((300, 900), data) == (444, 1333)
+    assert evaluation_hw((480, 640), data) == (600, 800)
+    assert evaluation_view((480, 640), (800, 1344), data) == View((600, 800), (0, 0), False)
+
+
+def test_what_is_seen_is_bounded_by_the_bucket_on_each_axis():
+    assert content_hw(View((30, 70), (0, 0), False), (40, 50)) == (30, 50)
+    assert content_hw(View((70, 30), (0, 0), False), (50, 40)) == (50, 30)
+
+
+def test_colours_are_drawn_with_their_probability_and_seen():
+    assert {view.colour for view in _draw(9, (50, 50), (99, 99), photometric=0.0)} == {Colour()}
+    drawn = [view.colour for view in _draw(200, (50, 50), (99, 99), photometric=1.0)]
+    assert len(set(drawn)) == 200
+    image = np.full((4, 6, 3), 100, np.uint8)
+    seen = np.zeros_like(image)
+    see_image(seen, image, View((4, 6), (0, 0), False, Colour(brightness=1.1)), "bilinear")
+    np.testing.assert_array_equal(seen, 110)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_image_and_its_boxes_are_resized_cropped_and_flipped_alike(flip):
+    """Twice the size, rows 4 to 16 and columns 6 to 30: a bright rectangle lies where its box says."""
+    image = np.zeros((10, 20, 3), np.uint8)
+    image[4:7, 5:12] = 255
+    view, seen = View((20, 40), (4, 6), flip), np.zeros((12, 24, 3), np.uint8)
+    see_image(seen, image, view, "bilinear")
+    boxes = np.array([[5, 4, 12, 7], [0, 0, 2, 2]], np.float32)
+    inside, outside = see_boxes(boxes, (10, 20), view, (12, 24)).tolist()
+    assert inside == ([6, 4, 20, 10] if flip else [4, 4, 18, 10])
+    assert outside[0] == outside[2] and outside[1] == outside[3]
+    bright = seen[..., 0] > 127
+    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    assert [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] == inside
+
+
+def test_a_flip_mirrors_on_the_width_of_what_is_seen():
+    boxes = see_boxes(np.array([[1, 2, 5, 4]], np.float32), (10, 20), View((10, 20), (0, 0), True), (10, 20))
+    assert boxes.tolist() == [[15, 2, 19, 4]]
+    assert boxes.dtype == np.float32

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from configs.coco import get_config
 from lga_jax.data.augment.geometry import KERNELS, fit_hw, resize_hw
 from lga_jax.data.augment.view import View, draw_view
-from lga_jax.data.batches.fill import empty_batch, write_image
+from lga_jax.data.batches.fill import empty_batch, write_image, write_targets
 from lga_jax.data.source import Record
 
 
@@ -63,6 +63,7 @@ def test_a_view_larger_than_the_bucket_is_cropped():
         np.testing.assert_array_equal(batch.targets.labels[0, :3], [0, 1, 4])
         np.testing.assert_array_equal(batch.targets.valid[0], [True] * 3 + [False] * 2)
         np.testing.assert_array_equal(batch.image_hw[0], [12, 24])
+        np.testing.assert_array_equal(batch.scale_hw[0], [2, 2])  # of the image, not of what is left of it
         batch.targets.boxes[:], batch.targets.valid[:] = 0, False
 
 
@@ -82,6 +83,24 @@ def test_boxes_without_slots_are_the_smallest_and_order_is_kept():
     write_image(batch, 0, 0, record, np.ones((10, 10, 3), np.uint8), View((10, 10), (0, 0), False), "bilinear")
     np.testing.assert_array_equal(batch.targets.boxes[0, :, 2], [3, 5, 4])
     np.testing.assert_array_equal(batch.targets.labels[0], [0, 2, 4])
+
+
+def test_of_boxes_of_one_size_the_first_have_the_slots():
+    targets = empty_batch(1, (10, 10), slots=20).targets
+    boxes = np.tile(np.array([0, 0, 3, 3], np.float32), (50, 1))
+    assert write_targets(targets, 0, boxes, np.arange(50, dtype=np.int32)) == 30
+    np.testing.assert_array_equal(targets.labels[0], np.arange(20))
+
+
+def test_targets_take_the_place_of_those_that_were_there():
+    targets = empty_batch(2, (10, 10), slots=3).targets
+    boxes = np.tile(np.array([1, 2, 3, 4], np.float32), (3, 1))
+    for row in (0, 1):
+        assert write_targets(targets, row, boxes, np.array([5, 6, 7], np.int32)) == 0
+    assert write_targets(targets, 1, boxes[:1], np.array([8], np.int32)) == 0
+    np.testing.assert_array_equal(targets.labels, [[5, 6, 7], [8, 0, 0]])
+    np.testing.assert_array_equal(targets.valid, [[True] * 3, [True, False, False]])
+    np.testing.assert_array_equal(targets.boxes[1, 1:], 0)
 
 
 def test_an_unreadable_image_is_grey_without_boxes():

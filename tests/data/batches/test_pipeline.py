@@ -75,9 +75,9 @@ def test_batches_come_in_the_order_of_the_jobs_and_each_image_is_decoded_once(pr
 
 def test_a_row_without_an_image_decodes_nothing():
     source = _Counting()
-    (batch,) = _all(_pipeline(source, [_job(1, -1)]))
-    assert source.decoded == [1]
-    assert batch.index.tolist() == [[1, -1]]
+    (batch,) = _all(_pipeline(source, [_job(0, -1)]))
+    assert source.decoded == [0]
+    assert batch.index.tolist() == [[0, -1]]
     assert not batch.images[0, 1].any()
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -139,6 +141,25 @@ def test_epochs_and_seeds_differ_and_buckets_are_mixed():
     assert (epoch(0, 0) != epoch(0, 1)).mean() > 0.9
     assert (epoch(0, 0) != epoch(1, 0)).mean() > 0.9
     assert 60 < np.count_nonzero(np.diff(bucket_of[epoch(0, 0)[:, 0]])) < 140  # as a fair coin changes sides
+
+
+def test_images_meet_others_in_every_epoch():
+    plan = BatchPlan(np.zeros(60, np.int64), np.ones(60), 6, seed=0)
+
+    def companions(epoch: int) -> set[tuple[int, int]]:
+        batches = [sorted(plan.batch(10 * epoch + step).index.tolist()) for step in range(10)]
+        return {(a, b) for batch in batches for a, b in itertools.combinations(batch, 2)}
+
+    assert len(companions(0) & companions(1)) < 40  # of 150 pairs; 13 are expected by chance
+
+
+def test_the_order_and_the_views_are_drawn_from_streams_of_their_own():
+    """One batch is an epoch: its order is no permutation that the views' random numbers give."""
+    plan = BatchPlan(np.zeros(12, np.int64), np.ones(12), 12, seed=0)
+    for epoch in range(20):
+        order = plan.batch(epoch).index
+        for step, position in ((0, epoch), (epoch, 0)):
+            assert (order != plan.view_rng(step, position).permutation(12)).any()
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**70])
