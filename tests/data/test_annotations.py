@@ -77,7 +77,7 @@ def test_counts_name_what_is_not_simply_trained_on():
     assert report_counts(records, columns, skip_empty=False) == [
         "1 images without boxes to train on: trained as background",
         "2 crowd boxes: ignored in training, kept for evaluation",
-        "1 degenerate boxes (no area, or not finite): left out",
+        "1 degenerate boxes (no area, nan or infinity): left out",
         "1 boxes outside their image: left out",
     ]
     assert report_counts(records, columns, skip_empty=True)[0] == "1 images without boxes to train on: left out"
