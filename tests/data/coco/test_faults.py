@@ -2,7 +2,7 @@
 
 import pytest
 
-from lga_jax.data.coco.faults import find_faults, shown
+from lga_jax.data.coco.faults import find_faults
 from lga_jax.data.coco.schema import refuse
 from lga_jax.errors import UserError
 from tests.data.conftest import truth
@@ -90,9 +90,3 @@ def test_what_holds_at_the_limits():
     assert list(find_faults(content)) == []
     content["images"][0]["width"] += 1
     assert [fault.kind for fault in find_faults(content)] == ["images.too_large"]
-
-
-def test_what_a_file_holds_is_shown_in_a_short_line():
-    assert shown("a\nb") == r"'a\nb'"
-    assert len(shown("x" * 78)) == 80
-    assert len(shown("x" * 79)) == 80 and shown("x" * 79).endswith("x...")
