@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from lga_jax.data.coco.source import CocoJson
-from lga_jax.data.source import Source, UnreadableImageError, open_source
+from lga_jax.data.source import Source, UnreadableImageError
 from lga_jax.errors import UserError
 from tests.data.conftest import mutate, truth
 
@@ -326,16 +326,6 @@ def test_links_in_the_folder_are_followed_and_devices_are_not_read(make_folder):
     with pytest.raises(UserError) as caught:
         source.image(0)
     assert caught.value.subject == str(root / "images" / "a.png")
-
-
-def test_open_source_names_kinds_and_settings(make_folder):
-    root = str(make_folder())
-    source = open_source("coco_json", root=root, annotations="annotations.json", images="images", skip_empty=False)
-    assert len(source.records) == 2
-    with pytest.raises(UserError, match=r"expected one of \['challenge', 'coco_json', 'mixed', 'tfds'\], found 'coco'"):
-        open_source("coco")
-    with pytest.raises(UserError, match=r"expected the settings \(root, .*, skip_empty\), found \(num_images\)"):
-        open_source("coco_json", num_images=3)
 
 
 def test_a_size_that_the_file_does_not_have_is_said(make_folder):
