@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
 from lga_jax.data.source import Record, Source, open_source
-from lga_jax.errors import UserError, listed, shown
+from lga_jax.errors import UserError, listed
 
 _NUM_NAMED = 5  # classes in a line of the report
 
