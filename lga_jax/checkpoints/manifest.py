@@ -14,7 +14,8 @@ from lga_jax.errors import UserError, listed
 from lga_jax.recipe import differences
 
 # version (of lga_jax; for people, nothing reads it), format, config, class_names, category_ids,
-# parameters {name: [shape, dtype]}; in a checkpoint also step and digests
+# parameters {name: [shape, dtype]}, schedule_start (the step from which the learning rate's schedule runs: 0, or where
+# the run was extended); in a checkpoint also step and digests
 Manifest = dict
 
 # The format of checkpoints that this version writes and reads. Those of version 0.1 hold no number: format 1.
@@ -55,6 +56,7 @@ def manifest_for_classes(
         "class_names": list(class_names),
         "category_ids": list(category_ids),
         "parameters": parameter_table(params),
+        "schedule_start": 0,
     }
 
 
@@ -81,8 +83,9 @@ def check_whole(manifest: Any) -> None:
             value = value.get(key) if isinstance(value, Mapping) else None
         if not isinstance(value, kind):
             raise ValueError(f"its manifest has no sound {'.'.join(path)}")
-    if not isinstance(manifest.get("format", 1), int):
-        raise ValueError("its manifest has no sound format")
+    number = manifest.get("format", 1)
+    if not isinstance(number, int) or (number == FORMAT and not isinstance(manifest.get("schedule_start"), int)):
+        raise ValueError("its manifest has no sound format or schedule_start")
 
 
 def check_format(manifest: Manifest, where: str, earlier: bool = False) -> None:
@@ -126,21 +129,30 @@ def check_parameters(manifest: Manifest, params: PyTree, where: str) -> None:
         )
 
 
-def check_config(manifest: Manifest, config: dict, step: int, where: str) -> None:
+def check_config(manifest: Manifest, config: dict, step: int, where: str, extend: bool = False) -> None:
     """Raises UserError unless `config` goes on with the run that the checkpoint at `step` belongs to.
 
-    With the 'step' schedule num_steps may change, as long as it is not below what is done already; a cosine is defined
-    by its end, so there it may not.
+    With the 'step' schedule num_steps may change, as long as it is not below what is done already. A cosine is defined
+    by its end: there num_steps may only grow, and only with `extend`, which starts a new schedule at `step`.
     """
     differing = {key: both for key, both in differences(manifest["config"], config).items() if not _is_free(key)}
-    if config["optim"]["schedule"] == "step" and config["num_steps"] >= step:
+    cosine = config["optim"]["schedule"] == "cosine"
+    longer = config["num_steps"] > step
+    if (extend and longer) if cosine else config["num_steps"] >= step:
         differing.pop("num_steps", None)
-    _refuse(
-        differing,
-        where,
-        expected="a run of this config",
-        remedy="give another --workdir, or the values it was started with",
-    )
+    remedy = "give another --workdir, or the values it was started with"
+    if cosine and longer and differing.keys() == {"num_steps"}:
+        remedy = (
+            f"a cosine ends at its num_steps: give --extend for a new schedule from step {step} on, "
+            "or start in another --workdir with --config.model.init_from=WORKDIR"
+        )
+    _refuse(differing, where, expected="a run of this config", remedy=remedy)
+
+
+def schedule_start(manifest: Manifest, config: dict, step: int) -> int:
+    """Where the learning rate's schedule starts for a run that passed `check_config`: at `step` if it extends it."""
+    cosine = config["optim"]["schedule"] == "cosine"
+    return step if cosine and manifest["config"]["num_steps"] != config["num_steps"] else manifest["schedule_start"]
 
 
 def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: str) -> None:

@@ -19,7 +19,14 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from lga_jax.checkpoints.damage import digest, first_line, raise_unless_damage, verify
-from lga_jax.checkpoints.manifest import Manifest, check_classes, check_config, check_format, check_parameters
+from lga_jax.checkpoints.manifest import (
+    Manifest,
+    check_classes,
+    check_config,
+    check_format,
+    check_parameters,
+    schedule_start,
+)
 from lga_jax.checkpoints.read import SCORE_FILE, best_step, folder_of, read_manifest, read_scores
 from lga_jax.errors import UserError
 from lga_jax.files import write_json
@@ -32,6 +39,7 @@ class Restored(NamedTuple):
     step: int
     state: TrainState
     position: dict  # of the data loader
+    schedule_start: int  # the step from which the learning rate's schedule runs
 
 
 class Checkpoints:
@@ -94,9 +102,10 @@ class Checkpoints:
             path = Path(self.directory, str(step), SCORE_FILE)
             write_json(path, {"AP": None if math.isnan(ap) else ap})
 
-    def restore(self, state: TrainState, manifest: Manifest) -> Restored | None:
+    def restore(self, state: TrainState, manifest: Manifest, extend: bool = False) -> Restored | None:
         """The latest checkpoint that can be read, as numpy in the structure of `state` (arrays or only their shapes).
 
+        `extend` allows that `manifest` has more steps than a cosine schedule of the checkpoint.
         None where there is no checkpoint. A damaged one is named, set aside as <step>.damaged, and the one before it is
         taken. Several processes must see the same files: damage that one of them sees alone leaves the others in
         Orbax's barrier until the runtime ends them all; nothing is set aside then.
@@ -114,10 +123,10 @@ class Checkpoints:
                 continue
             check_format(theirs, where)
             check_classes(theirs, tuple(manifest["class_names"]), where)
-            check_config(theirs, manifest["config"], step, where)
+            check_config(theirs, manifest["config"], step, where, extend)
             check_parameters(theirs, state.params, where)
             try:
-                restored = self._read(step, theirs, state)
+                restored = self._read(step, theirs, state, schedule_start(theirs, manifest["config"], step))
             except Exception as error:
                 raise_unless_damage(error, where)
                 damaged.append((step, where, error))
@@ -128,7 +137,7 @@ class Checkpoints:
             raise _all_damaged(self.directory, damaged)
         return None
 
-    def _read(self, step: int, manifest: Manifest, state: TrainState) -> Restored:
+    def _read(self, step: int, manifest: Manifest, state: TrainState, start: int) -> Restored:
         variables, optimizer = _split(jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), state))
         items = self._manager.restore(
             step,
@@ -140,7 +149,7 @@ class Checkpoints:
         )
         verify(items.variables, manifest["digests"]["variables"])
         verify(items.optimizer, manifest["digests"]["optimizer"])
-        return Restored(step, TrainState(**items.variables, **items.optimizer), items.data)
+        return Restored(step, TrainState(**items.variables, **items.optimizer), items.data, start)
 
     def _set_aside(self, damaged: Sequence[tuple[int, str, Exception]], then: str) -> None:
         for step, where, error in damaged:

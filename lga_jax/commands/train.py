@@ -24,11 +24,12 @@ def main() -> None:
     address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
     count = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
     number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
+    extend = flags.DEFINE_boolean("extend", False, "Go on past the end of a cosine schedule with a new one.")
     flags.mark_flag_as_required("config")
 
     def run() -> None:
         _join_processes(address.value, count.value, number.value)
-        train(config.value, workdir.value or default_workdir(command_line.recipe_path()))
+        train(config.value, workdir.value or default_workdir(command_line.recipe_path()), extend=extend.value)
 
     command_line.run(run)
 

@@ -17,7 +17,11 @@ Schedule = Callable[[int], float]
 
 
 def make_optimizer(
-    optim: ConfigDict, batch_size: int, num_steps: int, labels: PyTree | Callable[[PyTree], PyTree]
+    optim: ConfigDict,
+    batch_size: int,
+    num_steps: int,
+    labels: PyTree | Callable[[PyTree], PyTree],
+    schedule_start: int = 0,
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """Returns the optimizer and its schedule, step -> learning rate (0: the first step).
 
@@ -27,6 +31,7 @@ def make_optimizer(
     schedule = make_schedule(
         optim.lr * batch_size / optim.lr_batch_size,
         num_steps,
+        start=schedule_start,
         **{key: optim[key] for key in ("schedule", "milestones", "decay_factor", "warmup_steps", "warmup_factor")},
     )
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm > 0 else optax.identity()
@@ -56,17 +61,22 @@ def make_schedule(
     decay_factor: float,
     warmup_steps: int,
     warmup_factor: float,
+    start: int = 0,
 ) -> Schedule:
-    """Learning rate of a step: the peak, times a linear warm-up, times 'step' or 'cosine' decay."""
+    """Learning rate of a step: the peak, times a linear warm-up, times 'step' or 'cosine' decay.
+
+    start: with 'cosine', the step from which the schedule runs until num_steps. A run that is extended starts a new
+        one there, without warm-up: SGDR's warm restart (arXiv 1608.03983).
+    """
     boundaries = jnp.asarray(tuple(milestones), jnp.int32)
 
     def learning_rate(step: int | jax.Array) -> jax.Array:
-        progress = jnp.minimum(step / max(warmup_steps, 1), 1.0) if warmup_steps else 1.0
+        progress = jnp.minimum(step / max(warmup_steps, 1), 1.0) if warmup_steps and not start else 1.0
         warmup = warmup_factor * (1.0 - progress) + progress
         if schedule == "step":
             decay = decay_factor ** jnp.sum(step >= boundaries)
         else:
-            decay = 0.5 * (1.0 + jnp.cos(jnp.pi * step / num_steps))
+            decay = 0.5 * (1.0 + jnp.cos(jnp.pi * (step - start) / (num_steps - start)))
         return jnp.float32(peak * warmup * decay)
 
     return learning_rate
@@ -86,7 +96,7 @@ def _name(key: object) -> str:
     return str(getattr(key, "key", key))
 
 
-def describe(optim: ConfigDict, batch_size: int, num_steps: int) -> str:
+def describe(optim: ConfigDict, batch_size: int, num_steps: int, schedule_start: int = 0) -> str:
     """One line for people: the learning rate with the scaling that led to it, and how it moves."""
     lr = optim.lr * batch_size / optim.lr_batch_size
     if optim.schedule == "step":
@@ -95,5 +105,7 @@ def describe(optim: ConfigDict, batch_size: int, num_steps: int) -> str:
     else:
         decay = f"cosine to 0 at step {num_steps:,}"
     warmup = f"linear warm-up over {optim.warmup_steps:,} steps" if optim.warmup_steps else "no warm-up"
+    if schedule_start:
+        warmup = f"a new schedule from step {schedule_start:,}, no warm-up"
     scaling = f"{optim.lr:g} x {batch_size}/{optim.lr_batch_size} (optim.lr x batch_size / optim.lr_batch_size)"
     return f"{optim.optimizer}: learning rate {lr:g} = {scaling}, {warmup}, then {decay}"

@@ -1,242 +1,239 @@
-"""The training run: from a configuration and a workdir to a trained, evaluated detector."""
+"""The training run: from a recipe and a workdir to a trained, evaluated detector.
 
-import hashlib
-import json
+with open_run(recipe, "runs/mine") as run:
+    for step, metrics in run:
+        ...
+"""
+
 import sys
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
-import numpy as np
 import optax
-from jax.experimental import multihost_utils
+from jaxtyping import Array
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from lga_jax.checkpoints.initial import open_weights
-from lga_jax.checkpoints.manifest import Manifest, make_manifest
 from lga_jax.checkpoints.read import best_step
-from lga_jax.checkpoints.write import Checkpoints, Restored
-from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
-from lga_jax.data.doctor.examine import glance
-from lga_jax.data.source import Source, open_source
+from lga_jax.checkpoints.write import Checkpoints
+from lga_jax.data.batches.loader import TrainLoader
+from lga_jax.data.source import Source
 from lga_jax.errors import UserError
-from lga_jax.evaluation.evaluate import EvalResult, score_source
-from lga_jax.inference.compilation import compile_ahead, size_of
-from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_step, replicate
-from lga_jax.models.build import build_detector, init_variables
+from lga_jax.evaluation.evaluate import score_source
+from lga_jax.inference.step import PredictStep, make_predict_step
+from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
-from lga_jax.models.freezing import frozen_labels
 from lga_jax.recipe import check
-from lga_jax.structs import TrainState
 from lga_jax.train.interrupt import Interrupt
 from lga_jax.train.metrics import MetricsLog
-from lga_jax.train.optimizer import describe, make_optimizer
-from lga_jax.train.step import Step, create_state, make_train_step
-from lga_jax.weights.load import load_pretrained
+from lga_jax.train.start import (
+    Beginning,
+    begin,
+    check_processes_agree,
+    compile_steps,
+    open_loader,
+    open_sources,
+    say,
+    scored_variables,
+)
+from lga_jax.train.step import ExtraLoss, Step, make_train_step
 
 
-def train(config: ConfigDict, workdir: str) -> None:
-    """Trains until config.num_steps, or until SIGTERM or SIGINT; called again it goes on where it stopped, bit for bit.
+def train(recipe: ConfigDict, workdir: str, *, extend: bool = False) -> None:
+    """Trains as `open_run` describes it, with a progress bar."""
+    with open_run(recipe, workdir, extend=extend) as run, _progress_bar(run) as bar:
+        for _ in run:
+            _show(bar, run)
+    for line in run.closing_lines():
+        say(line)
 
-    Writes checkpoints/, metrics.jsonl and tensorboard/ into the workdir. In a run of several processes each calls it,
-    after jax.distributed.initialize, with a workdir that all of them see. Raises UserError for whatever the user can
-    mend, among it TrainingDivergedError.
+
+@contextmanager
+def open_run(
+    recipe: ConfigDict,
+    workdir: str,
+    *,
+    source: Source | None = None,
+    eval_source: Source | None = None,
+    detector: Detector | None = None,
+    extra_losses: Mapping[str, ExtraLoss] = MappingProxyType({}),
+    after_optimizer: optax.GradientTransformation | None = None,
+    sampling_seed: int | None = None,
+    extend: bool = False,
+) -> Iterator["Run"]:
+    """A run that is ready to train: sources, state and programs are there, and all that can be wrong early is found.
+
+    Iterating over the run trains until recipe.num_steps, or until SIGTERM or SIGINT. Opened again it goes on where it
+    stopped, bit for bit. Leaving the context without an exception saves the last step. Writes checkpoints/,
+    metrics.jsonl and tensorboard/ into the workdir. In a run of several processes each opens it, after
+    jax.distributed.initialize, with a workdir that all of them see.
+
+    Args:
+        source, eval_source: images to train on and to score on, in place of recipe.data.train and data.eval.
+        detector: in place of recipe.model's; made for the classes of the source.
+        extra_losses: functions of (outputs, batch), by name, whose values are added to the loss and logged
+            (`make_train_step`).
+        after_optimizer: applied to the optimizer's updates, such as another learning rate for some parameters.
+        sampling_seed: of the anchors and RoIs that are drawn inside the step, None: recipe.seed. It is a constant of
+            the compiled program; runs that share it share the program in JAX's compilation cache.
+        extend: a checkpoint whose cosine schedule ends before recipe.num_steps gets a new one from its step on.
+
+    Raises:
+        UserError: what the user can correct, among it TrainingDivergedError.
     """
-    config = check(config, device_count=jax.device_count())
-    source, eval_source = _open_sources(config)
-    detector = build_detector(config.model, len(source.class_names))
+    own = [part for part, given in (("data.train", source), ("data.eval", eval_source)) if given is not None]
+    recipe = check(recipe, device_count=jax.device_count(), own=own)
+    source, eval_source = open_sources(recipe, source, eval_source)
+    detector = detector or build_detector(recipe.model, len(source.class_names))
     with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
-        shapes = jax.eval_shape(lambda: init_variables(detector, config.seed))
-        labels = frozen_labels(shapes["params"], detector.backbone)
-        optimizer, schedule = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
-        manifest = make_manifest(config, source, eval_source, shapes["params"])
-        start, state, position = _restore(checkpoints, manifest, shapes, optimizer, config) or Restored(
-            0, _new_state(detector, source.class_names, optimizer, config), {}
-        )
-        step = start
-        _say(describe(config.optim, config.batch_size, config.num_steps))
-        _say(f"step {start:,} of {config.num_steps:,}, {jax.device_count()} {jax.default_backend()} devices")
-
+        beginning = begin(recipe, detector, (source, eval_source), checkpoints, after_optimizer, extend)
         train_step = make_train_step(
             detector,
-            optimizer,
-            config.losses.to_dict(),
-            ema_decay=config.optim.ema_decay,
-            seed=config.seed,
-            images_at_once=config.images_at_once,
+            beginning.optimizer,
+            recipe.losses.to_dict(),
+            ema_decay=recipe.optim.ema_decay,
+            seed=recipe.seed if sampling_seed is None else sampling_seed,
+            images_at_once=recipe.images_at_once,
+            extra_losses=extra_losses,
         )
-        predict_step = make_predict_step(detector, config.inference.to_dict())
-        loader = _open_loader(source, config, start, position)
-        _check_processes_agree([manifest, start, loader.position()])
-        if start < config.num_steps:
-            eval_loader = EvalLoader(eval_source, config.data, config.batch_size, jax.local_devices())
-            _compile(train_step, predict_step, state, loader, eval_loader)
-        log = MetricsLog(workdir, start, config.log_every, config.batch_size, schedule)
-        with log, closing(loader), _progress_bar(config, start) as bar:
-            while not interrupt.agreed(step):
-                if _evaluation_due(config, step) and step not in log.evaluations:
-                    result = _evaluate(predict_step, state, eval_source, config, interrupt)
-                    if result is None:
-                        break
-                    _record(step, result, log, checkpoints)
-                if step >= config.num_steps:
-                    break
-                try:
-                    batch = next(loader)
-                except UserError:  # data that went bad under way costs no step done so far
-                    _save(checkpoints, log, step, state, loader, manifest)
-                    raise
-                state, metrics = train_step(state, batch)
-                step += 1
-                log.push(step, metrics)
-                _show(bar, log, config.batch_size)
-                if step % config.checkpoint_every == 0 or _evaluation_due(config, step):
-                    _save(checkpoints, log, step, state, loader, manifest)
-            if step > start:
-                _save(checkpoints, log, step, state, loader, manifest)
-    if loader.num_unreadable:
-        _say(f"data.train: {loader.num_unreadable} images could not be read and were trained on as empty grey ones")
-    if loader.num_without_slot:
-        _say(f"data.train: {loader.num_without_slot} boxes had no slot beside pasted ones; leave data.max_boxes unset")
-    done = step >= config.num_steps and step in log.evaluations
-    _say(
-        _closing_line(workdir, config.num_steps, checkpoints.scores) if done else _stopped_line(step, config.num_steps)
-    )
+        predict_step = make_predict_step(detector, recipe.inference.to_dict())
+        loader = open_loader(source, recipe, beginning.step, beginning.position)
+        check_processes_agree([beginning.manifest, beginning.step, loader.position()])
+        if beginning.step < recipe.num_steps:
+            compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe)
+        log = MetricsLog(workdir, beginning.step, recipe.log_every, recipe.batch_size, beginning.schedule)
+        with log, closing(loader):
+            parts = _Parts(train_step, predict_step, loader, eval_source, interrupt, checkpoints, log)
+            run = Run(recipe, workdir, beginning, parts)
+            yield run
+            if run.step > beginning.step:
+                run.save()
 
 
-def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
-    source, eval_source = (open_source(**config.data[part]) for part in ("train", "eval"))
-    for part, opened in (("train", source), ("eval", eval_source)):
-        for line in opened.report:
-            _say(f"data.{part}: {line}")
-    if source.class_names != eval_source.class_names:
-        missing = set(source.class_names) ^ set(eval_source.class_names)
-        raise UserError(
-            "data.eval",
-            expected=f"the {len(source.class_names)} classes of data.train in the same order",
-            found=f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'})",
-            remedy="give both the same categories with the same ids",
+class _Parts(NamedTuple):
+    """What a run works with."""
+
+    train_step: Step
+    predict_step: PredictStep
+    loader: TrainLoader
+    eval_source: Source
+    interrupt: Interrupt
+    checkpoints: Checkpoints
+    log: MetricsLog
+
+
+class Run:
+    """A run, as `open_run` makes it: iterating over it takes the steps that are left.
+
+    Attributes:
+        recipe, workdir: what it was opened with.
+        step: steps done.
+        state: after that step. The next step reuses its memory, so what is to be kept must be copied.
+        result: the last evaluation's, None before.
+        latest: the last metrics that were read, of the step before.
+    """
+
+    def __init__(self, recipe: ConfigDict, workdir: str, beginning: Beginning, parts: _Parts) -> None:
+        self.recipe, self.workdir = recipe, workdir
+        self.step, self.state, self.result = beginning.step, beginning.state, None
+        self._manifest, self._parts = beginning.manifest, parts
+
+    @property
+    def latest(self) -> Mapping[str, float]:
+        return self._parts.log.latest
+
+    def __iter__(self) -> Iterator[tuple[int, Mapping[str, Array]]]:
+        """Yields (steps done, metrics of the step) after every step; reading a metric waits for the devices.
+
+        Before a step that follows an evaluation's, the parameters are scored; so are those of the last one.
+        """
+        while not self._parts.interrupt.agreed(self.step):
+            if self._evaluation_due() and self.step not in self._parts.log.evaluations and not self._evaluate():
+                return
+            if self.step >= self.recipe.num_steps:
+                return
+            metrics = self._take_step()
+            yield self.step, metrics
+
+    def _take_step(self) -> Mapping[str, Array]:
+        try:
+            batch = next(self._parts.loader)
+        except UserError:  # data that went bad under way costs no step done so far
+            self.save()
+            raise
+        self.state, metrics = self._parts.train_step(self.state, batch)
+        self.step += 1
+        self._parts.log.push(self.step, metrics)
+        if self.step % self.recipe.checkpoint_every == 0 or self._evaluation_due():
+            self.save()
+        return metrics
+
+    def save(self) -> None:
+        """Saves this step, once. Raises TrainingDivergedError, and saves nothing, where a number is not finite."""
+        log, state = self._parts.log, self.state
+        log.flush()
+        log.check_state(self.step, (state.params, state.batch_stats, state.ema_params))
+        self._parts.checkpoints.save(self.step, state, self._parts.loader.position(), self._manifest)
+        log.restart_clock()
+
+    def _evaluation_due(self) -> bool:
+        every = self.recipe.eval_every
+        return (every > 0 and self.step > 0 and self.step % every == 0) or self.step >= self.recipe.num_steps
+
+    def _evaluate(self) -> bool:
+        """Scores the parameters and keeps the score. False where a signal cut it short."""
+        parts = self._parts
+        result = score_source(
+            parts.predict_step,
+            scored_variables(self.state),
+            parts.eval_source,
+            self.recipe.data,
+            self.recipe.batch_size,
+            should_stop=lambda: parts.interrupt.requested,
+            progress=jax.process_index() == 0,
         )
-    for line in glance(source, eval_source):
-        _say(line)
-    return source, eval_source
+        if result is None:
+            return False
+        self.result = result
+        parts.checkpoints.score(self.step, result.summary["AP"])
+        parts.log.evaluated(self.step, result.summary, result.per_class)
+        found = f"AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}"
+        say(f"step {self.step:,}: {found}; {_best(parts.checkpoints.scores)}")
+        if result.num_non_finite:
+            say(f"step {self.step:,}: {result.num_non_finite} detections were not finite and left out of the score")
+        return True
+
+    def closing_lines(self) -> list[str]:
+        """How the run ended, for people."""
+        loader, scores = self._parts.loader, self._parts.checkpoints.scores
+        unreadable, without_slot = loader.num_unreadable, loader.num_without_slot
+        lines = [
+            f"data.train: {unreadable} images could not be read and were trained on as empty grey ones",
+            f"data.train: {without_slot} boxes had no slot beside pasted ones; leave data.max_boxes unset",
+        ]
+        lines = [line for line, count in zip(lines, (unreadable, without_slot), strict=True) if count]
+        if self.step < self.recipe.num_steps:
+            what = f"after step {self.step:,} of {self.recipe.num_steps:,}"
+        elif self.step not in self._parts.log.evaluations:
+            what = "before the last evaluation was complete"
+        else:
+            return [*lines, f"done: {self.recipe.num_steps:,} steps in {self.workdir}, {_best(scores)}"]
+        return [*lines, f"stopped {what}; the same command goes on from there"]
 
 
-def _new_state(
-    detector: Detector, class_names: tuple[str, ...], optimizer: optax.GradientTransformation, config: ConfigDict
-) -> TrainState:
-    check(config, new_run=True)
-    variables = init_variables(detector, config.seed)
-    if config.model.init_from:
-        weights = open_weights(config.model.init_from)
-        variables, report = load_pretrained(weights, variables, class_names, config.model.to_dict())
-        _say(report)
-    return create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
+def _best(scores: Mapping[int, float]) -> str:
+    step = best_step(scores, list(scores))
+    return "no AP so far" if step is None else f"best AP {scores[step]:.4f} at step {step:,}"
 
 
-def _restore(
-    checkpoints: Checkpoints,
-    manifest: Manifest,
-    shapes: dict,
-    optimizer: optax.GradientTransformation,
-    config: ConfigDict,
-) -> Restored | None:
-    # Only shapes: nothing is initialised, compiled or read from model.init_from that the checkpoint replaces at once.
-    like = jax.eval_shape(lambda variables: create_state(variables, optimizer, ema=config.optim.ema_decay > 0), shapes)
-    restored = checkpoints.restore(like, manifest)
-    if restored and config.model.init_from:
-        _say(f"model.init_from: not read, the workdir has a checkpoint of step {restored.step:,} to go on from")
-    return restored and restored._replace(state=replicate(restored.state))
-
-
-def _open_loader(source: Source, config: ConfigDict, start: int, position: dict) -> TrainLoader:
-    loader = TrainLoader(source, config.data, config.seed, config.batch_size, start, jax.local_devices())
-    if position:
-        check_position(position, loader.position())
-    for line in loader.report:
-        _say(f"data.train: {line}")
-    return loader
-
-
-def _check_processes_agree(what: list) -> None:
-    """Processes that would train different things must not start: they would hang, or average unlike gradients."""
-    if jax.process_count() == 1:
-        return
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
-    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
-    unlike = [process for process, other in enumerate(digests) if (other != digests[0]).any()]
-    if unlike:
-        raise UserError(
-            f"processes {', '.join(map(str, unlike))}",
-            expected="the config, data and checkpoint of process 0",
-            found="others",
-            remedy="start all with one command line, the same annotation files and a workdir that all of them see",
-        )
-
-
-def _compile(
-    train_step: Step, predict_step: PredictStep, state: TrainState, loader: TrainLoader, eval_loader: EvalLoader
-) -> None:
-    """So that no later step waits for a compiler, or fails in one: each new bucket and the first evaluation would."""
-    _say("compiling the training step and the evaluation: about 40 s on two CPU cores, longer for a large network")
-    programs = {f"training {size_of(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
-    with closing(eval_loader):
-        programs |= lower_predictions(predict_step, _scored_variables(state), eval_loader)
-    seconds = compile_ahead(programs)
-    _say("compiled for " + ", ".join(f"{name} in {taken:.1f} s" for name, taken in seconds.items()))
-
-
-def _evaluation_due(config: ConfigDict, step: int) -> bool:
-    regular = config.eval_every > 0 and step > 0 and step % config.eval_every == 0
-    return regular or step >= config.num_steps
-
-
-def _evaluate(
-    predict_step: PredictStep, state: TrainState, source: Source, config: ConfigDict, interrupt: Interrupt
-) -> EvalResult | None:
-    """None when a signal cut it short."""
-    return score_source(
-        predict_step,
-        _scored_variables(state),
-        source,
-        config.data,
-        config.batch_size,
-        should_stop=lambda: interrupt.requested,
-        progress=jax.process_index() == 0,
-    )
-
-
-def _scored_variables(state: TrainState) -> dict:
-    """The parameters, or their moving average where one is kept, and the statistics."""
-    params = state.params if state.ema_params is None else state.ema_params
-    return {"params": params, "batch_stats": state.batch_stats}
-
-
-def _record(step: int, result: EvalResult, log: MetricsLog, checkpoints: Checkpoints) -> None:
-    checkpoints.score(step, result.summary["AP"])
-    log.evaluated(step, result.summary, result.per_class)
-    _say(
-        f"step {step:,}: AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}; {_best(checkpoints.scores)}"
-    )
-    if result.num_non_finite:
-        _say(f"step {step:,}: {result.num_non_finite} detections were not finite and left out of the score")
-
-
-def _save(
-    checkpoints: Checkpoints, log: MetricsLog, step: int, state: TrainState, loader: TrainLoader, manifest: Manifest
-) -> None:
-    """Saves a step. Where something in it is no finite number: TrainingDivergedError, and the checkpoints stay good."""
-    log.flush()
-    log.check_state(step, (state.params, state.batch_stats, state.ema_params))
-    checkpoints.save(step, state, loader.position(), manifest)
-    log.restart_clock()
-
-
-def _progress_bar(config: ConfigDict, start: int) -> tqdm:
+def _progress_bar(run: Run) -> tqdm:
     seconds = 0.2 if sys.stderr.isatty() else 30.0  # between two drawings: a log file keeps every one
     return tqdm(
-        total=config.num_steps,
-        initial=start,
+        total=run.recipe.num_steps,
+        initial=run.step,
         unit="step",
         mininterval=seconds,
         dynamic_ncols=True,
@@ -244,27 +241,8 @@ def _progress_bar(config: ConfigDict, start: int) -> tqdm:
     )
 
 
-def _show(bar: tqdm, log: MetricsLog, batch_size: int) -> None:
+def _show(bar: tqdm, run: Run) -> None:
     rate = bar.format_dict["rate"] or 0.0
-    loss = f"loss {log.latest['total']:.3f}, " if log.latest else ""
-    bar.set_postfix_str(f"{loss}{rate * batch_size:.1f} images/s", refresh=False)
+    loss = f"loss {run.latest['total']:.3f}, " if run.latest else ""
+    bar.set_postfix_str(f"{loss}{rate * run.recipe.batch_size:.1f} images/s", refresh=False)
     bar.update()
-
-
-def _say(line: str) -> None:
-    if jax.process_index() == 0:
-        tqdm.write(line)
-
-
-def _closing_line(workdir: str, num_steps: int, scores: dict[int, float]) -> str:
-    return f"done: {num_steps:,} steps in {workdir}, {_best(scores)}"
-
-
-def _stopped_line(step: int, num_steps: int) -> str:
-    what = f"after step {step:,} of {num_steps:,}" if step < num_steps else "before the last evaluation was complete"
-    return f"stopped {what}; the same command goes on from there"
-
-
-def _best(scores: dict[int, float]) -> str:
-    step = best_step(scores, list(scores))
-    return "no AP so far" if step is None else f"best AP {scores[step]:.4f} at step {step:,}"

@@ -1,19 +1,22 @@
 """The training state and the training step."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
+from lga_jax.errors import UserError
 from lga_jax.inference.step import replicate
 from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
-from lga_jax.structs import DEVICE_AXIS, Batch, TrainState
+from lga_jax.structs import DEVICE_AXIS, Batch, Outputs, TrainState
 
 Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]  # with `lower`, as jax's stages have it
+ExtraLoss = Callable[[Outputs, Batch], Float[Array, ""]]
 
 
 def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
@@ -37,6 +40,7 @@ def make_train_step(
     ema_decay: float,
     seed: int,
     images_at_once: int = 0,
+    extra_losses: Mapping[str, ExtraLoss] = MappingProxyType({}),
 ) -> Step:
     """The pmapped step: (state, batch) -> (state, metrics), the state donated.
 
@@ -46,6 +50,9 @@ def make_train_step(
     images_at_once: of a device's b images, so many are worked on together, and the gradients of all are averaged; 0
         for all of them. The result is the same, but for running statistics: those of a detector with "bn" would be of
         fewer images.
+    extra_losses: functions of what the detector computes for a device's images and of these, by name; each gives a mean
+        over images, with its weight in it. They are added to 'total' and are metrics of that name. Raises UserError
+        while the step is traced, for a name that is taken and for a result that is no scalar.
     """
 
     def loss_fn(
@@ -56,6 +63,7 @@ def make_train_step(
             variables, batch.images, batch.image_hw, batch.targets, keys, mutable=["batch_stats"]
         )
         terms = detection_losses(outputs, batch.targets, **losses)
+        terms = _with_extra(terms, {name: loss(outputs, batch) for name, loss in extra_losses.items()})
         positive = (outputs.roi_targets.labels < detector.num_classes) & outputs.roi_targets.valid
         metrics = terms | {"positive_rois": positive.sum(axis=1).mean()}
         return terms["total"], (metrics, updated.get("batch_stats", {}))
@@ -85,6 +93,15 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params), metrics
 
     return jax.pmap(step, axis_name=DEVICE_AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+
+
+def _with_extra(terms: Mapping[str, Array], extra: Mapping[str, Array]) -> dict[str, Array]:
+    for name, value in extra.items():
+        if name in (*terms, "grad_norm", "positive_rois", "step", "lr", "eval"):
+            raise UserError(f"extra_losses: {name}", expected="a name of its own", found="one that metrics.jsonl has")
+        if jnp.shape(value) != ():
+            raise UserError(f"extra_losses: {name}", expected="a scalar", found=f"shape {jnp.shape(value)}")
+    return {**terms, **extra, "total": sum(extra.values(), terms["total"])}
 
 
 def _mean_over(function: Callable[[Any], Any], parts: Any) -> Any:

@@ -33,6 +33,7 @@ def manifest_of(state, classes=("car", "bus")):
         "class_names": list(classes),
         "category_ids": [1, 7],
         "parameters": parameter_table(state.params),
+        "schedule_start": 0,
     }
 
 

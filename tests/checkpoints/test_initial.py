@@ -9,7 +9,7 @@ from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.errors import UserError
 from lga_jax.models.build import build_detector
 from lga_jax.structs import TrainState
-from lga_jax.train import run as loop
+from lga_jax.train import start
 from tests.train.stubs import stub_config
 from tests.weights import foreign
 from tests.weights.loading import ABC, COCO_ANCHORS, FROZEN, V1, model, own, shapes
@@ -32,6 +32,7 @@ def save_run(workdir, changes, step=7, ema=True):
         "class_names": list(ABC),
         "category_ids": [3, 5, 8],
         "parameters": {},
+        "schedule_start": 0,
     }
     with Checkpoints(str(workdir)) as checkpoints:
         checkpoints.save(step, jax.tree.map(jax.numpy.asarray, state), {}, manifest)
@@ -67,9 +68,9 @@ def _config(changes, init_from):
 def _new_state(monkeypatch, changes, init_from, names=ABC):
     """The state a run of the tiny detector begins with; initial values are 0."""
     zeros = {key: np.zeros(leaf.shape, np.float32) for key, leaf in shapes(changes, len(names)).items()}
-    monkeypatch.setattr(loop, "init_variables", lambda detector, seed: unflatten_dict(zeros, sep="/"))
+    monkeypatch.setattr(start, "init_variables", lambda detector, seed: unflatten_dict(zeros, sep="/"))
     detector = build_detector(model(changes), len(names))
-    return loop._new_state(detector, names, optax.sgd(0.1), _config(changes, init_from))
+    return start.new_state(_config(changes, init_from), detector, names, optax.sgd(0.1))
 
 
 def test_a_run_starts_from_a_file(tmp_path, monkeypatch, capsys):

@@ -23,6 +23,7 @@ from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.structs import DEVICE_AXIS as AXIS
 from lga_jax.structs import TrainState
 from lga_jax.train import run as loop
+from lga_jax.train import start
 
 
 def stub_config(**changes):
@@ -63,7 +64,7 @@ def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", 
     evaluation = evaluation or StubEvaluation()
     traced = [] if traced is None else traced
 
-    def make_train_step(detector, optimizer, losses, *, ema_decay, seed, images_at_once):
+    def make_train_step(detector, optimizer, losses, *, ema_decay, seed, images_at_once, extra_losses):
         def step(state, batch):
             traced.append(("training", batch.images.shape[1:3]))
             place = 7.0 * jax.lax.axis_index(AXIS) + seed  # jax.random would take a second to compile
@@ -101,8 +102,8 @@ def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", 
         kernel = jax.random.normal(jax.random.key(seed), (3, 2))
         return {"params": {"conv": {step_name: kernel}, "norm": {"scale": jnp.ones(())}}, "batch_stats": {}}
 
-    monkeypatch.setattr(loop, "init_variables", init_variables)
-    monkeypatch.setattr(loop, "frozen_labels", lambda params, stages: jax.tree.map(lambda _: "trained", params))
+    monkeypatch.setattr(start, "init_variables", init_variables)
+    monkeypatch.setattr(start, "frozen_labels", lambda params, stages: jax.tree.map(lambda _: "trained", params))
     monkeypatch.setattr(loop, "make_train_step", make_train_step)
     monkeypatch.setattr(loop, "make_predict_step", make_predict_step)
     monkeypatch.setattr(loop, "score_source", evaluation)

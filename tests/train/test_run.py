@@ -21,6 +21,7 @@ from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.errors import UserError
 from lga_jax.train import run as loop
+from lga_jax.train import start
 from lga_jax.train.metrics import TrainingDivergedError
 from lga_jax.train.run import train
 from tests.train.stubs import StubEvaluation, install, signal_at_step, stub_config
@@ -84,7 +85,7 @@ def test_everything_is_compiled_before_the_first_step(tmp_path, monkeypatch, cap
     evaluation = install(monkeypatch, _RunOfPredictStep(), traced=traced)
     heard = at_start
 
-    def compile_ahead(programs, original=loop.compile_ahead):
+    def compile_ahead(programs, original=start.compile_ahead):
         nonlocal heard
         jax.monitoring.register_event_duration_secs_listener(
             lambda event, seconds, fun_name="", **_: heard.append(fun_name) if "backend_compile" in event else None
@@ -93,7 +94,7 @@ def test_everything_is_compiled_before_the_first_step(tmp_path, monkeypatch, cap
         heard = later
         return seconds
 
-    monkeypatch.setattr(loop, "compile_ahead", compile_ahead)
+    monkeypatch.setattr(start, "compile_ahead", compile_ahead)
     config = stub_config(num_steps=9, eval_every=4)
     settings = dict(source="challenge", num_images=6, weight=1.0)
     hw = {"square": (64, 64), "tall": (128, 64), "wide": (64, 128)}
@@ -289,7 +290,7 @@ def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
         source.class_names = tuple(next(sources))
         return source
 
-    monkeypatch.setattr("lga_jax.train.run.open_source", renamed)
+    monkeypatch.setattr("lga_jax.train.start.open_source", renamed)
     with pytest.raises(UserError, match=r"data.eval: expected the 2 classes .* \(differing: b, c\)"):
         train(stub_config(), str(tmp_path))
 

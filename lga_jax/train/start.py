@@ -1,0 +1,174 @@
+"""What a run has before its first step: data, a state, compiled programs. Whatever is wrong is found here."""
+
+import hashlib
+import json
+from contextlib import closing
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from lga_jax.checkpoints.initial import open_weights
+from lga_jax.checkpoints.manifest import Manifest, make_manifest
+from lga_jax.checkpoints.write import Checkpoints, Restored
+from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
+from lga_jax.data.doctor.examine import glance
+from lga_jax.data.source import Source, open_source
+from lga_jax.errors import UserError
+from lga_jax.inference.compilation import compile_ahead, size_of
+from lga_jax.inference.step import PredictStep, lower_predictions, replicate
+from lga_jax.models.build import init_variables
+from lga_jax.models.detector import Detector
+from lga_jax.models.freezing import frozen_labels
+from lga_jax.recipe import check
+from lga_jax.structs import TrainState
+from lga_jax.train.optimizer import Schedule, describe, make_optimizer
+from lga_jax.train.step import Step, create_state
+from lga_jax.weights.load import load_pretrained
+
+
+def say(line: str) -> None:
+    """Prints a line for people, once for all processes and beside a progress bar."""
+    if jax.process_index() == 0:
+        tqdm.write(line)
+
+
+def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source | None) -> tuple[Source, Source]:
+    """The given sources, or those of data.train and data.eval. Raises UserError where their classes differ."""
+    source, eval_source = (
+        open_source(**recipe.data[part]) if given is None else given
+        for part, given in (("train", source), ("eval", eval_source))
+    )
+    for part, opened in (("train", source), ("eval", eval_source)):
+        for line in opened.report:
+            say(f"data.{part}: {line}")
+    if source.class_names != eval_source.class_names:
+        missing = set(source.class_names) ^ set(eval_source.class_names)
+        raise UserError(
+            "data.eval",
+            expected=f"the {len(source.class_names)} classes of data.train in the same order",
+            found=f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'})",
+            remedy="give both the same categories with the same ids",
+        )
+    for line in glance(source, eval_source):
+        say(line)
+    return source, eval_source
+
+
+class Beginning(NamedTuple):
+    """What a run begins with: the state of its latest checkpoint, or a new one."""
+
+    step: int
+    state: TrainState
+    position: dict  # of the data loader; {} in a new run
+    optimizer: optax.GradientTransformation
+    schedule: Schedule
+    manifest: Manifest
+
+
+def begin(
+    recipe: ConfigDict,
+    detector: Detector,
+    sources: tuple[Source, Source],
+    checkpoints: Checkpoints,
+    after_optimizer: optax.GradientTransformation | None,
+    extend: bool,
+) -> Beginning:
+    """Restores the latest checkpoint, or makes a new state. Raises UserError for the run of another recipe."""
+    shapes = jax.eval_shape(lambda: init_variables(detector, recipe.seed))
+    labels = frozen_labels(shapes["params"], detector.backbone)
+    manifest = make_manifest(recipe, *sources, shapes["params"])
+
+    def optimizer_from(start: int) -> tuple[optax.GradientTransformation, Schedule]:
+        optimizer, schedule = make_optimizer(recipe.optim, recipe.batch_size, recipe.num_steps, labels, start)
+        return optimizer if after_optimizer is None else optax.chain(optimizer, after_optimizer), schedule
+
+    # Only shapes: nothing is initialised, compiled or read from model.init_from that the checkpoint replaces at once.
+    optimizer, _ = optimizer_from(0)
+    like = jax.eval_shape(lambda variables: create_state(variables, optimizer, ema=recipe.optim.ema_decay > 0), shapes)
+    restored = checkpoints.restore(like, manifest, extend)
+    if restored is None:
+        _check_nothing_to_extend(extend)
+        restored = Restored(0, new_state(recipe, detector, sources[0].class_names, optimizer), {}, schedule_start=0)
+    else:
+        restored = restored._replace(state=replicate(restored.state))
+        if recipe.model.init_from:
+            say(f"model.init_from: not read, the workdir has a checkpoint of step {restored.step:,} to go on from")
+    optimizer, schedule = optimizer_from(restored.schedule_start)
+    say(describe(recipe.optim, recipe.batch_size, recipe.num_steps, restored.schedule_start))
+    devices = f"{jax.device_count()} {jax.default_backend()} devices"
+    say(f"step {restored.step:,} of {recipe.num_steps:,}, {devices}")
+    manifest["schedule_start"] = restored.schedule_start
+    return Beginning(*restored[:3], optimizer, schedule, manifest)
+
+
+def new_state(
+    recipe: ConfigDict, detector: Detector, class_names: tuple[str, ...], optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first step: random, with what model.init_from has for it."""
+    check(recipe, new_run=True, own=["data"])  # the data is open already
+    variables = init_variables(detector, recipe.seed)
+    if recipe.model.init_from:
+        weights = open_weights(recipe.model.init_from)
+        variables, report = load_pretrained(weights, variables, class_names, recipe.model.to_dict())
+        say(report)
+    return create_state(variables, optimizer, ema=recipe.optim.ema_decay > 0)
+
+
+def _check_nothing_to_extend(extend: bool) -> None:
+    if extend:
+        raise UserError(
+            "--extend", expected="a run in the workdir", found="no checkpoint", remedy="train without --extend first"
+        )
+
+
+def open_loader(source: Source, recipe: ConfigDict, start: int, position: dict) -> TrainLoader:
+    """The loader of the steps from `start` on. Raises UserError where `position` is one in other data."""
+    loader = TrainLoader(source, recipe.data, recipe.seed, recipe.batch_size, start, jax.local_devices())
+    if position:
+        check_position(position, loader.position())
+    for line in loader.report:
+        say(f"data.train: {line}")
+    return loader
+
+
+def check_processes_agree(what: list) -> None:
+    """Processes that would train different things must not start: they would hang, or average unlike gradients."""
+    if jax.process_count() == 1:
+        return
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
+    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    unlike = [process for process, other in enumerate(digests) if (other != digests[0]).any()]
+    if unlike:
+        raise UserError(
+            f"processes {', '.join(map(str, unlike))}",
+            expected="the config, data and checkpoint of process 0",
+            found="others",
+            remedy="start all with one command line, the same annotation files and a workdir that all of them see",
+        )
+
+
+def compile_steps(
+    train_step: Step,
+    predict_step: PredictStep,
+    state: TrainState,
+    loader: TrainLoader,
+    eval_source: Source,
+    recipe: ConfigDict,
+) -> None:
+    """Compiles the programs of all buckets, so that no later step waits for a compiler or fails in one."""
+    programs = {f"training {size_of(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
+    with closing(EvalLoader(eval_source, recipe.data, recipe.batch_size, jax.local_devices())) as eval_loader:
+        programs |= lower_predictions(predict_step, scored_variables(state), eval_loader)
+    seconds = compile_ahead(programs)
+    say("compiled for " + ", ".join(f"{name} in {taken:.1f} s" for name, taken in seconds.items()))
+
+
+def scored_variables(state: TrainState) -> dict:
+    """The parameters, or their moving average where one is kept, and the statistics."""
+    params = state.params if state.ema_params is None else state.ema_params
+    return {"params": params, "batch_stats": state.batch_stats}
