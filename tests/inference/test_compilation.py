@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lga_jax.inference import compilation
 from lga_jax.inference.compilation import return_freed_memory
 
 
@@ -28,3 +29,16 @@ def test_freed_memory_goes_back_to_the_operating_system():
     return_freed_memory()
     assert resident_mib() < kept - 150
     libc.free(last)
+
+
+def test_compiling_gives_memory_back_once_all_programs_are_compiled(monkeypatch):
+    compiled, given_back = [], []
+
+    class Lowered:
+        def compile(self):
+            compiled.append(self)
+
+    monkeypatch.setattr(compilation, "return_freed_memory", lambda: given_back.append(len(compiled)))
+    seconds = compilation.compile_ahead({"training": Lowered(), "evaluation": Lowered()})
+    assert seconds.keys() == {"training", "evaluation"}
+    assert given_back == [2]

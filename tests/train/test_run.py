@@ -23,7 +23,7 @@ from lga_jax.errors import UserError
 from lga_jax.train import run as loop
 from lga_jax.train import start
 from lga_jax.train.metrics import TrainingDivergedError
-from lga_jax.train.run import train
+from lga_jax.train.run import open_run, train
 from tests.train.stubs import StubEvaluation, install, signal_at_step, stub_config
 
 LAST = 6  # num_steps of stub_config
@@ -255,6 +255,89 @@ def test_other_parameters_are_refused(tmp_path, monkeypatch):
         UserError, match=r"found 2 that differ, first conv/kernel: float32\[3, 2\] in the checkpoint, missing"
     ):
         train(stub_config(), str(tmp_path))
+
+
+def test_a_run_yields_the_steps_that_are_left(undisturbed, tmp_path, monkeypatch):
+    install(monkeypatch)
+    with open_run(stub_config(), str(tmp_path)) as run:
+        taken = []
+        for step, metrics in run:
+            taken.append((step, run.step, int(run.state.step), sorted(metrics)))
+            if step == 5:
+                break  # leaving early saves the step
+    assert taken == [(step, step, step, ["grad_norm", "total"]) for step in range(1, 6)]
+    assert _steps(tmp_path)[-1] == 5
+    with open_run(stub_config(), str(tmp_path)) as run:
+        assert [step for step, _ in run] == [6]
+        assert run.result.summary["AP"] == json.loads(_metrics(tmp_path).splitlines()[-1])["eval"]["AP"]
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+def test_an_exception_of_the_user_saves_nothing(tmp_path, monkeypatch):
+    install(monkeypatch)
+    for cadence, fails_at in ((2, 3), (100, 5)):
+        with pytest.raises(KeyError):
+            _fail_at(fails_at, stub_config(checkpoint_every=cadence), str(tmp_path))
+        assert _steps(tmp_path) == [2, 3]  # by the cadence of checkpoints and evaluations
+
+
+def _fail_at(step_to_fail, config, workdir):
+    with open_run(config, workdir) as run:
+        for step, _ in run:
+            if step == step_to_fail:
+                raise KeyError("mine")
+
+
+def test_sources_of_ones_own(tmp_path, monkeypatch):
+    """Sources that are given are not opened by the recipe's settings."""
+    install(monkeypatch)
+    config = stub_config(num_steps=2)
+    given = {
+        name: start.open_source(**config.data[part])
+        for name, part in zip(("source", "eval_source"), ("train", "eval"), strict=True)
+    }
+    monkeypatch.setattr(start, "open_source", lambda **_: pytest.fail("opened"))
+    with open_run(config, str(tmp_path), **given) as run:
+        assert [step for step, _ in run] == [1, 2]
+
+
+def test_a_torn_metrics_file_costs_no_best_checkpoint(tmp_path, monkeypatch):
+    """Scores lie with their checkpoints: what is best is known though metrics.jsonl does not tell."""
+    evaluation = install(monkeypatch)
+    monkeypatch.setattr(loop, "score_source", _falling(evaluation))
+    train(stub_config(num_steps=3), str(tmp_path))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "tot')
+    train(stub_config(num_steps=9, eval_every=100), str(tmp_path))
+    assert _steps(tmp_path) == [3, 8, 9]
+    assert restore_params(str(tmp_path)).step == 3
+
+
+def _falling(evaluation):
+    """Scores 0.9, 0.8, ...: the first is the best."""
+
+    def score(*arguments, **settings):
+        result = evaluation(*arguments, **settings)
+        return result._replace(summary={"AP": 1 - 0.1 * evaluation.calls, "AP50": 1.0})
+
+    return score
+
+
+def test_processes_agree_on_recipe_data_and_step_before_anything_is_compiled(tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(what):
+        asked.append(what)
+        raise UserError("processes 1")
+
+    install(monkeypatch)
+    monkeypatch.setattr(loop, "check_processes_agree", refuse)
+    monkeypatch.setattr(loop, "compile_steps", lambda *_: pytest.fail("compiled"))
+    with pytest.raises(UserError, match=r"^processes 1"):
+        train(stub_config(), str(tmp_path))
+    ((manifest, step, position),) = asked
+    assert manifest["config"]["seed"] == 0 and manifest["class_names"]
+    assert step == 0
+    assert position["fingerprint"]
 
 
 def test_impossible_cadence_is_refused(tmp_path):
