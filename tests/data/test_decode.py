@@ -167,3 +167,12 @@ def test_a_decompression_bomb_is_refused_by_its_header():
     assert not isinstance(caught.value, UnreadableImageError)
     with pytest.raises(UnreadableImageError):  # the same file, one pixel less
         decode_image(_png_of_header(178_956_970, 1), "it")
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path):
+    """8 bytes for each of 178,956,970 pixels, without room on the disk."""
+    path = tmp_path / "large.png"
+    path.touch()
+    os.truncate(path, 8 * 178_956_970 + 1)
+    with refused("large.png$"):
+        read_image_file(path)

@@ -116,6 +116,22 @@ def test_the_fingerprint_knows_contents_weights_and_classes(parts):
     assert len({fingerprint(parts), fingerprint(heavier), fingerprint(parts, classes="street")}) == 3
 
 
+def test_weights_of_parts_within_parts_multiply_and_crowds_stay_crowds(parts):
+    inner = dict(source="mixed", parts={"street": parts["street"] | {"weight": 3.0}}, weight=2.0)
+    source = open_source("mixed", parts={"inner": inner, "harbour": parts["harbour"]})
+    assert [record.weight for record in source.records] == [6.0, 6.0, 6.0, 2.5, 2.5]
+    assert source.records[0].image_id == "inner/street/0"
+
+
+def test_crowds_of_a_part_stay_crowds(parts, tmp_path):
+    path = tmp_path / "harbour.json"
+    truth = json.loads(path.read_text())
+    truth["annotations"][0]["iscrowd"] = 1  # a ship
+    path.write_text(json.dumps(truth))
+    assert open_source("mixed", parts=parts).records[3].crowd.tolist() == [True, False]
+    assert open_source("mixed", parts=parts, classes="street").records[3].crowd.tolist() == [False]
+
+
 def test_a_part_with_nothing_to_train_on_is_named(make_part):
     empty = make_part("quay", HARBOUR, [[], []]) | {"skip_empty": True}
     with pytest.raises(UserError, match=r"^data part 'quay': .*quay.json: expected an image with a box to train on"):

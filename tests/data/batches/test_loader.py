@@ -209,6 +209,22 @@ def test_the_report_names_buckets_that_an_epoch_fills_with_the_same_few_images()
     assert np.bincount(drawn).max() == 2
 
 
+def test_an_epoch_sees_an_image_as_often_as_its_record_says():
+    source = Memory()
+    source.records[1] = source.records[1]._replace(weight=5.0)
+    with closing(TrainLoader(source, data_config(), 0, 4, 0, jax.local_devices()[:1])) as loader:
+        drawn = np.concatenate([jax.device_get(next(loader)).index.ravel() for _ in range(loader.steps_per_epoch)])
+    assert loader.steps_per_epoch == 5  # 12 of one shape and 5 of the other in batches of 4
+    assert np.bincount(drawn)[1] == 5
+
+
+@pytest.mark.parametrize(("probability", "slots"), [(0.0, 3), (0.5, 6)])
+def test_slots_are_enough_for_pasted_objects(probability, slots):
+    config = data_config(copy_paste=probability)
+    with closing(TrainLoader(Memory(), config, 0, 4, 0, jax.local_devices()[:1])) as loader:
+        assert {batch.targets.valid.shape[-1] for batch in loader.empty_batches()} == {slots}
+
+
 def test_images_of_rare_classes_are_repeated():
     source = Memory()
     source.class_names = ("thing", "rarity")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lga_jax.data.augment.donor import Donor
+from lga_jax.data.augment.geometry import resize_into
 from lga_jax.data.augment.view import View
 from lga_jax.data.batches import pipeline
 from lga_jax.data.batches.pipeline import Job, Pipeline
@@ -97,6 +98,20 @@ def test_a_donor_that_cannot_be_decoded_pastes_nothing_and_is_counted():
     assert sorted(source.decoded) == [1, 4]
     np.testing.assert_array_equal(batch.images[0, 0, :20, :30], source.image(1))
     assert with_donor.num_unreadable == 1
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "antialias"])
+def test_images_and_donors_are_resized_with_the_kernel_of_the_recipe(kernel):
+    """The left half of image 1 and an object in the right half of image 2, both at half their size."""
+    source = Memory()
+    source.records[2] = source.records[1]._replace(boxes_original=np.array([[16, 0, 30, 20]], np.float32))
+    half = View((10, 15), (0, 0), flip=False)
+    job = Job(BUCKET_HW, [1], [half], [Donor(2, half, np.array([True]))])
+    (batch,) = _all(_pipeline(source, [job], resize=kernel))
+    for index, columns in ((1, slice(0, 8)), (2, slice(8, 15))):
+        expected = np.zeros((10, 15, 3), np.uint8)
+        resize_into(expected, source.image(index), (10, 15), (0, 0), kernel)
+        np.testing.assert_array_equal(batch.images[0, 0, :10, columns], expected[:, columns])
 
 
 def test_boxes_without_a_slot_are_counted_when_their_batch_is_handed_out(inline):
