@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 
+from lga_jax.data.tfds.prepare import prepare_official
 from lga_jax.data.tfds.source import TfdsSource
 
 COCO_URL = "http://images.cocodataset.org"

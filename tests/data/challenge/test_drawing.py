@@ -40,18 +40,6 @@ def test_boxes_fit_the_drawn_pixels(label, appearance):
         assert extent(cover[..., 0]) == (left // 2, top // 2, -(-right // 2), -(-bottom // 2))
 
 
-def test_classes_share_the_chassis_and_differ_in_the_part():
-    def outline(label, of_part):
-        shape = vehicle_shape(RandomInts(4, 0, 0), label, 200, Appearance())
-        return [
-            colour for colour, end in zip(shape.colours, shape.ends, strict=True) if shape.of_part[end - 1] == of_part
-        ]
-
-    chassis = [outline(label, False) for label in range(8)]
-    assert all(colours == chassis[0] for colours in chassis)
-    assert len({tuple(outline(label, True)) for label in range(8)}) == 8
-
-
 def over_objects(source):
     """Pixels of the vehicles, image by image: what a challenge hides must differ there."""
     for index, record in enumerate(source.records):
@@ -83,42 +71,6 @@ def test_camouflage_leaves_no_contrast_with_the_ground():
     assert contrast("camouflage") < 0.6 * contrast("plain")
 
 
-def test_scale_moves_away_from_the_usual_sizes():
-    for severity, far, near in ((1, 34, 89), (3, 16, 121)):
-        source = Challenge(60, 1, challenges=("scale",), severities=(severity,))
-        boxes = np.concatenate([record.boxes_original for record in source.records])
-        longer = (boxes[:, 2:] - boxes[:, :2]).max(1)
-        assert ((longer <= far) | (longer >= near)).all()
-        assert 0 < (longer >= near).mean() < 0.4
-
-
-def test_similar_classes_have_shrinking_parts_of_one_colour():
-    sizes, spreads = [], []
-    for appearance in (
-        Appearance(),
-        Appearance(part_percent=85, part_grey=80),
-        Appearance(part_percent=45, part_grey=240),
-    ):
-        shapes = [vehicle_shape(RandomInts(2, 0, 0), label, 300, appearance) for label in range(8)]
-        sizes.append(np.mean([np.prod(np.ptp(shape.points[shape.of_part], 0)) for shape in shapes]))
-        spreads.append(np.std([only_part(shape).colours[-1] for shape in shapes], 0).mean())
-    assert sizes[2] < sizes[1] < sizes[0]
-    assert spreads[1] < spreads[0]
-    assert spreads[2] < 0.4 * spreads[1]
-
-
-def test_variance_spreads_colour_and_place_of_a_class():
-    def spread(variance):
-        shapes = [vehicle_shape(RandomInts(seed, 0, 0), 7, 300, Appearance(variance=variance)) for seed in range(60)]
-        colours = [only_part(shape).colours[1] for shape in shapes]
-        places = [shape.points[shape.of_part].mean(0)[1] / shape.points.max(0)[1] for shape in shapes]
-        return np.std(colours, 0).mean(), np.std(places)
-
-    spreads = np.array([spread(variance) for variance in range(4)])
-    assert (spreads[3] > 2 * spreads[0]).all()
-    assert spreads[1, 0] > 2 * spreads[0, 0]
-
-
 def test_integer_arithmetic_of_the_blends():
     products = np.arange(256, dtype=np.uint16)[:, None] * np.arange(256, dtype=np.uint16)
     np.testing.assert_array_equal(_divide_by_255(products), np.rint(products / 255))
@@ -134,12 +86,3 @@ def test_a_smear_keeps_the_middle_and_the_sum():
     columns = np.arange(41) * smeared.sum(0)
     np.testing.assert_allclose(columns.sum() / smeared.sum(), 20, atol=0.1)
     assert extent(smeared)[1::2] == (8, 13)
-
-
-def test_dice_are_the_raw_bits_of_philox():
-    rng = RandomInts(1, 2, 3)
-    assert [rng.between(-5, 5) for _ in range(8)] == [-3, 4, -4, -5, -3, 3, 2, 2]
-    assert RandomInts(1, 2, 4).octets(5).tolist() == [222, 152, 241, 130, 2]
-    assert {rng.between(3, 5) for _ in range(100)} == {3, 4, 5}
-    assert not any(rng.chance(0) for _ in range(50))
-    assert all(rng.chance(100) for _ in range(50))
