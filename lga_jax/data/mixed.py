@@ -1,4 +1,4 @@
-"""Several sets read as one: classes go by their names, and each set has its weight in an epoch."""
+"""Several data sets as one: classes are merged by name, and each set has a weight in the epoch."""
 
 import hashlib
 import json
@@ -24,21 +24,21 @@ class _Part(NamedTuple):
 class MixedSource:
     """The images of all parts, one part after the other. Image ids are "PART/ID".
 
-    Classes are those of all parts in order of their first appearance, or those of one part; boxes of other classes are
-    left out and their images stay. What a part shows without having boxes for it is learnt as background: the report
-    names the classes to which this can happen.
+    Classes are those of all parts in the order of first appearance, or those of one part; boxes of other classes are
+    left out, their images are kept. If a part has no boxes of a class, objects of this class in its images are trained
+    as background; the report names such classes.
     """
 
     def __init__(self, parts: Mapping[str, Mapping] | ConfigDict, classes: str = "") -> None:
-        """Opens all parts. Raises UserError, which names the part, for what is wrong with the data of one of them.
+        """Opens all parts. Raises UserError with the name of the part if its data are faulty.
 
-        parts: {name: settings}; settings are those of a config's data.train, and `weight`, how often an epoch sees
-            each image of the part. A ConfigDict has its keys, so also the parts, in alphabetical order.
-        classes: the part whose classes are learnt; "": the classes of all parts.
+        parts: {name: settings}; settings are those of data.train and `weight`, the number of times that an epoch shows
+            each image of the part. The keys of a ConfigDict, and so the parts, are in alphabetical order.
+        classes: name of the part with the classes to train; "": the classes of all parts.
         """
         self._parts = [_open(name, **settings) for name, settings in parts.items()]
-        learnt = [part for part in self._parts if classes in ("", part.name)]
-        self.class_names = tuple(dict.fromkeys(name for part in learnt for name in part.source.class_names))
+        trained = [part for part in self._parts if classes in ("", part.name)]
+        self.class_names = tuple(dict.fromkeys(name for part in trained for name in part.source.class_names))
         self.records = [record for part in self._parts for record in _translate(part, self.class_names)]
         self._ends = np.cumsum([len(part.source.records) for part in self._parts])
         digests = [(part.name, part.weight, part.source.fingerprint) for part in self._parts]
@@ -53,7 +53,7 @@ class MixedSource:
         return source.image(index - int(self._ends[number]) + len(source.records))
 
     def coco_json(self) -> dict:
-        """Ground truth of all parts for pycocotools; images, annotations and categories have ids of their own."""
+        """Ground truth of all parts for pycocotools; images, annotations and categories get new ids."""
         ids = {name: number for number, name in enumerate(self.class_names, start=1)}
         images, annotations = [], []
         for part in self._parts:
@@ -104,12 +104,11 @@ def _translated(part: _Part, record: Record, labels: Int[np.ndarray, "n"]) -> Re
 def _describe(part: _Part, class_names: tuple[str, ...], wanted: float) -> list[str]:
     records = part.source.records
     share = sum(record.weight for record in records) * part.weight / wanted
-    lines = [f"each of its {len(records)} images is seen {part.weight:g} times in an epoch, which is {share:.1%} of it"]
+    lines = [f"each of its {len(records)} images is shown {part.weight:g} times in an epoch: {share:.1%} of the epoch"]
     annotated = {part.source.class_names[label] for record in records for label in set(record.labels.tolist())}
     if left_out := annotated - set(class_names):
         lines.append(f"boxes of {listed(sorted(left_out), _NUM_NAMED)} are left out")
     if missing := set(class_names) - annotated:
-        lines.append(
-            f"it has no boxes of {listed(sorted(missing), _NUM_NAMED)}: what it shows of them is learnt as background"
-        )
+        names = listed(sorted(missing), _NUM_NAMED)
+        lines.append(f"it has no boxes of {names}: such objects in its images are trained as background")
     return [f"{part.name}: {line}" for line in (*part.source.report, *lines)]

@@ -1,4 +1,4 @@
-"""What every source of images gives, whatever it reads from: metadata of all images at once, pixels one by one."""
+"""The interface of data sources: annotations of all images at once, pixels one image at a time."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -13,22 +13,22 @@ ImageId = int | str
 
 
 class Record(NamedTuple):
-    """The annotations of one image, known without decoding it.
+    """The annotations of one image, available without decoding it.
 
-    Every box lies inside the image and has an area; boxes that cannot be used were left out and counted by the source.
+    Every box lies inside the image and has an area; the source leaves out and counts unusable boxes.
     """
 
     image_id: ImageId
     height: int  # pixels
     width: int  # pixels
-    boxes_original: Float[np.ndarray, "n 4"]  # (x1, y1, x2, y2) in pixels of the image as stored
+    boxes_original: Float[np.ndarray, "n 4"]  # (x1, y1, x2, y2) in pixels of the stored image
     labels: Int[np.ndarray, "n"]  # 0..k-1
     crowd: Bool[np.ndarray, "n"]  # a box around many objects: not trained on, ignored by the evaluation
-    weight: float = 1.0  # how often an epoch of training sees the image
+    weight: float = 1.0  # how often an epoch shows the image
 
 
 class UnreadableImageError(UserError):
-    """An image of which nothing can be decoded. Loaders survive it, count it and say so."""
+    """An image that cannot be decoded. Loaders replace it by grey, count it and warn."""
 
 
 @runtime_checkable
@@ -37,19 +37,19 @@ class Source(Protocol):
 
     class_names: tuple[str, ...]
     records: Sequence[Record]
-    report: list[str]  # what was found and counted, for people: one line each
-    fingerprint: str  # digest of what the data is, wherever it lies
+    report: list[str]  # report lines: what was found and counted
+    fingerprint: str  # digest of the data, independent of its path
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB pixels of records[index], as stored. Raises UnreadableImageError where nothing can be decoded."""
+        """RGB pixels of records[index], as stored. Raises UnreadableImageError if they cannot be decoded."""
         ...
 
     def coco_json(self) -> dict:
-        """Ground truth as pycocotools wants it: original image and category ids, boxes in original pixels."""
+        """Ground truth for pycocotools: original image and category ids, boxes in original pixels."""
         ...
 
 
-# Named, not imported: a source may need what another one does without.
+# Names instead of imports: a source may need packages that others do not need.
 _SOURCES = {
     "coco_json": ("lga_jax.data.coco.source", "CocoJson"),
     "challenge": ("lga_jax.data.challenge.source", "Challenge"),
@@ -59,11 +59,11 @@ _SOURCES = {
 
 
 def open_source(source: str, **arguments: object) -> Source:
-    """Opens the source of a config's data.train or data.eval: `source` names the kind, the rest is its own."""
+    """Opens the source of data.train or data.eval. `source`: its kind; `arguments`: the settings of this kind."""
     return find_source(source)(**arguments)
 
 
 def find_source(source: str) -> Callable[..., Source]:
-    """What opens that kind of source. Its name and its settings are right where the recipe was checked."""
+    """The constructor of a kind of source. A checked recipe has a valid kind and valid settings."""
     module, name = _SOURCES[source]
     return getattr(importlib.import_module(module), name)

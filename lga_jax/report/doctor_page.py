@@ -1,4 +1,4 @@
-"""What the doctor found: as text for a terminal, as one self-contained HTML page, and as JSON for programs."""
+"""The findings of the doctor as text for the terminal, as one HTML file, and as JSON."""
 
 import html
 import math
@@ -9,71 +9,71 @@ from typing import Any
 
 import numpy as np
 
-from lga_jax.data.doctor.examine import Checkup, Report, Suspect
+from lga_jax.data.doctor.examine import FaultyImage, Report, SourceReport
 from lga_jax.data.doctor.findings import SEVERITIES, Case, Finding
 from lga_jax.drawing.labels import Label, draw_tile, draw_unreadable
 from lga_jax.errors import UserError, counted, printable
 from lga_jax.report.page import figure, histogram, page
 
-_FEW, _MANY = 5, 50  # names of a finding: on the terminal, on the page; the JSON has all
+_FEW, _MANY = 5, 50  # cases of a finding on the terminal and in the HTML; the JSON has all
 _NUM_CLASSES = 12  # on the terminal
-_BAR = 30  # signs of the longest bar
-_NAME = 32  # columns of the longest name beside a bar
+_BAR = 30  # characters of the longest bar
+_NAME = 32  # columns of the longest name
 _TILE = 480  # pixels
 _SOUND, _FAULTY = (72, 202, 255), (255, 60, 60)
 
 
 def format_report(report: Report) -> str:
-    """For a terminal: of each source its size, histograms and findings; then what is about both."""
+    """Text for the terminal: size, histograms and findings of each source, then the findings between them."""
     lines = []
-    for name, checkup in report.checkups.items():
-        lines += [f"{name}: {_contents(checkup)}", *(f"  {printable(line)}" for line in checkup.about)]
-        if checkup.num_images:
-            common = dict(Counter(checkup.class_boxes).most_common(_NUM_CLASSES))
+    for name, source_report in report.sources.items():
+        lines += [f"{name}: {_contents(source_report)}", *(f"  {printable(line)}" for line in source_report.about)]
+        if source_report.num_images:
+            common = dict(Counter(source_report.class_boxes).most_common(_NUM_CLASSES))
             lines += ["", "  boxes of each class", *_bars(common)]
-            if len(common) < len(checkup.class_boxes):
-                lines.append(f"    and {counted(len(checkup.class_boxes) - len(common), 'class')} with fewer")
-            lines += ["", "  boxes by the root of their area, in pixels", *_bars(checkup.box_sizes), ""]
-        lines += [line for finding in checkup.findings for line in _lines(finding)]
+            if len(common) < len(source_report.class_boxes):
+                lines.append(f"    and {counted(len(source_report.class_boxes) - len(common), 'class')} with fewer")
+            lines += ["", "  boxes by the root of their area, in pixels", *_bars(source_report.box_sizes), ""]
+        lines += [line for finding in source_report.findings for line in _lines(finding)]
     lines += [line for finding in report.between for line in ("data.train and data.eval:", *_lines(finding))]
     return "\n".join([*lines, summary(report)])
 
 
 def doctor_html(title: str, report: Report) -> str:
-    """The page as text; pictures are within it."""
+    """The HTML text; pictures are embedded."""
     sections = [f"<h1>{html.escape(title)}</h1>", f'<p class="soft">{html.escape(summary(report))}</p>']
     sections += map(_block, report.between)
-    for name, checkup in report.checkups.items():
-        about = "<br>".join(html.escape(printable(line)) for line in [_contents(checkup), *checkup.about])
-        sections += [f"<h2>{html.escape(name)}</h2>", f"<p>{about}</p>", *map(_block, checkup.findings)]
-        if checkup.num_images:
-            classes = {printable(name): count for name, count in Counter(checkup.class_boxes).most_common()}
+    for name, source_report in report.sources.items():
+        about = "<br>".join(html.escape(printable(line)) for line in [_contents(source_report), *source_report.about])
+        sections += [f"<h2>{html.escape(name)}</h2>", f"<p>{about}</p>", *map(_block, source_report.findings)]
+        if source_report.num_images:
+            classes = {printable(name): count for name, count in Counter(source_report.class_boxes).most_common()}
             histograms = (
                 histogram("boxes of each class", classes),
-                histogram("boxes by the root of their area, in pixels", checkup.box_sizes),
+                histogram("boxes by the root of their area, in pixels", source_report.box_sizes),
             )
             sections.append(f'<div class="tables">{"".join(histograms)}</div>')
-        if checkup.suspects:
+        if source_report.faulty_images:
             sections.append(
-                "<h2>Some images of each fault</h2><p>Red: boxes at fault; blue: others, crowds dashed.</p>"
+                "<h2>Examples of each fault</h2><p>Red: faulty boxes; blue: other boxes, crowds dashed.</p>"
             )
-            sections.append(f'<div class="sheet">{"".join(map(_picture, checkup.suspects))}</div>')
+            sections.append(f'<div class="sheet">{"".join(map(_picture, source_report.faulty_images))}</div>')
     return page(title, sections)
 
 
 def report_json(report: Report) -> dict[str, Any]:
-    """Counts and all findings with all cases; strict JSON, in which numbers that are not finite are null."""
+    """Counts and all findings with all cases as strict JSON: nan and infinity become null."""
     return {
         "counts": _counts(report),
         "sets": {
             name: {
-                "about": checkup.about,
-                "images": checkup.num_images,
-                "class_boxes": checkup.class_boxes,
-                "box_sizes": checkup.box_sizes,
-                "findings": [_entry(finding) for finding in checkup.findings],
+                "about": source_report.about,
+                "images": source_report.num_images,
+                "class_boxes": source_report.class_boxes,
+                "box_sizes": source_report.box_sizes,
+                "findings": [_entry(finding) for finding in source_report.findings],
             }
-            for name, checkup in report.checkups.items()
+            for name, source_report in report.sources.items()
         },
         "between": [_entry(finding) for finding in report.between],
     }
@@ -91,8 +91,12 @@ def _counts(report: Report) -> dict[str, int]:
     return counts
 
 
-def _contents(checkup: Checkup) -> str:
-    numbers = {"image": checkup.num_images, "box": sum(checkup.class_boxes.values()), "class": len(checkup.class_boxes)}
+def _contents(source_report: SourceReport) -> str:
+    numbers = {
+        "image": source_report.num_images,
+        "box": sum(source_report.class_boxes.values()),
+        "class": len(source_report.class_boxes),
+    }
     return ", ".join(counted(number, noun) for noun, number in numbers.items())
 
 
@@ -115,12 +119,12 @@ def _bars(counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def _width(text: str) -> int:
-    """Columns on a terminal: Chinese, Japanese and Korean letters take two, accents that combine take none."""
+    """Terminal columns of a text: East Asian wide characters take two, combining accents none."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
 
 def _cut(name: str) -> str:
-    """A name of at most _NAME columns."""
+    """Shortens a name to _NAME columns."""
     if _width(name) <= _NAME:
         return name
     while _width(name) >= _NAME:
@@ -145,28 +149,28 @@ def _block(finding: Finding) -> str:
 
 
 def _named(finding: Finding, most: int) -> list[str]:
-    """The first cases, and how many more there are."""
+    """The first `most` cases and the number of the others."""
     more = len(finding.cases) - most
     return [*(printable(str(case)) for case in finding.cases[:most]), *([f"and {more:,} more"] if more > 0 else [])]
 
 
-def _picture(suspect: Suspect) -> str:
-    faults = ", ".join(f"{count} {kind.split('.')[-1].replace('_', ' ')}" for kind, count in suspect.faults.items())
-    caption, record = f"{printable(suspect.name)}: {faults}", suspect.record
+def _picture(faulty: FaultyImage) -> str:
+    faults = ", ".join(f"{count} {kind.split('.')[-1].replace('_', ' ')}" for kind, count in faulty.faults.items())
+    caption, record = f"{printable(faulty.name)}: {faults}", faulty.record
     try:
-        image = suspect.read()
+        image = faulty.read()
     except UserError:
         return figure(caption, draw_unreadable((record.height, record.width), _TILE))
     boxes = zip(record.boxes_original.tolist(), record.crowd.tolist(), strict=True)
     labels = [Label((x1, y1, x2 - x1, y2 - y1), "", _SOUND, crowd) for (x1, y1, x2, y2), crowd in boxes]
     labels += [
-        Label(_within(bbox, image.shape), "", _FAULTY) for bbox in suspect.faulty_boxes if all(map(math.isfinite, bbox))
+        Label(_within(bbox, image.shape), "", _FAULTY) for bbox in faulty.faulty_boxes if all(map(math.isfinite, bbox))
     ]
     return figure(caption, draw_tile(image, labels, _TILE))
 
 
 def _within(bbox: Sequence[float], shape: tuple[int, ...]) -> list[float]:
-    """What can be drawn of a box, wherever it lies: its sides outside the image are brought to a little outside."""
+    """Moves sides of a box that are far outside the image to just outside, so that it can be drawn."""
     x, y, width, height = bbox
     x1, x2 = np.clip([x, x + width], -2, shape[1] + 2).tolist()
     y1, y2 = np.clip([y, y + height], -2, shape[0] + 2).tolist()

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
 from lga_jax.data.batches.loader import TrainLoader
-from lga_jax.data.doctor.open_faulty import as_patient
+from lga_jax.data.doctor.open_faulty import from_source
 from lga_jax.data.source import Source, UnreadableImageError, open_source
 from lga_jax.drawing.canvas import Colour, font
 from lga_jax.drawing.labels import Label, draw_tile, draw_unreadable
@@ -51,7 +51,7 @@ def preview(config: ConfigDict, output: str, num_images: int) -> list[Path]:
 def draw_samples(config: ConfigDict, num_images: int) -> Iterator[Sample]:
     """The samples of steps 0, 1, ... in order."""
     source = open_source(**config.data.train)
-    file_names = as_patient(source).file_names
+    file_names = from_source(source).file_names
     data_config = config.data.copy_and_resolve_references()
     data_config.prefetch = 0  # the same batches with less memory
     colours = list(class_colours(dict(enumerate(source.class_names))).values())

@@ -16,7 +16,7 @@ from lga_jax.checkpoints.initial import open_weights
 from lga_jax.checkpoints.manifest import Manifest, make_manifest
 from lga_jax.checkpoints.write import Checkpoints, Restored
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
-from lga_jax.data.doctor.examine import glance
+from lga_jax.data.doctor.examine import quick_warnings
 from lga_jax.data.source import Source, open_source
 from lga_jax.errors import UserError
 from lga_jax.inference.compilation import compile_ahead, size_of
@@ -54,7 +54,7 @@ def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source 
             found=f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'})",
             remedy="give both the same categories with the same ids",
         )
-    for line in glance(source, eval_source):
+    for line in quick_warnings(source, eval_source):
         say(line)
     return source, eval_source
 

@@ -58,7 +58,7 @@ def test_errors_end_with_status_one(folder):
     _write(folder, category=2)
     result = _call(folder, "--quick")
     assert result.returncode == 1, result.stderr
-    assert "1 annotation with a category_id that no category has" in result.stdout
+    assert "1 annotation with an unknown category_id" in result.stdout
     assert "annotations[0] of a.png: category_id 2 at 1, 2, 30, 20" in result.stdout
     assert result.stderr == ""
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lga_jax.data.doctor.examine import Checkup, Report, Suspect
+from lga_jax.data.doctor.examine import FaultyImage, Report, SourceReport
 from lga_jax.data.doctor.findings import Case, Finding
 from lga_jax.data.source import Record
 from lga_jax.errors import UserError
@@ -25,9 +25,11 @@ def unreadable():
     raise UserError("a.png", expected="an image")
 
 
-def report(suspects=()):
-    train = Checkup(["12 boxes were clipped"], 2, {"car": 30, "<bus>": 15}, {"0 to 8": 45}, [ERROR], list(suspects))
-    evaluation = Checkup([], 0, {}, {}, [], [])
+def report(faulty_images=()):
+    train = SourceReport(
+        ["12 boxes were clipped"], 2, {"car": 30, "<bus>": 15}, {"0 to 8": 45}, [ERROR], list(faulty_images)
+    )
+    evaluation = SourceReport([], 0, {}, {}, [], [])
     return Report({"data.train": train, "data.eval": evaluation}, [NOTE])
 
 
@@ -59,11 +61,11 @@ def test_the_page_has_fifty_cases_and_escapes_what_the_data_says():
 
 def test_suspects_have_a_picture_also_where_the_image_cannot_be_read():
     image = np.full((40, 60, 3), 90, np.uint8)
-    suspects = [
-        Suspect("a.png", {"outside": 2}, record((40, 60)), [BOX, [50, 30, 500, 500]], lambda: image),
-        Suspect("b.png", {"unreadable": 1}, record((40, 60)), [], unreadable),
+    faulty_images = [
+        FaultyImage("a.png", {"outside": 2}, record((40, 60)), [BOX, [50, 30, 500, 500]], lambda: image),
+        FaultyImage("b.png", {"unreadable": 1}, record((40, 60)), [], unreadable),
     ]
-    html = doctor_html("title", report(suspects))
+    html = doctor_html("title", report(faulty_images))
     assert html.count("<figure>") == html.count("data:image/jpeg;base64,") == 2
     assert "a.png: 2 outside" in html and "b.png: 1 unreadable" in html
     assert "<figure>" not in doctor_html("title", report())

@@ -1,4 +1,4 @@
-"""Iterators of batches for training, where they depend on (seed, step) alone, and for evaluation."""
+"""Iterators of batches. Training batches depend on (seed, step) only; evaluation has every image once."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +29,9 @@ from lga_jax.structs import Batch
 class TrainLoader:
     """An endless iterator of training batches, leaves [local_devices, images per device, ...].
 
-    Step t holds the same bytes for any number of workers, and for a run that starts at t as for one that came there.
-    The members of its global batch do not depend on the number of processes either: each loads its own part.
-    `report` are lines for people, to be shown at the start; `num_unreadable` and `num_without_slot` are for the end.
+    The batch of step t has the same bytes for any number of workers and after a resume. The images of the global batch
+    do not depend on the number of processes; each process loads its own part. `report` holds report lines for the start
+    of training; `num_unreadable` and `num_without_slot` are counts for its end.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TrainLoader:
         self.steps_per_epoch = self._plan.steps_per_epoch
         self.report = [
             f"an epoch is {self.steps_per_epoch} steps; {slots} ground-truth slots per image",
-            f"{padding:.1%} of the pixels of an epoch are padding where every image is seen as large as it can be",
+            f"{padding:.1%} of the pixels of an epoch are padding if every image has its largest size",
             *report_repeats(factors, data_config.repeat_threshold),
             *_report_filled(self.steps_per_epoch * batch_size, weights.sum()),
             *_report_small_buckets(bucket_of, self._plan.shares, data_config.buckets, batch_size),
@@ -78,7 +78,7 @@ class TrainLoader:
         return batch
 
     def position(self) -> dict[str, int | str]:
-        """What a checkpoint keeps: the step whose batch comes next, and what that batch depends on."""
+        """The state for a checkpoint: the step of the next batch, and the values that determine this batch."""
         return {
             "step": self._step,
             "seed": self._seed,
@@ -89,27 +89,26 @@ class TrainLoader:
 
     @property
     def num_unreadable(self) -> int:
-        """Images of this process's share of which nothing could be decoded so far, each counted once.
+        """Unreadable images of this process so far, each counted once; prefetched steps included.
 
-        They are trained on as grey ones without boxes; a warning has named each. Steps that are prefetched but not yet
-        handed out count as well.
+        They are replaced by grey images without boxes; a warning names each.
         """
         return self._pipeline.num_unreadable
 
     @property
     def num_without_slot(self) -> int:
-        """Boxes of this process's share that found no slot so far where objects were pasted in.
+        """Boxes of this process dropped after copy-paste so far, prefetched steps included.
 
-        Those that find none in their image as it is are in `report`. Steps that are prefetched count as well.
+        `report` counts the boxes that are dropped without copy-paste.
         """
         return self._pipeline.num_without_slot
 
     def empty_batches(self) -> Iterator[Batch]:
-        """One with nothing in it of each shape that batches have."""
+        """One empty batch of each shape."""
         return itertools.starmap(self._pipeline.empty_batch, self._shapes)
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._pipeline.close()
 
     def _job(self, step: int, share: slice, source: Source, data_config: ConfigDict) -> Job:
@@ -126,8 +125,8 @@ class TrainLoader:
 class EvalLoader:
     """Every image once over all processes, in batches with leaves [local_devices, images per device, ...].
 
-    All processes run the same number of batches of the same shapes. Rows that only fill a batch have index -1. Targets
-    have no slots: evaluation compares with the source's coco_json().
+    All processes run the same number of batches of the same shapes. Rows that only fill up a batch have index -1.
+    Targets have no slots, because evaluation compares with the source's coco_json().
     """
 
     def __init__(
@@ -148,7 +147,7 @@ class EvalLoader:
             for planned in plan_evaluation(bucket_of, batch_size)
         )
         self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
-        self.shapes = _shapes(buckets, bucket_of, share)  # ((height, width), rows of this process) of the batches
+        self.shapes = _shapes(buckets, bucket_of, share)  # ((height, width), rows of this process) of all batches
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -157,16 +156,16 @@ class EvalLoader:
         return next(self._pipeline)
 
     def empty_batches(self) -> Iterator[Batch]:
-        """One with nothing in it of each shape that batches have."""
+        """One empty batch of each shape."""
         return itertools.starmap(self._pipeline.empty_batch, self.shapes)
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._pipeline.close()
 
 
 def check_position(saved: Mapping, current: Mapping) -> None:
-    """Raises UserError unless two positions of a TrainLoader, a checkpoint's and a new one's, are the same."""
+    """Raises UserError if the position in a checkpoint differs from that of a new TrainLoader."""
     names = {
         "step": "step of the data",
         "seed": "seed",
@@ -178,16 +177,16 @@ def check_position(saved: Mapping, current: Mapping) -> None:
         if saved.get(key) != current[key]:
             raise UserError(
                 str(name),
-                expected=f"{saved.get(key)!r} as the checkpoint was trained with",
+                expected=f"{saved.get(key)!r} as in the checkpoint",
                 found=f"{current[key]!r}",
-                remedy="restore it, or start anew in another workdir",
+                remedy="restore it, or start a new run in another workdir",
             )
 
 
 def _report_filled(num_places: int, wanted: float) -> list[str]:
     if (filled := round(num_places - wanted)) == 0:
         return []
-    return [f"{filled} of {num_places} places in an epoch repeat an image, to fill the last batch of each bucket"]
+    return [f"{filled} of {num_places} places in an epoch repeat an image to fill the last batch of each bucket"]
 
 
 def _report_small_buckets(
@@ -196,15 +195,15 @@ def _report_small_buckets(
     buckets: Sequence[tuple[int, int]],
     batch_size: int,
 ) -> list[str]:
-    """One line if buckets have fewer images than a batch: every epoch fills a batch with repetitions of these few."""
+    """One report line for buckets with fewer images than a batch: every epoch repeats their images."""
     counts = np.bincount(bucket_of, minlength=len(buckets)).tolist()
     small = [
         f"{height}x{width} has {count}, each up to {int(np.ceil(shares[bucket_of == bucket].max()))} times in an epoch"
         for bucket, ((height, width), count) in enumerate(zip(buckets, counts, strict=True))
         if 0 < count < batch_size
     ]
-    what = f"buckets with fewer images than a batch ({batch_size}) repeat them"
-    return [f"{what}: {'; '.join(small)} (fewer data.buckets or a smaller batch_size repeat less)"] if small else []
+    what = f"buckets with fewer images than a batch ({batch_size}) repeat images"
+    return [f"{what}: {'; '.join(small)} (fewer data.buckets or a smaller batch_size reduce this)"] if small else []
 
 
 def _evaluation_job(source: Source, index: list[int], bucket_hw: HW, data_config: ConfigDict) -> Job:
@@ -213,7 +212,7 @@ def _evaluation_job(source: Source, index: list[int], bucket_hw: HW, data_config
 
 
 def _shapes(buckets: Sequence[HW], bucket_of: Int[np.ndarray, "n"], share: slice) -> list[tuple[HW, int]]:
-    """Height and width of every bucket that has images, and the number of rows that this process loads."""
+    """Height and width of every non-empty bucket, and the number of rows that this process loads."""
     return [(buckets[bucket], share.stop - share.start) for bucket in np.unique(bucket_of)]
 
 
@@ -236,7 +235,7 @@ def _share(
             "batch_size",
             expected=f"a multiple of the number of devices ({num_devices})",
             found=str(batch_size),
-            remedy=f"the nearest that work: {sizes}",
+            remedy=f"set it to {sizes}",
         )
     size = batch_size // count
     return slice(index * size, (index + 1) * size)

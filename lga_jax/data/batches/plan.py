@@ -1,8 +1,8 @@
-"""Which images a step sees, in which static shape, and how they are laid into a batch.
+"""Plans the images and the static shape of each training step.
 
-Every image belongs to one bucket, a static padded (height, width), whatever size a step draws for it: the bucket that
-keeps the image largest and, of those, has the fewest pixels. An image that no bucket holds is made smaller, unless
-large-scale jitter asks for a crop.
+A bucket is a static padded (height, width). Every image belongs to one bucket at all sizes: the bucket that shows the
+image largest and, among equals, has the fewest pixels. An image larger than its bucket is reduced, or cropped with
+large-scale jitter.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,14 +21,14 @@ Buckets = Sequence[HW]
 
 
 class PlannedBatch(NamedTuple):
-    """The images of one step over all devices and processes."""
+    """The images of one step on all devices of all processes."""
 
     bucket: int  # position in the config's buckets
-    index: Int[np.ndarray, "n"]  # positions in the source, -1 where a batch is only filled up
+    index: Int[np.ndarray, "n"]  # positions in the source; -1 fills up a batch
 
 
 def choose_bucket(hw: HW, buckets: Buckets) -> int:
-    """The bucket in which a resized image of size `hw` loses least; of equals the one with the fewest pixels."""
+    """The bucket that reduces an image of size `hw` least; among equals the one with the fewest pixels."""
 
     def loss_then_area(bucket: int) -> tuple[float, int]:
         height, width = buckets[bucket]
@@ -38,7 +38,7 @@ def choose_bucket(hw: HW, buckets: Buckets) -> int:
 
 
 def assign_buckets(records: Sequence[Record], buckets: Buckets, resized_hw: Callable[[HW], HW]) -> Int[np.ndarray, "n"]:
-    """The bucket of every image. `resized_hw`: the size as stored -> the largest one at which the image is seen."""
+    """The bucket of every image. `resized_hw`: stored size -> largest size in training or evaluation."""
     sizes = np.array([(record.height, record.width) for record in records])
     different, which = np.unique(sizes, axis=0, return_inverse=True)
     chosen = [choose_bucket(resized_hw((height, width)), buckets) for height, width in different.tolist()]
@@ -52,9 +52,9 @@ def padded_share(
     bucket_of: Int[np.ndarray, "n"],
     shares: Float[np.ndarray, "n"],
 ) -> float:
-    """How much of the pixels of an epoch is padding, if every image has its largest size, `resized_hw`, in its bucket.
+    """The share of padding in the pixels of an epoch if every image has its largest size.
 
-    `bucket_of` and `shares`, how often the epoch sees it, are those of every image.
+    resized_hw: stored size -> largest size. bucket_of: bucket of every image. shares: how often an epoch shows it.
     """
     seen = np.array([(record.height, record.width, bucket) for record, bucket in zip(records, bucket_of, strict=True)])
     different, which = np.unique(seen, axis=0, return_inverse=True)
@@ -67,9 +67,9 @@ def padded_share(
 class BatchPlan:
     """The order of training: a pure function of (seed, step), the same for any number of processes and workers.
 
-    Every epoch has the same number of batches: as many as the images fill of each bucket if each is seen as often as
-    its weight says, the last one filled up by showing all of the bucket a little more often. `shares` are how often an
-    epoch sees each image: never a whole time less or more, and exactly so in the mean over epochs.
+    Every epoch has the same number of batches. Each bucket gets the batches for its images times their weights, rounded
+    up; the last batch is filled up by raising the shares of the whole bucket. `shares` says how often an epoch shows
+    each image: rounded up or down in one epoch, exact in the mean over epochs.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class BatchPlan:
         """`bucket_of` and `weights`: of every image; `batch_size`: over all devices and processes."""
         self._members = [np.flatnonzero(bucket_of == bucket) for bucket in range(int(bucket_of.max()) + 1)]
         wanted = np.bincount(bucket_of, weights)
-        # What weights as 0.7 add up to is a little more or less than what they mean.
+        # Rounding: sums of weights such as 0.7 have floating-point errors.
         num_batches = np.maximum(np.ceil(np.round(wanted / batch_size, 9)), wanted > 0).astype(np.int64)
         self._bucket_of_batch = np.repeat(np.arange(len(num_batches)), num_batches)
         self._batch_size, self._seed = batch_size, seed
-        self._epoch = -1  # the one that _images and _buckets hold
+        self._epoch = -1  # the epoch in _images and _buckets
         self.steps_per_epoch = len(self._bucket_of_batch)
         self.shares = weights * (num_batches * batch_size)[bucket_of] / wanted[bucket_of]
 
@@ -104,10 +104,10 @@ class BatchPlan:
         return np.concatenate(batches).reshape(-1, self._batch_size)[order], self._bucket_of_batch[order]
 
     def _draw_images(self, rng: np.random.Generator, members: Int[np.ndarray, "n"]) -> Int[np.ndarray, "q"]:
-        """Each image as many whole times as its share has; what is missing then by systematic sampling of the rest.
+        """An image with share 2.3 is drawn twice, and a third time with probability 0.3, by systematic sampling.
 
-        That draws one number: equally spaced points on the line of all fractions, laid end to end. The number of points
-        is fixed, and an image's chance of being hit is its fraction.
+        Systematic sampling draws one random number: the fractions are intervals on a line, and equally spaced points
+        select images. So the number of images is fixed, and the probability of an image is its fraction.
         """
         counts = np.floor(self.shares[members]).astype(np.int64)
         ends = np.cumsum(self.shares[members] - counts)
@@ -118,14 +118,14 @@ class BatchPlan:
         return np.repeat(members, counts)
 
     def _rng(self, stream: int, *place: int) -> np.random.Generator:
-        # Philox is a function of (key, counter); a place leaves 2**128 numbers to each of its neighbours.
+        # Philox is a function of (key, counter). Neighbouring places are 2**128 numbers apart.
         counter = [0, 0, *([0] * (2 - len(place))), *place]
         key = np.array([self._seed % 2**64, stream], np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def plan_evaluation(bucket_of: Int[np.ndarray, "n"], batch_size: int) -> list[PlannedBatch]:
-    """Every image exactly once, bucket after bucket, each in the order of the source; the last ones filled with -1."""
+    """Every image exactly once, bucket after bucket, in the order of the source; last batches are filled with -1."""
     plan = []
     for bucket in np.unique(bucket_of):
         members = np.flatnonzero(bucket_of == bucket)
@@ -135,20 +135,20 @@ def plan_evaluation(bucket_of: Int[np.ndarray, "n"], batch_size: int) -> list[Pl
 
 
 def num_slots(records: Sequence[Record], max_boxes: int | None, pasting: bool) -> int:
-    """Ground-truth slots per image: `max_boxes`, or (None) as many as can be needed; at least 1.
+    """Ground-truth slots per image: `max_boxes`, or for None the number that can be needed; at least 1.
 
-    An image needs as many as it has boxes to train on, and with `pasting` as many again for those of another image.
+    That is the largest number of boxes to train on in an image, or twice that number with `pasting`.
     """
     return max_boxes or max(1, max(_num_trained(record) for record in records) * (2 if pasting else 1))
 
 
 def report_overflow(records: Sequence[Record], slots: int) -> list[str]:
-    """One line for people if images have more boxes than slots, none otherwise."""
+    """One report line if images have more boxes than slots."""
     over = [count - slots for record in records if (count := _num_trained(record)) > slots]
     if not over:
         return []
-    what = f"{sum(over)} boxes of {len(over)} images find no slot among {slots} and are left out of training"
-    return [f"{what}; the largest are kept (data.max_boxes = {slots + max(over)}, or unset, keeps all)"]
+    what = f"{sum(over)} boxes of {len(over)} images are left out of training, because an image has {slots} slots"
+    return [f"{what}; the largest are kept (data.max_boxes = {slots + max(over)} or unset keeps all)"]
 
 
 def _num_trained(record: Record) -> int:

@@ -1,6 +1,6 @@
-"""What is wrong with the sets of a recipe: every fault is counted and named, where training refuses the first.
+"""Examines the data sets of a recipe and collects all faults, whereas training stops at the first one.
 
-Nothing that the data says is trusted, and nothing is written.
+Nothing in the data is trusted, and nothing is written.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +15,15 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lga_jax.data.doctor.findings import Case, Finding, Findings
-from lga_jax.data.doctor.open_faulty import Patient, as_patient, open_patient
+from lga_jax.data.doctor.open_faulty import OpenedSource, from_source, open_faulty
 from lga_jax.data.source import Record, Source
 from lga_jax.errors import UserError, counted, printable
 
-_SIZE_EDGES = (8, 16, 32, 64, 96, 128, 256, 512)  # pixels; COCO's small, medium and large meet at 32 and 96
-_NUM_SUSPECTS = 24
-_NEAR = 0.9  # IoU: a second click of the annotator; objects that are two overlap less, even in COCO
-_CHUNK = 256  # boxes that are compared at a time with all: an image can have 100,000
-_HASH = np.array(  # odd numbers without a pattern; products and sums wrap
+_SIZE_EDGES = (8, 16, 32, 64, 96, 128, 256, 512)  # pixels; COCO divides small, medium and large at 32 and 96
+_NUM_FAULTY_IMAGES = 24
+_NEAR = 0.9  # IoU of an object annotated twice; two objects overlap less, even in COCO
+_CHUNK = 256  # boxes compared with all others at a time; an image can have 100,000
+_HASH = np.array(  # random odd numbers; products and sums wrap around
     [
         0x9E3779B97F4A7C15,
         0xBF58476D1CE4E5B9,
@@ -36,93 +36,93 @@ _HASH = np.array(  # odd numbers without a pattern; products and sums wrap
 )
 
 
-class Suspect(NamedTuple):
-    """An image with faults, for a picture of it."""
+class FaultyImage(NamedTuple):
+    """An image with faults, for the HTML report."""
 
     name: str
-    faults: dict[str, int]  # kind: how many, errors and warnings
+    faults: dict[str, int]  # kind of error or warning -> count
     record: Record
-    faulty_boxes: list[Sequence[float]]  # [x, y, width, height] as annotated; may be of no use
+    faulty_boxes: list[Sequence[float]]  # [x, y, width, height] as annotated; may be unusable
     read: Callable[[], UInt8[np.ndarray, "h w 3"]]  # raises UserError
 
 
-class Checkup(NamedTuple):
-    """What one source holds, and what is wrong with it."""
+class SourceReport(NamedTuple):
+    """Content and findings of one source."""
 
-    about: list[str]  # lines for people
+    about: list[str]  # report lines
     num_images: int
-    class_boxes: dict[str, int]  # boxes of each class, without crowds
-    box_sizes: dict[str, int]  # boxes by the root of their area in pixels as stored, without crowds
-    findings: list[Finding]  # the gravest first
-    suspects: list[Suspect]  # some of each kind of fault, the gravest first
+    class_boxes: dict[str, int]  # class -> boxes, without crowds
+    box_sizes: dict[str, int]  # root of the area in stored pixels -> boxes, without crowds
+    findings: list[Finding]  # errors first
+    faulty_images: list[FaultyImage]  # some of each kind of fault, errors first
 
 
 class Report(NamedTuple):
-    """All that the doctor found."""
+    """All findings of the doctor."""
 
-    checkups: dict[str, Checkup]  # "data.train", "data.eval"; of mixed sets "data.train.parts.NAME"
-    between: list[Finding]  # about the two
+    sources: dict[str, SourceReport]  # "data.train", "data.eval"; for mixed sets "data.train.parts.NAME"
+    between: list[Finding]  # between data.train and data.eval
 
     def findings(self) -> list[Finding]:
-        """Of both sources, and about the two."""
-        return [finding for checkup in self.checkups.values() for finding in checkup.findings] + self.between
+        """The findings of all sources and between them."""
+        return [finding for source_report in self.sources.values() for finding in source_report.findings] + self.between
 
 
 def examine(data_config: ConfigDict, quick: bool) -> Report:
-    """Looks at data.train and data.eval of a config, of mixed sets at each part, one after the other.
+    """Examines data.train and data.eval of a recipe, and each part of a mixed set.
 
-    `quick`: not at the images. Where they are read, a bar on stderr shows progress.
-    Raises UserError for settings that do not exist, and where no set can be opened.
+    quick: skip the images. Otherwise a progress bar on stderr shows the reading.
+    Raises UserError if no data set can be opened.
     """
-    checkups, sets = {}, []
+    sources, sets = {}, []
     for name in ("train", "eval"):
-        patients = []
+        opened_sources = []
         for place, arguments in _parts(f"data.{name}", data_config[name].to_dict()):
             findings = Findings()
-            patient = open_patient(arguments, findings)
-            if patient is None:
-                checkups[place] = Checkup([], 0, {}, {}, findings.listed(), [])
+            opened = open_faulty(arguments, findings)
+            if opened is None:
+                sources[place] = SourceReport([], 0, {}, {}, findings.listed(), [])
                 continue
-            class_boxes = _check_classes(patient, findings)
-            _check_records(patient, findings, data_config.max_boxes)
+            class_boxes = _check_classes(opened, findings)
+            _check_records(opened, findings, data_config.max_boxes)
             if not quick:
-                patient = _look_at_images(patient, findings, place, data_config.num_workers)
-            _check_repeated(patient, findings)
-            _check_nearly_repeated(patient, findings)
-            checkups[place] = Checkup(
-                about=patient.about,
-                num_images=len(patient.records),
+                opened = _check_images(opened, findings, place, data_config.num_workers)
+            _check_repeated(opened, findings)
+            _check_nearly_repeated(opened, findings)
+            sources[place] = SourceReport(
+                about=opened.about,
+                num_images=len(opened.records),
                 class_boxes=class_boxes,
-                box_sizes=_box_sizes(patient.records),
+                box_sizes=_box_sizes(opened.records),
                 findings=findings.listed(),
-                suspects=_suspects(patient, findings),
+                faulty_images=_faulty_images(opened, findings),
             )
-            patients.append(patient)
-        sets.append(patients)
+            opened_sources.append(opened)
+        sets.append(opened_sources)
     if not any(sets):
-        place, checkup = next(iter(checkups.items()))
-        raise UserError(f"{place}: {checkup.findings[0].cases[0]}")  # what opening it raised
+        place, source_report = next(iter(sources.items()))
+        raise UserError(f"{place}: {source_report.findings[0].cases[0]}")  # the error of opening it
     between = Findings()
-    if len(checkups) == 2 and all(sets):  # of mixed sets, the config says which classes they come to
+    if len(sources) == 2 and all(sets):  # for mixed sets, the recipe chooses the classes
         _check_class_lists(*sets[0], *sets[1], between)
     _check_overlap(*sets, between)
-    return Report(checkups, between.listed())
+    return Report(sources, between.listed())
 
 
 def _parts(place: str, arguments: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The sources of a config's data.train or data.eval with their places in it: one, or the parts of a mixed one."""
+    """Name and settings of the source, or of each part of a mixed source, in data.train or data.eval."""
     if arguments.get("source") != "mixed":
         return [(place, arguments)]
     parts = arguments.get("parts", {}).items()
     return [(f"{place}.parts.{name}", {k: v for k, v in part.items() if k != "weight"}) for name, part in parts]
 
 
-def glance(source: Source, eval_source: Source) -> list[str]:
-    """What stands out in the opened sources of a run, without reading images; lines for people.
+def quick_warnings(source: Source, eval_source: Source) -> list[str]:
+    """Warnings at the start of training, from the annotations only: one report line for each kind.
 
-    Only what neither `Source.report` nor the loaders say.
+    Contains only findings that are not in `Source.report` or in the report of a loader.
     """
-    train, evaluation = as_patient(source), as_patient(eval_source)
+    train, evaluation = from_source(source), from_source(eval_source)
     findings = {"data.train": Findings(), "data.eval": Findings(), "data": Findings()}
     _check_classes(train, findings["data.train"])
     _check_repeated(train, findings["data.train"])
@@ -133,76 +133,76 @@ def glance(source: Source, eval_source: Source) -> list[str]:
         for name, found in findings.items()
         for finding in found.listed()
     ]
-    return [*lines, "python -m lga_jax.commands.doctor --config CONFIG names them all"] if lines else []
+    return [*lines, "lga_jax doctor --config RECIPE lists all of them"] if lines else []
 
 
-def _check_classes(patient: Patient, findings: Findings) -> dict[str, int]:
-    """Boxes of each class."""
-    labels = np.concatenate([np.zeros(0, np.int32), *(record.labels for record in patient.records)])
-    labels = labels[~np.concatenate([np.zeros(0, bool), *(record.crowd for record in patient.records)])]
-    counts = np.bincount(labels, minlength=len(patient.class_names)).tolist()
-    class_boxes = dict(zip(patient.class_names, counts, strict=True))
-    if not patient.records:
+def _check_classes(opened: OpenedSource, findings: Findings) -> dict[str, int]:
+    """Counts the boxes of each class and adds findings about classes without boxes."""
+    labels = np.concatenate([np.zeros(0, np.int32), *(record.labels for record in opened.records)])
+    labels = labels[~np.concatenate([np.zeros(0, bool), *(record.crowd for record in opened.records)])]
+    counts = np.bincount(labels, minlength=len(opened.class_names)).tolist()
+    class_boxes = dict(zip(opened.class_names, counts, strict=True))
+    if not opened.records:
         return class_boxes
     if not len(labels):
-        findings.add("no_boxes", Case(counted(len(patient.records), "image")))
+        findings.add("no_boxes", Case(counted(len(opened.records), "image")))
     else:
         for name in (name for name, count in class_boxes.items() if not count):
             findings.add("class_without_boxes", Case(name))
     return class_boxes
 
 
-def _check_records(patient: Patient, findings: Findings, max_boxes: int | None) -> None:
-    for index, record in enumerate(patient.records):
+def _check_records(opened: OpenedSource, findings: Findings, max_boxes: int | None) -> None:
+    for index, record in enumerate(opened.records):
         for row in np.flatnonzero(record.crowd).tolist():
-            _add_box(patient, findings, "crowd", index, row)
+            _add_box(opened, findings, "crowd", index, row)
         num_boxes = int((~record.crowd).sum())
         if num_boxes == 0:
-            findings.add("empty", patient.case(index))
+            findings.add("empty", opened.case(index))
         if max_boxes is not None and num_boxes > max_boxes:
-            findings.add("overflow", patient.case(index, counted(num_boxes, "box")), index)
+            findings.add("overflow", opened.case(index, counted(num_boxes, "box")), index)
 
 
-def _look_at_images(patient: Patient, findings: Findings, what: str, num_threads: int) -> Patient:
-    """Reads every image once. In the patient that is returned, images of the same content have the same identity."""
-    number, identities = range(len(patient.records)), []
-    workers = ThreadPoolExecutor(num_threads, thread_name_prefix="look")
+def _check_images(opened: OpenedSource, findings: Findings, what: str, num_threads: int) -> OpenedSource:
+    """Reads every image once. The returned source has equal identities for images of equal content."""
+    number, identities = range(len(opened.records)), []
+    workers = ThreadPoolExecutor(num_threads, thread_name_prefix="check")
     try:
-        with tqdm(workers.map(patient.look, number), what, len(number), unit="image") as looks:
-            for index, look in enumerate(looks):
-                for kind, detail in look.faults.items():
-                    findings.add(kind, patient.case(index, detail), index)
-                identities.append(look.identity or patient.identities[index])
+        with tqdm(workers.map(opened.check, number), what, len(number), unit="image") as checks:
+            for index, check in enumerate(checks):
+                for kind, detail in check.faults.items():
+                    findings.add(kind, opened.case(index, detail), index)
+                identities.append(check.identity or opened.identities[index])
     finally:
         workers.shutdown(cancel_futures=True)
-    return patient._replace(identities=identities)
+    return opened._replace(identities=identities)
 
 
-def _check_repeated(patient: Patient, findings: Findings) -> None:
+def _check_repeated(opened: OpenedSource, findings: Findings) -> None:
     first: dict[str, int] = {}
-    for index, identity in enumerate(patient.identities):
+    for index, identity in enumerate(opened.identities):
         original = first.setdefault(identity, index)
         if original != index:
-            findings.add("repeated_image", patient.case(index, f"the same as {patient.case(original)}"), index)
-    for index, row in _repeated_boxes(patient.records):
-        _add_box(patient, findings, "repeated_box", index, row)
+            findings.add("repeated_image", opened.case(index, f"the same as {opened.case(original)}"), index)
+    for index, row in _repeated_boxes(opened.records):
+        _add_box(opened, findings, "repeated_box", index, row)
 
 
-def _check_nearly_repeated(patient: Patient, findings: Findings) -> None:
-    for index, record in enumerate(patient.records):
+def _check_nearly_repeated(opened: OpenedSource, findings: Findings) -> None:
+    for index, record in enumerate(opened.records):
         for row in _nearly_repeated_boxes(record):
-            _add_box(patient, findings, "nearly_repeated_box", index, row)
+            _add_box(opened, findings, "nearly_repeated_box", index, row)
 
 
-def _add_box(patient: Patient, findings: Findings, kind: str, index: int, row: int) -> None:
-    record = patient.records[index]
+def _add_box(opened: OpenedSource, findings: Findings, kind: str, index: int, row: int) -> None:
+    record = opened.records[index]
     x1, y1, x2, y2 = record.boxes_original[row].tolist()
     bbox = [x1, y1, x2 - x1, y2 - y1]
-    findings.add(kind, patient.case(index, patient.class_names[record.labels[row]], bbox=bbox), index)
+    findings.add(kind, opened.case(index, opened.class_names[record.labels[row]], bbox=bbox), index)
 
 
 def _repeated_boxes(records: Sequence[Record]) -> list[tuple[int, int]]:
-    """(image, row) of every box that an earlier one of its image equals, class included."""
+    """(image, row) of every box that equals an earlier box of the same image and class."""
     num_boxes = np.array([len(record.labels) for record in records], np.int64)
     if not num_boxes.sum():
         return []
@@ -210,7 +210,7 @@ def _repeated_boxes(records: Sequence[Record]) -> list[tuple[int, int]]:
     labels = np.concatenate([record.labels for record in records])
     boxes = np.concatenate([record.boxes_original for record in records]).astype(np.float32)
     rows = np.column_stack([image, labels, boxes.view(np.uint32)]).astype(np.uint64)
-    # Four times as fast as to sort the rows: equal ones come together, and what came there by chance is told apart.
+    # Four times faster than sorting rows: equal rows have equal hashes, and hash collisions are compared afterwards.
     order = np.argsort(rows @ _HASH, kind="stable")
     before, after = rows[order[:-1]], rows[order[1:]]
     repeated = order[1:][(before == after).all(axis=1)]
@@ -219,7 +219,7 @@ def _repeated_boxes(records: Sequence[Record]) -> list[tuple[int, int]]:
 
 
 def _nearly_repeated_boxes(record: Record) -> list[int]:
-    """The row of every box that has nearly the place of an earlier one of its class, but not exactly; no crowds."""
+    """The row of every box, without crowds, that nearly but not exactly equals an earlier box of its class."""
     kept = np.flatnonzero(~record.crowd)
     boxes, labels = record.boxes_original[kept].astype(np.float64), record.labels[kept]
     area, found = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), []
@@ -234,19 +234,19 @@ def _nearly_repeated_boxes(record: Record) -> list[int]:
     return found
 
 
-def _check_class_lists(trained: Patient, evaluated: Patient, findings: Findings) -> None:
+def _check_class_lists(trained: OpenedSource, evaluated: OpenedSource, findings: Findings) -> None:
     names, others = trained.class_names, evaluated.class_names
     if names and others and names != others:
         for name in sorted(set(names) ^ set(others)) or ["only the order differs"]:
             findings.add("classes_differ", Case(name))
 
 
-def _check_overlap(trained: list[Patient], evaluated: list[Patient], findings: Findings) -> None:
-    known = {identity: patient.case(index) for patient in trained for index, identity in enumerate(patient.identities)}
-    for patient in evaluated:
-        for index, identity in enumerate(patient.identities):
+def _check_overlap(trained: list[OpenedSource], evaluated: list[OpenedSource], findings: Findings) -> None:
+    known = {identity: opened.case(index) for opened in trained for index, identity in enumerate(opened.identities)}
+    for opened in evaluated:
+        for index, identity in enumerate(opened.identities):
             if identity in known:
-                findings.add("overlap", patient.case(index, f"the same as {known[identity]}"))
+                findings.add("overlap", opened.case(index, f"the same as {known[identity]}"))
 
 
 def _box_sizes(records: Sequence[Record]) -> dict[str, int]:
@@ -257,18 +257,18 @@ def _box_sizes(records: Sequence[Record]) -> dict[str, int]:
     return dict(zip(names, counts, strict=True))
 
 
-def _suspects(patient: Patient, findings: Findings) -> list[Suspect]:
-    """Of each kind of fault some images, in turn: of the gravest kind first, and those first that have most faults."""
+def _faulty_images(opened: OpenedSource, findings: Findings) -> list[FaultyImage]:
+    """Some images of each kind of fault in turn, errors first, images with most faults first."""
     by_faults = sorted(findings.faults.items(), key=lambda item: -item[1].total())
     by_kind = [[index for index, faults in by_faults if finding.kind in faults] for finding in findings.listed()]
     in_turn = dict.fromkeys(chain.from_iterable(zip_longest(*by_kind)))
     return [
-        Suspect(
-            str(patient.case(index)),
+        FaultyImage(
+            str(opened.case(index)),
             dict(findings.faults[index]),
-            patient.records[index],
+            opened.records[index],
             findings.faulty_boxes[index],
-            partial(patient.read, index),
+            partial(opened.read, index),
         )
-        for index in [index for index in in_turn if index is not None][:_NUM_SUSPECTS]
+        for index in [index for index in in_turn if index is not None][:_NUM_FAULTY_IMAGES]
     ]

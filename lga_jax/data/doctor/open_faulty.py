@@ -1,4 +1,4 @@
-"""Sources opened for the doctor: as far as they can be, with whatever is wrong noted instead of refused."""
+"""Opens sources for the doctor: faults become findings instead of errors."""
 
 import hashlib
 import os
@@ -20,21 +20,21 @@ from lga_jax.data.doctor.findings import Case, Findings
 from lga_jax.data.source import ImageId, Record, Source, UnreadableImageError, find_source
 from lga_jax.errors import UserError, shown
 
-# The faults of coco_schema by the last word of their kind: what is wrong, and the keys that show it; None: all of them.
+# The kinds of coco.faults without their section: the problem, and the keys that show it; None: all keys.
 _SCHEMA = {
     "no_object": ("other than a JSON object", ()),
-    "key_missing": ("without all keys that are needed", None),
-    "id_type": ("with an id of the wrong kind", ("id",)),
+    "key_missing": ("without all required keys", None),
+    "id_type": ("with an id of the wrong type", ("id",)),
     "id_size": ("with an id of more than 64 bits", ("id",)),
-    "id_repeated": ("with an id that another one has", ("id",)),
-    "name_type": ("with a name other than text", ("name",)),
-    "file_name_type": ("with a file_name other than text", ("file_name",)),
+    "id_repeated": ("with a repeated id", ("id",)),
+    "name_type": ("with a name other than a string", ("name",)),
+    "file_name_type": ("with a file_name other than a string", ("file_name",)),
     "file_name_outside": ("with a file_name outside the image folder", ("file_name",)),
     "file_missing": ("without a file", ()),
     "size": ("without a height and width in whole pixels", ("height", "width")),
     "too_large": ("with too many pixels", ("height", "width")),
-    "category_id_unknown": ("with a category_id that no category has", ("category_id",)),
-    "image_id_unknown": ("with an image_id that no image has", ("image_id",)),
+    "category_id_unknown": ("with an unknown category_id", ("category_id",)),
+    "image_id_unknown": ("with an unknown image_id", ("image_id",)),
     "bbox": ("with a bbox other than four numbers", ("bbox",)),
     "iscrowd": ("with an iscrowd other than 0 or 1", ("iscrowd",)),
     "area": ("with an area other than a number", ("area",)),
@@ -42,64 +42,64 @@ _SCHEMA = {
 _NOUNS = {"images": "image", "categories": "category", "annotations": "annotation"}
 
 
-class Look(NamedTuple):
-    """What was seen of an image's content."""
+class ImageCheck(NamedTuple):
+    """The content of one image file."""
 
-    identity: str  # equal for equal content; "" where there is none
-    faults: dict[str, str]  # kind of finding: what more is known, or ""
+    identity: str  # equal for equal content; "" for unreadable files
+    faults: dict[str, str]  # kind of finding -> additional information, or ""
 
 
-class Patient(NamedTuple):
-    """A source as far as it can be opened; an entry for each image that has a usable one in the annotations."""
+class OpenedSource(NamedTuple):
+    """An opened source; it has a record for each image with a valid entry in the annotations."""
 
-    about: list[str]  # lines for people
+    about: list[str]  # report lines
     class_names: tuple[str, ...]
     records: Sequence[Record]
     file_names: Sequence[str | None]
-    identities: list[str]  # equal for images that are the same, in whichever source
-    look: Callable[[int], Look]
+    identities: list[str]  # equal for equal images, also of different sources
+    check: Callable[[int], ImageCheck]
     read: Callable[[int], UInt8[np.ndarray, "h w 3"]]  # raises UserError
 
     def case(self, index: int, detail: str = "", **more: Any) -> Case:
-        """Something about an image, or at a place in it."""
+        """A case about an image, or about a box in it."""
         return Case(detail, self.file_names[index], self.records[index].image_id, **more)
 
 
-def open_patient(arguments: Mapping[str, Any], findings: Findings) -> Patient | None:
-    """The source of a config's data.train or data.eval, None where it cannot be opened.
+def open_faulty(arguments: Mapping[str, Any], findings: Findings) -> OpenedSource | None:
+    """Opens the source of data.train or data.eval; None if that is impossible.
 
-    What is wrong with its data goes to `findings`.
+    Faults of the data are added to `findings`.
     """
     settings = {key: value for key, value in arguments.items() if key != "source"}
     constructor = find_source(arguments["source"])
     try:
-        return _open_coco(findings, **settings) if constructor is CocoJson else as_patient(constructor(**settings))
+        return _open_coco(findings, **settings) if constructor is CocoJson else from_source(constructor(**settings))
     except UserError as error:
         findings.add("cannot_open", Case(str(error)))
         return None
 
 
-def as_patient(source: Source) -> Patient:
-    """A source that is open already."""
+def from_source(source: Source) -> OpenedSource:
+    """Wraps a source that is already open."""
     if isinstance(source, CocoJson):
         identities, file_names = source.paths, source.file_names
     else:
         identities = [f"{source.fingerprint} {index}" for index in range(len(source.records))]
         file_names = [None] * len(source.records)
-    look = partial(_look_at_pixels, source)
-    return Patient(source.report, source.class_names, source.records, file_names, identities, look, source.image)
+    check = partial(_check_pixels, source)
+    return OpenedSource(source.report, source.class_names, source.records, file_names, identities, check, source.image)
 
 
-def _open_coco(findings: Findings, root: str, annotations: str, images: str, skip_empty: bool) -> Patient:
+def _open_coco(findings: Findings, root: str, annotations: str, images: str, skip_empty: bool) -> OpenedSource:
     path, folder = (Path(root, place).expanduser() for place in (annotations, images))
     try:
         content = read_coco(path.read_bytes(), str(path))
     except OSError as error:
         raise UserError(
             f"annotation file {path}",
-            expected="to read it",
+            expected="a readable file",
             found=str(error.strerror),
-            remedy="correct the config's data section",
+            remedy="correct the data section of the recipe",
         ) from error
     faults = list(find_faults(content))
     sound = sound_entries(content, faults)
@@ -115,15 +115,15 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
     there = [position not in absent for position in names]
     paths = [os.path.join(os.path.abspath(folder), name) for name in names.values()]
 
-    def look(index: int) -> Look:
-        return _look_at_file(paths[index], records[index]) if there[index] else Look("", {})
+    def check(index: int) -> ImageCheck:
+        return _check_file(paths[index], records[index]) if there[index] else ImageCheck("", {})
 
     def read(index: int) -> UInt8[np.ndarray, "h w 3"]:
         if not there[index]:
             raise UserError(
                 str(paths[index]),
-                expected="an image",
-                found="none there",
+                expected="an image file",
+                found="none",
                 remedy="add it",
             )
         hw = records[index].height, records[index].width
@@ -131,7 +131,7 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
 
     about = [f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
     class_names = category_names({"categories": sound["categories"].values()}).values()
-    return Patient(about, tuple(class_names), records, list(names.values()), paths, look, read)
+    return OpenedSource(about, tuple(class_names), records, list(names.values()), paths, check, read)
 
 
 def _add_faults(findings: Findings, faults: Iterable[Fault], content: Mapping, images: Mapping[int, dict]) -> None:
@@ -158,7 +158,7 @@ def _annotation_case(
 
 
 def _entry_case(place: str, entry: object, keys: Collection[str] | None) -> Case:
-    """An image or a category of the annotation file, or what is no object at all."""
+    """A case about an image or a category of the annotation file, or an entry that is not an object."""
     if not isinstance(entry, dict):
         return Case(f"{place}: {shown(entry)}")
     if place.startswith("categories"):
@@ -177,7 +177,7 @@ def _shown_keys(entry: Mapping[str, Any], keys: Collection[str] | None) -> str:
 
 
 def _records(findings: Findings, sound: Mapping[str, Mapping[int, dict]]) -> list[Record]:
-    """The records that CocoJson would make of these entries. Boxes it would leave out or change are noted."""
+    """The records of CocoJson for these entries. Boxes that it leaves out or changes are added to `findings`."""
     truth = {section: list(entries.values()) for section, entries in sound.items()}
     if not truth["images"]:
         return []
@@ -199,7 +199,7 @@ def _records(findings: Findings, sound: Mapping[str, Mapping[int, dict]]) -> lis
     return to_records([image["id"] for image in truth["images"]], hw, columns)
 
 
-def _look_at_file(path: str, record: Record) -> Look:
+def _check_file(path: str, record: Record) -> ImageCheck:
     identity, faults, annotated = "", {}, (record.height, record.width)
     try:
         data = read_image_file(path)
@@ -207,9 +207,9 @@ def _look_at_file(path: str, record: Record) -> Look:
         header = read_header(data, path)
         image, truncated = decode_image(data, path, annotated)
     except UnreadableImageError:
-        return Look("", {"unreadable": ""})  # a thousand empty files are no copies of one image
+        return ImageCheck("", {"unreadable": ""})  # unreadable files are not duplicates
     except UserError as error:
-        return Look(identity, {"refused": str(error).removeprefix(f"{path}: ")})
+        return ImageCheck(identity, {"refused": str(error).removeprefix(f"{path}: ")})
     if image.shape[:2] != annotated:
         found, expected = (f"{width} x {height}" for height, width in (image.shape[:2], annotated))
         faults["size_differs"] = f"{found}, annotated {expected}"
@@ -221,14 +221,14 @@ def _look_at_file(path: str, record: Record) -> Look:
         "cmyk": header.mode == "CMYK",
         "grey": header.mode in ("1", "L", "LA"),
     }
-    return Look(identity, faults | {kind: "" for kind, has in marks.items() if has})
+    return ImageCheck(identity, faults | {kind: "" for kind, has in marks.items() if has})
 
 
-def _look_at_pixels(source: Source, index: int) -> Look:
+def _check_pixels(source: Source, index: int) -> ImageCheck:
     try:
         image = source.image(index)
     except UnreadableImageError as error:
-        return Look("", {"unreadable": str(error)})
+        return ImageCheck("", {"unreadable": str(error)})
     except UserError as error:
-        return Look("", {"refused": str(error)})
-    return Look(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(), {})
+        return ImageCheck("", {"refused": str(error)})
+    return ImageCheck(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(), {})

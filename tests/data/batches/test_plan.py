@@ -192,6 +192,6 @@ def test_overflow_is_reported():
     assert report_overflow(records, 5) == []
     (line,) = report_overflow(records, 2)
     assert line.startswith(
-        "4 boxes of 2 images find no slot among 2 and are left out of training; the largest are kept"
+        "4 boxes of 2 images are left out of training, because an image has 2 slots; the largest are kept"
     )
-    assert line.endswith("(data.max_boxes = 5, or unset, keeps all)")
+    assert line.endswith("(data.max_boxes = 5 or unset keeps all)")

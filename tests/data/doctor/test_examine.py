@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from lga_jax.data.coco.source import CocoJson
-from lga_jax.data.doctor.examine import Report, examine, glance
+from lga_jax.data.doctor.examine import Report, examine, quick_warnings
 from lga_jax.data.doctor.findings import KINDS
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
@@ -39,7 +39,7 @@ def _config(root: Path, annotations: str = "annotations.json", eval_annotations:
 
 
 def _found(report: Report, part: str = "data.train") -> dict[str, list[str]]:
-    return {finding.kind: [str(case) for case in finding.cases] for finding in report.checkups[part].findings}
+    return {finding.kind: [str(case) for case in finding.cases] for finding in report.sources[part].findings}
 
 
 def _photo(seed: int, hw: tuple[int, int] = HW) -> np.ndarray:
@@ -198,7 +198,7 @@ def test_every_fault_is_found_and_named(sick_folder):
 
 
 def test_the_gravest_come_first_and_all_but_notes_have_a_remedy(sick_folder):
-    findings = examine(_config(sick_folder), quick=False).checkups["data.train"].findings
+    findings = examine(_config(sick_folder), quick=False).sources["data.train"].findings
     assert [f.severity for f in findings] == sorted(
         (f.severity for f in findings), key=["error", "warning", "note"].index
     )
@@ -215,9 +215,11 @@ def test_quick_reads_no_image(sick_folder):
 
 
 def test_each_kind_of_fault_has_an_image_with_its_boxes(sick_folder):
-    checkup = examine(_config(sick_folder), quick=False).checkups["data.train"]
-    assert checkup.suspects[0].faults.keys() & {f.kind for f in checkup.findings if f.severity == "error"}
-    by_name = {suspect.name: suspect for suspect in checkup.suspects}
+    source_report = examine(_config(sick_folder), quick=False).sources["data.train"]
+    assert source_report.faulty_images[0].faults.keys() & {
+        f.kind for f in source_report.findings if f.severity == "error"
+    }
+    by_name = {faulty.name: faulty for faulty in source_report.faulty_images}
     assert by_name["ok.jpg"].faults["degenerate"] == 2 and by_name["ok.jpg"].faults["annotations.bbox"] == 1
     assert [90, 5, 9, 9] in by_name["ok.jpg"].faulty_boxes
     assert by_name["ok.jpg"].read().shape == (*HW, 3)
@@ -234,14 +236,14 @@ def test_many_images_with_more_faults_do_not_hide_an_error(make_folder):
     root = make_folder(content)
     for name in names:
         (root / "images" / name).write_bytes(FILES["text.png"] if name == "39.png" else FILES["ok.jpg"])
-    suspects = examine(_config(root), quick=False).checkups["data.train"].suspects
-    assert suspects[0].name == "39.png" and suspects[0].faults == {"unreadable": 1}
+    faulty_images = examine(_config(root), quick=False).sources["data.train"].faulty_images
+    assert faulty_images[0].name == "39.png" and faulty_images[0].faults == {"unreadable": 1}
 
 
 def test_counts_are_of_boxes_that_are_trained_on(make_folder):
-    checkup = examine(_config(make_folder()), quick=True).checkups["data.train"]
-    assert (checkup.num_images, checkup.class_boxes) == (2, {"car": 1, "train": 0, "toothbrush": 1})
-    assert {name: count for name, count in checkup.box_sizes.items() if count} == {"8 to 16": 1, "16 to 32": 1}
+    source_report = examine(_config(make_folder()), quick=True).sources["data.train"]
+    assert (source_report.num_images, source_report.class_boxes) == (2, {"car": 1, "train": 0, "toothbrush": 1})
+    assert {name: count for name, count in source_report.box_sizes.items() if count} == {"8 to 16": 1, "16 to 32": 1}
 
 
 def test_a_clean_set_has_no_findings(make_folder):
@@ -310,7 +312,7 @@ def test_what_cannot_be_opened_is_an_error_and_the_other_set_is_looked_at(sick_f
     (sick_folder / "list.json").write_text("[]")
     report = examine(_config(sick_folder, "list.json", "clean.json"), quick=True)
     assert "list.json: expected an object, found []" in _found(report)["cannot_open"][0]
-    assert report.checkups["data.eval"].num_images == 1
+    assert report.sources["data.eval"].num_images == 1
     (missing,) = _found(examine(_config(sick_folder, "nowhere.json", "clean.json"), quick=True))["cannot_open"]
     assert "nowhere.json" in missing and "No such file" in missing
     assert "boxes of each class" not in format_report(report).split("data.eval")[0]
@@ -319,7 +321,7 @@ def test_what_cannot_be_opened_is_an_error_and_the_other_set_is_looked_at(sick_f
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("root", "nowhere", "data.train: annotation file nowhere/annotations.json: expected to read it"),
+        ("root", "nowhere", "data.train: annotation file nowhere/annotations.json: "),
     ],
 )
 def test_settings_of_which_nothing_comes_are_the_users_error(sick_folder, key, value, words):
@@ -345,8 +347,8 @@ def test_generated_sets_are_looked_at_as_any_source():
     assert _found(report).keys() <= {"class_without_boxes"}
     assert len(report.between[0].cases) == 6 and report.between[0].kind == "overlap"
     assert (
-        report.checkups["data.train"].about[0]
-        == "challenge set, seed 0: 6 images, " + report.checkups["data.train"].about[0].split(", ")[-1]
+        report.sources["data.train"].about[0]
+        == "challenge set, seed 0: 6 images, " + report.sources["data.train"].about[0].split(", ")[-1]
     )
 
 
@@ -357,29 +359,29 @@ def test_parts_of_a_mixed_set_are_looked_at_one_by_one(sick_folder):
         source="mixed", parts=dict(a=dict(part, weight=1), b=dict(part, weight=2, annotations="x.json"))
     )
     report = examine(config, quick=True)
-    assert list(report.checkups) == ["data.train.parts.a", "data.train.parts.b", "data.eval"]
+    assert list(report.sources) == ["data.train.parts.a", "data.train.parts.b", "data.eval"]
     assert _found(report, "data.train.parts.b").keys() == {"cannot_open"}
     assert [finding.kind for finding in report.between] == ["overlap"]
 
 
-def test_a_glance_says_what_the_sources_do_not(make_folder):
+def test_quick_warnings_says_what_the_sources_do_not(make_folder):
     content = truth()
     content["annotations"] += [copy.deepcopy(content["annotations"][0])]
     source = CocoJson(str(make_folder(content)), "annotations.json", "images", skip_empty=False)
     twice = "1 box equal to another of the same class (first a.png: toothbrush at 10, 5, 20, 30); keep one of each"
-    lines = glance(source, source)
+    lines = quick_warnings(source, source)
     assert lines == [
         f"data.train: 1 class without a box (first train); {KINDS['class_without_boxes'][3]}",
         f"data.train: {twice}",
         f"data.eval: {twice}",
         f"data: 2 images {KINDS['overlap'][2]} (first a.png: the same as a.png); split the data again",
-        "python -m lga_jax.commands.doctor --config CONFIG names them all",
+        "lga_jax doctor --config RECIPE lists all of them",
     ]
 
 
-def test_a_glance_at_healthy_sets_is_silent():
+def test_quick_warnings_at_healthy_sets_is_silent():
     first, second = (open_source("challenge", num_images=40, seed=seed, image_hw=(64, 64)) for seed in (1, 2))
-    assert glance(first, second) == []
+    assert quick_warnings(first, second) == []
 
 
 def test_equal_boxes_of_other_classes_or_images_repeat_nothing(make_folder):
@@ -405,7 +407,7 @@ def test_the_page_shows_what_the_data_says_as_text_only(sick_folder):
 def test_the_table_is_plain_text(sick_folder):
     text = format_report(examine(_config(sick_folder), quick=False))
     assert "\x1b" not in text.encode().decode()
-    assert "  ERROR    2 annotations with a category_id that no category has" in text
+    assert "  ERROR    2 annotations with an unknown category_id" in text
     assert "           -> add them to 'categories' or remove these annotations" in text
     assert not re.search(r"\b1 (boxes|images|annotations|categories|classes)\b", text)
     assert text.splitlines()[-1] == "40 errors, 37 warnings, 12 notes"
@@ -451,7 +453,7 @@ def test_the_json_has_every_case(sick_folder):
 def test_no_mutant_of_an_annotation_file_is_too_much(tmp_path_factory, data):
     content = truth()
     mutate(data, content)
-    root = tmp_path_factory.getbasetemp() / "patients"
+    root = tmp_path_factory.getbasetemp() / "opened_sources"
     (root / "images").mkdir(parents=True, exist_ok=True)
     for name in ("a.png", "b.png"):
         (root / "images" / name).write_bytes(FILES["grey.png"])
@@ -470,7 +472,7 @@ def test_no_mutant_of_an_annotation_file_is_too_much(tmp_path_factory, data):
 
 def _check_agrees_with_training(root: Path, report: Report) -> None:
     """Training opens the set just if the doctor has nothing against its annotations."""
-    errors = {f.kind for f in report.checkups["data.train"].findings if f.severity == "error"}
+    errors = {f.kind for f in report.sources["data.train"].findings if f.severity == "error"}
     errors -= {"unreadable", "size_differs", "no_boxes"}  # seen later, or not minded
     try:
         CocoJson(str(root), "annotations.json", "images", skip_empty=False)
