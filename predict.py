@@ -1,6 +1,8 @@
 """See lga_jax/commands/predict.py."""
 
-from lga_jax.commands.predict import main
+import sys
+
+from lga_jax.commands.__main__ import main
 
 if __name__ == "__main__":
-    main()
+    main(["predict", *sys.argv[1:]])

@@ -1,6 +1,8 @@
 """See lga_jax/commands/train.py."""
 
-from lga_jax.commands.train import main
+import sys
+
+from lga_jax.commands.__main__ import main
 
 if __name__ == "__main__":
-    main()
+    main(["train", *sys.argv[1:]])

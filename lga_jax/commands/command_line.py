@@ -1,28 +1,79 @@
-"""What every command shares: flags, and faults of the user as one line."""
+"""What every command shares: flags, the recipe of --config, and faults of the user as one line."""
 
 import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
+from lga_jax.commands import hints
 from lga_jax.errors import UserError
+from lga_jax.recipe import check, default_workdir, load, override
+
+_CONFIG = "--config."
+
+
+class Config:
+    """The recipe of --config with the values of --config.KEY=VALUE, checked. It is there once `run` calls main."""
+
+    value: ConfigDict
+
+    def __init__(self, name: flags.FlagHolder) -> None:
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The recipe as the user named it: coco, or a path."""
+        return self._name.value
+
+    @property
+    def default_workdir(self) -> str:
+        """runs/coco for coco."""
+        return default_workdir(self.name)
+
+    def read(self, changes: dict[str, str]) -> None:
+        """Loads the recipe, sets {'optim.lr': '0.01'} and checks it. Raises UserError, with all faults of values."""
+        config = load(self.name)
+        override(config, changes)
+        self.value = check(config)
+
+
+def define_config(text: str = "Recipe, by name (lga_jax recipes lists them) or path.") -> Config:
+    """Defines --config, which must be given. `run` reads it."""
+    holder = flags.DEFINE_string("config", None, text)
+    flags.mark_flag_as_required("config")
+    return Config(holder)
+
+
+class _PathParser(flags.ArgumentParser):
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
+def define_path(name: str, text: str) -> flags.FlagHolder:
+    """Defines a flag for a file or a folder, in which a leading ~ is the user's folder."""
+    return flags.DEFINE(_PathParser(), name, None, text)
 
 
 def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
     """Wraps a script's main: a UserError becomes one line on stderr and exit status 2, without a traceback.
 
-    So does Ctrl-C, with exit status 130; threads that still download or decode are not waited for.
+    All faults of a recipe have a line each. Ctrl-C is one line and exit status 130; threads that still download or
+    decode are not waited for.
     """
 
     def wrapped(*args: object) -> None:
         try:
             main(*args)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            _end(error)
+        except RuntimeError as error:
+            if not re.search(r"Unable to initialize backend|Unknown backend", str(error)):
+                raise
+            _end(_no_device())
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.stdout.flush()
@@ -31,90 +82,62 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a script: parses the absl flags, then calls `main()` and exits with status 0.
+def run(main: Callable[[], None], config: Config | None = None) -> None:
+    """Runs a command: parses the absl flags and reads the recipe, then calls `main()` and exits with status 0.
 
-    A UserError, a faulty flag, an unknown config key or a config file that cannot be loaded ends as one line on stderr
-    and exit status 2. Any other exception is a fault of ours and keeps its traceback.
+    A UserError, a faulty flag and every fault of the recipe end as one line on stderr and exit status 2. Any other
+    exception is a fault of ours and keeps its traceback.
     """
-    exit_on_user_error(lambda: app.run(lambda argv: main(), flags_parser=_parse_flags))()
+    parser = partial(_parse_flags, config=config, description=sys.modules[main.__module__].__doc__ or "")
+    exit_on_user_error(lambda: app.run(lambda argv: main(), flags_parser=parser))()
 
 
-def recipe_path() -> str:
-    """Where the recipe of --config lies."""
-    return config_flags.get_config_filename(flags.FLAGS["config"])
+def _end(error: UserError) -> None:
+    for fault in getattr(error, "faults", (error,)):
+        print(f"error: {fault}", file=sys.stderr)
+    sys.exit(2)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def _no_device() -> UserError:
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return UserError(
+        f"JAX_PLATFORMS={platforms}",
+        expected="a kind of device that jax finds on this machine",
+        found="none",
+        remedy="unset JAX_PLATFORMS, or install jax for that device: pip install 'lga_jax[cuda]' or 'lga_jax[tpu]'",
+    )
+
+
+def _parse_flags(argv: list[str], config: Config | None, description: str) -> list[str]:
+    if {"--help", "-help", "-h", "-?"} & set(argv[1:]):
+        print(hints.help_text(flags.FLAGS, description, config is not None))
+        sys.exit(0)
+    changes, rest = _split_changes(argv) if config else ({}, argv)
     try:
-        rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS:
-            _ = flags.FLAGS.config.to_dict  # a config file that is missing raises only when it is first read
-    except Exception as error:  # whatever is raised here is about what stands on the command line or in the config file
-        raise _explain(error, argv) from error
+        rest = flags.FLAGS(rest)
+    except flags.Error as error:
+        raise hints.explain(error, flags.FLAGS, config is not None, argv) from error
     if len(rest) > 1:
-        raise UserError(
-            str(rest[1]),
-            expected="only flags (--name value)",
-            found="a bare argument",
-            remedy="see --help",
-        )
+        raise hints.bare_argument(rest[1], config is not None)
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING  # absl would go on to choose INFO, and Orbax says a lot at that level
+    if config:
+        config.read(changes)
     return rest
 
 
-def _explain(error: Exception, argv: list[str]) -> UserError:
-    """One line for an exception out of absl's or ml_collections' flag parsing."""
-    lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
-    text = " ".join(lines)
-    if missing := re.match(r"flag --(\w+)=None: Flag", text):
-        return UserError(
-            f"--{missing[1]}",
-            expected="a value",
-            found="none",
-            remedy=f"give --{missing[1]} VALUE (--help lists all flags)",
-        )
-    if isinstance(error, KeyError | AttributeError) and (unknown := _explain_unknown_key(text, argv)):
-        return unknown
-    if isinstance(error, flags.Error) and "Error whilst parsing config file" not in text:
-        return UserError(text)  # absl's words, which name the flag
-    return UserError(
-        f"--config {_config_path(argv)}",
-        expected="a recipe like configs/coco.py",
-        found=_cause(error, lines),
-    )
-
-
-def _explain_unknown_key(text: str, argv: list[str]) -> UserError | None:
-    """ml_collections names only the last word of the key it missed; the whole key stands on the command line."""
-    found = re.match(r"""["'\\]*(\w+)\\?'""", text) or re.search(r"Attempting to lookup: [\w.]*?(\w+)$", text)
-    names = [arg.lstrip("-").split("=")[0] for arg in argv if arg.startswith("-")]
-    name = next((name for name in names if found and found[1] in name.split(".")[1:]), None)
-    if name is None:
-        return None
-    nearest = re.search(r'Did you mean "(\w+)"', text)
-    remedy = f'did you mean "{nearest[1]}"?' if nearest else "configs/coco.py lists every key"
-    return UserError(
-        f"--{name}",
-        expected="a key of the config",
-        found=f'"{found[1]}"',
-        remedy=remedy,
-    )
-
-
-def _config_path(argv: list[str]) -> str:
-    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
-        if arg.lstrip("-") == "config":
-            return following
-        if arg.lstrip("-").startswith("config="):
-            return arg.split("=", 1)[1]
-    return "(not given)"
-
-
-def _cause(error: Exception, lines: list[str]) -> str:
-    if isinstance(error, SyntaxError):
-        return f"{error.msg}, line {error.lineno} of {error.filename}"
-    if isinstance(error, OSError):
-        return "no such file" if "Failed loading" in str(error) else lines[-1].split("failure to load: ")[-1]
-    return lines[-1] if lines else type(error).__name__
+def _split_changes(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The values of --config.KEY=VALUE or --config.KEY VALUE, and all other arguments."""
+    changes, rest = {}, []
+    arguments = iter(argv)
+    for argument in arguments:
+        if not re.match(r"--?config\.", argument):
+            rest.append(argument)
+            continue
+        key, equals, value = argument.lstrip("-").removeprefix("config.").partition("=")
+        if not equals:
+            value = next(arguments, None)
+        if value is None:
+            raise UserError(argument, expected="a value", found="none", remedy=f"give {_CONFIG}{key}=VALUE")
+        changes[key] = value
+    return changes, rest

@@ -9,19 +9,24 @@ lose an image (errors), 2 if no set can be opened, 0 with warnings and notes onl
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from lga_jax.commands import command_line
-from lga_jax.data.doctor.examine import Report, examine
 from lga_jax.files import make_folder, write_atomically, write_json
-from lga_jax.report.doctor_page import doctor_html, format_report, report_json
+
+if TYPE_CHECKING:
+    from lga_jax.data.doctor.examine import Report
 
 
-def examine_config(config: ConfigDict, title: str, output: str | None, quick: bool) -> Report:
+def examine_config(config: ConfigDict, title: str, output: str | None, quick: bool) -> "Report":
     """Examines data.train and data.eval, prints what was found and writes doctor.html and doctor.json into `output`."""
+    # Takes seconds; faults of the recipe are told before.
+    from lga_jax.data.doctor.examine import examine
+    from lga_jax.report.doctor_page import doctor_html, format_report, report_json
+
     if output:
         make_folder(output)
     report = examine(config.data, quick)
@@ -36,19 +41,20 @@ def examine_config(config: ConfigDict, title: str, output: str | None, quick: bo
 
 def main() -> None:
     """Reads the flags and examines."""
-    config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco_json.py.", lock_config=True)
-    output = flags.DEFINE_string("output", None, "Folder for doctor.html and doctor.json.")
+    config = command_line.define_config()
+    output = command_line.define_path("output", "Folder for doctor.html and doctor.json.")
     quick = flags.DEFINE_bool("quick", False, "Read annotations only, no images.")
-    flags.mark_flag_as_required("config")
 
     def run() -> None:
+        import cv2
+
         # What its decoders have to say of a file would stand within the progress bar.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        title = f"Data of {command_line.recipe_path()}"
+        title = f"Data of {config.name}"
         report = examine_config(config.value, title, output.value, quick.value)
         sys.exit(any(finding.severity == "error" for finding in report.findings()))
 
-    command_line.run(run)
+    command_line.run(run, config)
 
 
 if __name__ == "__main__":

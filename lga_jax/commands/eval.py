@@ -10,35 +10,35 @@ other data or with other settings, needs another --output, or it takes the place
 import os
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from lga_jax.checkpoints.read import parse_step
 from lga_jax.commands import command_line
-from lga_jax.evaluation.evaluate import evaluate, open_data
 from lga_jax.files import make_folder
-from lga_jax.inference.predictor import load
-from lga_jax.recipe import default_workdir
-from lga_jax.report.evaluation_page import write_report
-from lga_jax.report.tables import format_result, write_result
 
 
 def main() -> None:
     """Reads the flags and scores."""
-    config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
-    workdir = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE.")
-    output = flags.DEFINE_string("output", None, "Folder for eval_STEP and report.html; default the workdir.")
+    config = command_line.define_config()
+    workdir = command_line.define_path("workdir", "Folder of the run; default runs/RECIPE.")
+    output = command_line.define_path("output", "Folder for eval_STEP and report.html; default the workdir.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
-    flags.mark_flag_as_required("config")
 
     def run() -> None:
-        place = workdir.value or default_workdir(command_line.recipe_path())
-        _score(config.value, place, output.value or place, parse_step(step.value))
+        place = workdir.value or config.default_workdir
+        _score(config.value, place, output.value or place, step.value)
 
-    command_line.run(run)
+    command_line.run(run, config)
 
 
-def _score(config: ConfigDict, workdir: str, output: str, step: int | str) -> None:
-    predictor = load(workdir, step, config)
+def _score(config: ConfigDict, workdir: str, output: str, step: str) -> None:
+    # Takes seconds; faults of the recipe are told before.
+    from lga_jax.checkpoints.read import parse_step
+    from lga_jax.evaluation.evaluate import evaluate, open_data
+    from lga_jax.inference.predictor import load
+    from lga_jax.report.evaluation_page import write_report
+    from lga_jax.report.tables import format_result, write_result
+
+    predictor = load(workdir, parse_step(step), config)
     print(predictor.title)
     source = open_data(predictor)
     folder = os.path.join(output, f"eval_{predictor.step}")

@@ -8,19 +8,25 @@ of the parameters where the run keeps one. What torchvision cannot compute (atte
 
 from absl import flags
 
-from lga_jax.checkpoints.export_torchvision import export_weights
-from lga_jax.checkpoints.read import parse_step
 from lga_jax.commands import command_line
 
 
 def main() -> None:
     """Reads the flags."""
     flags.DEFINE_enum("format", None, ["torchvision"], "Whose names and conventions the file has.")
-    workdir = flags.DEFINE_string("workdir", None, "Folder of the run.")
+    workdir = command_line.define_path("workdir", "Folder of the run.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
-    output = flags.DEFINE_string("output", None, "A new file: .safetensors or .pth.")
+    output = command_line.define_path("output", "A new file: .safetensors or .pth.")
     flags.mark_flags_as_required(["format", "workdir", "output"])
-    command_line.run(lambda: export_weights(workdir.value, parse_step(step.value), output.value))
+
+    def run() -> None:
+        # Takes seconds; faults of the flags are told before.
+        from lga_jax.checkpoints.export_torchvision import export_weights
+        from lga_jax.checkpoints.read import parse_step
+
+        export_weights(workdir.value, parse_step(step.value), output.value)
+
+    command_line.run(run)
 
 
 if __name__ == "__main__":

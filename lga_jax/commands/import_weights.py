@@ -7,19 +7,23 @@ detectors of COCO's classes; for others whose classes the file does not name, da
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from lga_jax.commands import command_line
-from lga_jax.train.import_detector import import_weights
 
 
 def main() -> None:
     """Reads the flags."""
-    config = config_flags.DEFINE_config_file("config", None, "Recipe of the same model.", lock_config=True)
-    weights = flags.DEFINE_string("weights", None, "File of weights, hf://ORG/REPO/FILE, or the workdir of a run.")
-    workdir = flags.DEFINE_string("workdir", None, "Folder of the run that begins with these weights.")
-    flags.mark_flags_as_required(["config", "weights", "workdir"])
-    command_line.run(lambda: import_weights(config.value, weights.value, workdir.value))
+    config = command_line.define_config("Recipe of the same model, by name or path.")
+    weights = command_line.define_path("weights", "File of weights, hf://ORG/REPO/FILE, or the workdir of a run.")
+    workdir = command_line.define_path("workdir", "Folder of the run that begins with these weights.")
+    flags.mark_flags_as_required(["weights", "workdir"])
+
+    def run() -> None:
+        from lga_jax.train.import_detector import import_weights  # takes seconds, faults are told before
+
+        import_weights(config.value, weights.value, workdir.value)
+
+    command_line.run(run, config)
 
 
 if __name__ == "__main__":

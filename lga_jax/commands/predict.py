@@ -9,17 +9,14 @@ and extents of the Gaussian masks) and, for each image, a picture of them. For m
 
 from absl import flags
 
-from lga_jax.checkpoints.read import parse_step
 from lga_jax.commands import command_line
-from lga_jax.inference.folder_job import predict_folder
-from lga_jax.inference.predictor import load
 
 
 def main() -> None:
     """Reads the flags, restores and predicts."""
-    workdir = flags.DEFINE_string("workdir", None, "Folder of the run, as train.py has it.")
-    place = flags.DEFINE_string("input", None, "An image, or a folder of images.")
-    output = flags.DEFINE_string("output", None, "A new or empty folder for detections.json and the pictures.")
+    workdir = command_line.define_path("workdir", "Folder of the run, as train.py has it.")
+    place = command_line.define_path("input", "An image, or a folder of images.")
+    output = command_line.define_path("output", "A new or empty folder for detections.json and the pictures.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     score = flags.DEFINE_float("score_threshold", 0.5, "Least score of a detection.", lower_bound=0.0, upper_bound=1.0)
     batch_size = flags.DEFINE_integer("batch_size", 1, "Images per device in one pass.", lower_bound=1)
@@ -27,6 +24,11 @@ def main() -> None:
     flags.mark_flags_as_required(["workdir", "input", "output"])
 
     def run() -> None:
+        # Takes seconds; faults of the flags are told before.
+        from lga_jax.checkpoints.read import parse_step
+        from lga_jax.inference.folder_job import predict_folder
+        from lga_jax.inference.predictor import load
+
         predictor = load(workdir.value, parse_step(step.value))
         print(predictor.title)
         predict_folder(

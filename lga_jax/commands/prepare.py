@@ -14,10 +14,10 @@ coco, voc, open_images_v4 and COCO-JSON folders need no TensorFlow; other sets m
 """
 
 import argparse
+import os
 import sys
 
 from lga_jax.commands.command_line import exit_on_user_error
-from lga_jax.data.tfds.prepare import find_leftovers, prepare_coco_json, prepare_official
 
 
 def main() -> None:
@@ -32,16 +32,19 @@ def _prepare() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", help="an official set, as coco/2017, or coco_json")
-    parser.add_argument("--data_dir", required=True, help="the folder of TFDS's sets")
-    parser.add_argument("--manual_dir", help="official set: a folder with its archives")
+    parser.add_argument("--data_dir", required=True, type=os.path.expanduser, help="the folder of TFDS's sets")
+    parser.add_argument("--manual_dir", type=os.path.expanduser, help="official set: a folder with its archives")
     parser.add_argument("--name", help="coco_json: what the set is to be called")
-    parser.add_argument("--root", help="coco_json: the folder of annotations and images")
+    parser.add_argument("--root", type=os.path.expanduser, help="coco_json: the folder of annotations and images")
     parser.add_argument("--split", nargs="+", help="coco_json: names of the splits")
     parser.add_argument("--annotations", nargs="+", help="coco_json: annotation file of each split, relative to root")
     parser.add_argument("--images", nargs="+", help="coco_json: folder of images of each split, relative to root")
     given = parser.parse_args()
     if given.what == "coco_json" and given.split and len(set(given.split)) < len(given.split):
         parser.error(f"--split: expected each name once, found {' '.join(given.split)}")
+
+    from lga_jax.data.tfds.prepare import find_leftovers, prepare_coco_json, prepare_official  # takes seconds
+
     for line in find_leftovers(given.data_dir):
         print(line, file=sys.stderr)
     of_folder = (given.name, given.root, given.split, given.annotations, given.images)

@@ -7,19 +7,23 @@ image as the step of a new run sees it, with the padding of its bucket. Another 
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from lga_jax.commands import command_line
-from lga_jax.report.preview_sheet import preview
 
 
 def main() -> None:
     """Reads the flags."""
-    config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
-    output = flags.DEFINE_string("output", None, "Folder for the sheets.")
+    config = command_line.define_config()
+    output = command_line.define_path("output", "Folder for the sheets.")
     num_images = flags.DEFINE_integer("num_images", 16, "Samples to draw.", lower_bound=1)
-    flags.mark_flags_as_required(["config", "output"])
-    command_line.run(lambda: print("written:", *preview(config.value, output.value, num_images.value)))
+    flags.mark_flag_as_required("output")
+
+    def run() -> None:
+        from lga_jax.report.preview_sheet import preview  # takes seconds, faults of the recipe are told before
+
+        print("written:", *preview(config.value, output.value, num_images.value))
+
+    command_line.run(run, config)
 
 
 if __name__ == "__main__":

@@ -7,34 +7,39 @@ Several processes (one per machine) train together: each runs the same command w
 (TPU pods, Slurm) for all three.
 """
 
-import jax
+from pathlib import Path
+
 from absl import flags
-from ml_collections import config_flags
 
 from lga_jax.commands import command_line
 from lga_jax.errors import UserError
-from lga_jax.recipe import default_workdir
-from lga_jax.train.run import train
+from lga_jax.recipe import check
 
 
 def main() -> None:
     """Reads the flags and trains."""
-    config = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/coco.py.", lock_config=True)
-    workdir = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/RECIPE: checkpoints, metrics.")
+    config = command_line.define_config()
+    workdir = command_line.define_path("workdir", "Folder of the run; default runs/RECIPE: checkpoints, metrics.")
     address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
     count = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
     number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
     extend = flags.DEFINE_boolean("extend", False, "Go on past the end of a cosine schedule with a new one.")
-    flags.mark_flag_as_required("config")
 
     def run() -> None:
-        _join_processes(address.value, count.value, number.value)
-        train(config.value, workdir.value or default_workdir(command_line.recipe_path()), extend=extend.value)
+        place = workdir.value or config.default_workdir
+        check(config.value, new_run=not any(Path(place, "checkpoints").glob("[0-9]*")))
 
-    command_line.run(run)
+        from lga_jax.train.run import train  # takes seconds, faults of the recipe are told before
+
+        _join_processes(address.value, count.value, number.value)
+        train(config.value, place, extend=extend.value)
+
+    command_line.run(run, config)
 
 
 def _join_processes(address: str | None, count: int | None, number: int | None) -> None:
+    import jax
+
     if address == "auto":
         jax.distributed.initialize()
     elif None not in (address, count, number) and number < count:

@@ -1,0 +1,66 @@
+"""The console script: `lga_jax COMMAND --flags`. Imports nothing that takes long before the command is known."""
+
+import difflib
+import importlib
+import os
+import sys
+
+COMMANDS = {
+    "train": "train a detector, or go on with a run that was stopped",
+    "eval": "score a checkpoint with COCO's metrics",
+    "predict": "detect objects in an image or a folder of images",
+    "doctor": "look for faults in the data of a recipe",
+    "preview": "draw the images as training sees them",
+    "prepare": "prepare data sets of TensorFlow Datasets, or a folder with COCO annotations, for fast reading",
+    "import-weights": "make a checkpoint of another project's detector",
+    "export-weights": "write a checkpoint as torchvision's detector",
+    "recipes": "list the recipes, or copy one to start from",
+    "environment": "print versions and devices, for a bug report",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command that `arguments` (by default those of the process) name, with the rest as its flags."""
+    try:
+        _dispatch(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # while modules were imported
+        print("interrupted", file=sys.stderr)
+        os._exit(130)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(_overview())
+    elif arguments[0] == "--version":
+        print(f"lga_jax {_version()}")
+    elif (name := arguments[0].replace("_", "-")) in COMMANDS:
+        sys.argv = [f"lga_jax {name}", *arguments[1:]]
+        importlib.import_module(f"lga_jax.commands.{name.replace('-', '_')}").main()
+    else:
+        print(f"error: {_unknown(arguments[0])}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {about}" for name, about in COMMANDS.items()]
+    return "\n".join(["usage: lga_jax COMMAND --flags", "", *lines, "", "lga_jax COMMAND --help shows its flags."])
+
+
+def _unknown(given: str) -> str:
+    near = difflib.get_close_matches(given.replace("_", "-"), COMMANDS, 1, cutoff=0.5)
+    remedy = f"did you mean {near[0]}?" if near else "lga_jax --help lists the commands"
+    return f"{given}: expected a command, found an unknown one; {remedy}"
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lga_jax")
+    except PackageNotFoundError:  # run from a checkout that nobody installed
+        return "not installed"
+
+
+if __name__ == "__main__":
+    main()

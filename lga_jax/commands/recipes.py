@@ -1,0 +1,65 @@
+"""Lists the recipes, or shows one and copies it to a file of your own to start from.
+
+    lga_jax recipes
+    lga_jax recipes coco_json
+    lga_jax recipes coco_json --output mine.py
+
+A copy is trained with --config mine.py. A file that is there is never overwritten.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from lga_jax import recipe
+from lga_jax.commands.command_line import exit_on_user_error
+from lga_jax.errors import UserError
+
+
+def main() -> None:
+    """Reads the command line, lists or copies."""
+    exit_on_user_error(_run)()
+
+
+def _run() -> None:
+    parser = argparse.ArgumentParser(
+        prog="lga_jax recipes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", help="a recipe; without it all are listed")
+    parser.add_argument("--output", type=os.path.expanduser, help="a new file for a copy")
+    given = parser.parse_args()
+    if given.name is None:
+        if given.output:
+            parser.error("--output needs the name of a recipe")
+        print(_list())
+    elif given.output:
+        _copy(given.name, Path(given.output))
+    else:
+        sys.stdout.write(recipe.path_of(given.name).read_text())
+
+
+def _list() -> str:
+    found = recipe.names()
+    width = max(map(len, found))
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in found.items())
+
+
+def _copy(name: str, output: Path) -> None:
+    source = recipe.path_of(name).read_text()
+    try:
+        with output.open("x") as file:
+            file.write(source)
+    except FileExistsError as error:
+        raise UserError(
+            f"--output {output}", expected="a new file", found="one that is there", remedy="name another"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"--output {output}", expected="to write it", found=str(error.strerror), remedy="name another file"
+        ) from error
+    print(f"written: {output}; train with: lga_jax train --config {output}")
+
+
+if __name__ == "__main__":
+    main()
