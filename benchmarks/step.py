@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl.flags import FlagValues
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from benchmarks import timing
 from lga_jax.inference.step import make_predict_step
@@ -28,6 +27,7 @@ from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
 from lga_jax.models.postprocess import detect
+from lga_jax.recipe import check, load, override
 from lga_jax.structs import Batch, Outputs, Targets
 from lga_jax.train.step import create_state, make_train_step
 
@@ -84,12 +84,10 @@ TINY = [
 
 def recipe(args: argparse.Namespace, **model: Any) -> ConfigDict:
     """The recipe of the command line, with these values of its model."""
-    flags, argv = FlagValues(), ["benchmark", f"--config={args.config}", *args.overrides]
-    config_flags.DEFINE_config_file("config", None, "Recipe.", flag_values=flags, sys_argv=argv)
-    flags(argv)
-    config = flags.config
+    config = load(args.config)
+    override(config, dict(change.removeprefix("--config.").split("=", 1) for change in args.overrides))
     config.model.update(model)
-    return config
+    return check(config)
 
 
 def random_batch(args: argparse.Namespace, num_boxes: int = 20) -> Batch:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 DISTRIBUTION = {"PIL": "pillow", "absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint"}
 SOURCES = sorted((ROOT / "lga_jax").rglob("*.py")) + sorted((ROOT / "configs").glob("*.py")) + sorted(ROOT.glob("*.py"))
 
@@ -76,3 +77,9 @@ def test_the_makefile_runs_modules_that_exist():
     assert modules == {"benchmarks.bench"}
     for module in modules:
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+
+
+def test_recipes_travel_in_the_wheel_and_nothing_else_lies_at_its_top():
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel == {"packages": ["lga_jax"], "force-include": {"configs": "lga_jax/configs"}}
+    assert PROJECT["scripts"] == {"lga_jax": "lga_jax.commands.__main__:main"}

@@ -70,8 +70,8 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
             main(*args)
         except UserError as error:
             _end(error)
-        except RuntimeError as error:
-            if not re.search(r"Unable to initialize backend|Unknown backend", str(error)):
+        except (RuntimeError, AssertionError) as error:
+            if not _is_about_devices(error):
                 raise
             _end(_no_device())
         except KeyboardInterrupt:
@@ -96,6 +96,14 @@ def _end(error: UserError) -> None:
     for fault in getattr(error, "faults", (error,)):
         print(f"error: {fault}", file=sys.stderr)
     sys.exit(2)
+
+
+def _is_about_devices(error: Exception) -> bool:
+    """Raised where jax looks for devices; its words change with what is installed."""
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    return "JAX_PLATFORMS" in os.environ and os.path.basename(trace.tb_frame.f_code.co_filename) == "xla_bridge.py"
 
 
 def _no_device() -> UserError:

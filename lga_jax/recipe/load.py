@@ -67,9 +67,9 @@ def names() -> dict[str, str]:
 
 
 def folder() -> Path:
-    """Where the recipes of the project lie: configs/ of a checkout, or lga_jax/configs/ of an installed package."""
-    checkout = _PACKAGE.parent / "configs"
-    return checkout if (checkout / "coco.py").is_file() else _PACKAGE / "configs"
+    """Where the recipes of the project lie: lga_jax/configs/ of an installed package, or configs/ of a checkout."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def override(config: ConfigDict, changes: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What a user reads when flags, the config file or an override are wrong: one line, exit status 2, no traceback."""
+"""What a user reads when flags or the recipe are wrong: a line for each fault, exit status 2, no traceback."""
 
 import signal
 import subprocess
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = """
+ROOT = Path(__file__).parents[2]
+SCRIPT = '''"""A command for tests."""
 import threading
 import time
 from absl import flags, logging
-from ml_collections import config_flags
-from lga_jax.commands.command_line import run
+from lga_jax.commands import command_line
 from lga_jax.errors import UserError
 
-config_flags.DEFINE_config_file("config", lock_config=True)
-flags.DEFINE_string("workdir", None, "")
+config = command_line.define_config()
+workdir = command_line.define_path("workdir", "A folder.")
 flags.DEFINE_integer("step", None, "")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("workdir")
 
 def main():
     if flags.FLAGS.step == 7:
@@ -29,16 +29,22 @@ def main():
         time.sleep(600)
     if flags.FLAGS.step == 8:
         raise ZeroDivisionError("a fault of ours")
+    if flags.FLAGS.step == 9:
+        import jax
+        jax.devices()
     logging.info("a library's chatter")
-    print("lr", flags.FLAGS.config.optim.lr)
+    print("lr", config.value.optim.lr, "steps", config.value.num_steps, workdir.value, config.default_workdir)
 
-run(main)
-"""
-CONFIG = """
-from ml_collections import ConfigDict
+if __name__ == "__main__":
+    command_line.run(main, config)
+'''
+OWN = """
+from lga_jax.recipe import start_from
 
 def get_config():
-    return ConfigDict(dict(optim=dict(lr=0.1, momentum=0.9), sizes=(1, 2), flip=True))
+    config = start_from("challenge")
+    config.optim.lr = 0.25
+    return config
 """
 
 
@@ -46,39 +52,46 @@ def get_config():
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scripts")
     (folder / "script.py").write_text(SCRIPT)
-    (folder / "good.py").write_text(CONFIG)
+    (folder / "good.py").write_text(OWN)
+    (folder / "wrong.py").write_text(OWN.replace("optim.lr = 0.25", "optim.learning_rate = 0.25; config.seed = -1"))
     (folder / "raises.py").write_text("raise ValueError('from within')")
-    (folder / "syntax.py").write_text("def get_config(:")
-    (folder / "empty.py").write_text("")
     return folder
 
 
-def call(folder: Path, *args: str) -> subprocess.CompletedProcess:
-    root = str(Path(__file__).parents[2])
+def call(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "script.py", *args]
-    return subprocess.run(command, check=False, cwd=folder, env={"PYTHONPATH": root}, capture_output=True, text=True)
+    env = {"PYTHONPATH": str(ROOT), "HOME": str(folder), **environment}
+    return subprocess.run(command, check=False, cwd=folder, env=env, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ("--workdir w", ["--config", "found none"]),
+        ("--workdir w", ["--config", "give --config coco"]),
+        ("--workdir w challenge", ["--config", "give --config challenge"]),
         ("--config good.py", ["--workdir", "found none"]),
         ("--config nope.py --workdir w", ["--config nope.py", "no such file"]),
-        ("--config nope.py --workdir w --config.optim.lr=1", ["--config nope.py", "no such file"]),
-        ("--config raises.py --workdir w", ["--config raises.py", "ValueError: from within"]),
-        ("--config syntax.py --workdir w", ["--config syntax.py", "invalid syntax, line 1"]),
-        ("--config empty.py --workdir w", ["--config empty.py", "get_config"]),
-        ("--config good.py --workdir w --config.optim.lrr=1", ["--config.optim.lrr", 'did you mean "lr"?']),
-        ("--config good.py --workdir w --config.optm.lr=1", ["--config.optm.lr", 'did you mean "optim"?']),
-        ("--config good.py --workdir w --config.optim.zzzz=1", ["--config.optim.zzzz", "configs/coco.py lists"]),
-        ("--config good.py --workdir w --config.optim.lr.x=1", ["--config.optim.lr.x", 'found "x"']),
-        ("--config good.py --workdir w --config.optim.lr=abc", ["--config.optim.lr=abc", "float"]),
-        ("--config good.py --workdir w --config.sizes=((1,2", ["--config.sizes=((1,2", "tuple"]),
-        ("--config good.py --workdir w --config.flip=maybe", ["--config.flip=maybe", "boolean"]),
-        ("--config good.py --workdr w", ["workdr", "Did you mean: workdir"]),
+        ("--config chalenge --workdir w", ["--config chalenge", "did you mean challenge?"]),
+        ("--config raises.py --workdir w", ["--config raises.py", "ValueError: from within, line 1"]),
+        ("--config good.py --workdir w --config.optim.lrr=1", ["optim.lrr", "did you mean optim.lr?"]),
+        ("--config good.py --workdir w --config.optm.lr=1", ["optm.lr", "did you mean optim.lr?"]),
+        ("--config good.py --workdir w --config.optim.lr.x=1", ["optim.lr.x", "optim.lr has no keys below it"]),
+        ("--config good.py --workdir w --config.optim.lr=abc", ["optim.lr", "found 'abc'"]),
+        ("--config good.py --workdir w --config.optim.lr", ["--config.optim.lr", "expected a value"]),
+        ("--config good.py --workdir w --config.data.buckets ((1,2", ["data.buckets", "'((1,2'"]),
+        ("--config good.py --workdr w", ["--workdr", "did you mean --workdir?"]),
         ("--config good.py --workdir w --step x", ["--step=x", "int"]),
         ("--config good.py --workdir w stray", ["stray", "expected only flags"]),
+        ("--config good.py --workdir w challenge", ["challenge", "give --config challenge"]),
+        ("--config good.py --workdir w optim.lr=1", ["optim.lr=1", "--config.optim.lr=VALUE"]),
+        ("--config good.py --workdir w --optim.lr=1", ["--optim.lr", "--config.optim.lr=VALUE"]),
+        ("--config good.py --workdir w --lr 1", ["--lr", "--config.optim.lr=VALUE"]),
+        ("--config good.py --workdir w --batch_size=4", ["--batch_size", "--config.batch_size=VALUE"]),
+        ("--config good.py --workdir w --batch-size=4", ["--batch-size", "--config.batch_size=VALUE"]),
+        ("--config good.py --workdir w --epochs 4", ["--epochs", "--config.num_steps=N"]),
+        ("--config good.py --workdir w --gpu 0", ["--gpu", "JAX_PLATFORMS=cuda"]),
+        ("--config good.py --workdir w --device=cpu", ["--device", "JAX_PLATFORMS=cuda"]),
+        ("--config good.py --workdir w --resume", ["--resume", "the same command"]),
         ("--config good.py --workdir w --step 7", ["error: --step 7: not a lucky number"]),
     ],
 )
@@ -91,9 +104,34 @@ def test_a_users_fault_is_one_line_and_status_2(folder, args, words):
         assert word in result.stderr
 
 
+def test_all_faults_of_a_recipe_are_told_at_once(folder):
+    result = call(folder, "--config=wrong.py", "--workdir=w", "--config.data.resize=cubic")
+    assert (result.returncode, result.stdout) == (2, "")
+    subjects = [line.split(":")[1].strip() for line in result.stderr.splitlines()]
+    assert subjects == ["data.resize", "optim.learning_rate", "seed"]
+
+
 def test_good_flags_run_main(folder):
-    result = call(folder, "--config", "good.py", "--workdir=w", "--config.optim.lr=1")
-    assert (result.returncode, result.stdout, result.stderr) == (0, "lr 1.0\n", "")
+    args = ("--config.num_steps", "1e3", "--config", "~/good.py", "--workdir=~/w", "--config.optim.lr=1")
+    result = call(folder, *args)
+    expected = f"lr 1.0 steps 1000 {folder}/w runs/good\n"
+    assert (result.returncode, result.stdout, result.stderr) == (0, expected, "")
+
+
+def test_help_is_short_and_says_how_values_of_the_recipe_are_given(folder):
+    result = call(folder, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("A command for tests.\n")
+    assert "--workdir  A folder." in result.stdout and "--config.optim.lr=0.01" in result.stdout
+    assert "verbosity" not in result.stdout
+    assert len(result.stdout.splitlines()) < 20
+
+
+def test_a_device_that_is_not_there_is_the_users_fault(folder):
+    result = call(folder, "--config", "good.py", "--workdir=w", "--step=9", JAX_PLATFORMS="cuda")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS=cuda: ")
+    assert "Traceback" not in result.stderr
 
 
 def test_libraries_may_chatter_only_when_asked(folder):
@@ -109,7 +147,7 @@ def test_a_fault_of_ours_keeps_its_traceback(folder):
 
 def test_an_interrupt_is_one_line_and_status_130(folder):
     command = [sys.executable, "script.py", "--config=good.py", "--workdir=w", "--step=6"]
-    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {"PYTHONPATH": str(ROOT)}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     # Shells start what runs in the background with SIGINT ignored, which is inherited.
     heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"

@@ -1,0 +1,102 @@
+"""`lga_jax COMMAND`: what is listed, what is answered, what is not imported."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from lga_jax.commands import __main__ as console
+from lga_jax.commands import environment, recipes
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_command_is_listed(capsys):
+    folder = Path(console.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py") if "def main(" in path.read_text()} - {"__main__"}
+    assert modules == {name.replace("-", "_") for name in console.COMMANDS}
+    console.main([])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")] == [
+        *console.COMMANDS
+    ]
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as end:
+        console.main(["trian"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: trian: expected a command, found an unknown one; did you mean train?\n"
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    console.main(["--version"])
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"lga_jax {version}\n"
+
+
+def test_an_interrupt_while_importing_is_one_line_and_status_130(monkeypatch, capsys):
+    ends = []
+    monkeypatch.setattr(console.importlib, "import_module", lambda name: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(console.os, "_exit", ends.append)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    console.main(["train"])
+    assert (ends, capsys.readouterr().err) == ([130], "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["train", "--config", "challenge", "--config.optim.lr=-1"], ["recipes"], ["eval", "--config", "nope"]],
+)
+def test_nothing_slow_is_imported_before_a_fault_is_told(args):
+    code = (
+        "import json, sys\nfrom lga_jax.commands.__main__ import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code, *args], check=True, env=env, capture_output=True, text=True)
+    loaded = set(json.loads(result.stdout.splitlines()[-1]))
+    assert loaded.isdisjoint({"jax", "flax", "optax", "orbax", "cv2", "tensorflow_datasets", "matplotlib"})
+
+
+def test_the_top_level_scripts_are_the_commands():
+    for name in ("train", "eval", "predict"):
+        calls = [node for node in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())) if isinstance(node, ast.Call)]
+        assert ast.unparse(calls[0]) == f"main(['{name}', *sys.argv[1:]])"
+
+
+def test_recipes_are_listed_shown_and_copied(monkeypatch, capsys, tmp_path):
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["lga_jax recipes", *args])
+        recipes.main()
+        return capsys.readouterr().out
+
+    names = {path.stem for path in (ROOT / "configs").glob("[!_]*.py")}
+    assert {line.split()[0] for line in call().splitlines()} == names
+    text = (ROOT / "configs" / "coco_json.py").read_text()
+    assert call("coco_json") == text
+    copy = tmp_path / "mine.py"
+    call("coco_json", "--output", str(copy))
+    assert copy.read_text() == text
+    copy.write_text("precious")
+    with pytest.raises(SystemExit):
+        call("coco_json", "--output", str(copy))
+    assert copy.read_text() == "precious"
+
+
+def test_the_environment_is_described(monkeypatch):
+    monkeypatch.setenv("JAX_OF_MINE", "1")
+    lines = dict(environment.describe())
+    assert {"python", "jax", "jaxlib", "devices", "processor", "memory"} <= lines.keys()
+    assert lines["devices"] == "4 x cpu (cpu)"
+    assert lines["JAX_OF_MINE"] == "1"
+
+
+def test_the_environment_is_described_without_a_device(monkeypatch):
+    monkeypatch.setattr("jax.devices", lambda: (_ for _ in ()).throw(RuntimeError("no\ndevice")))
+    assert dict(environment.describe())["devices"] == "none: no device"
