@@ -74,6 +74,9 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
             if not _is_about_devices(error):
                 raise
             _end(_no_device())
+        except BrokenPipeError:  # `lga_jax recipes | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end
+            sys.exit(1)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.stdout.flush()
