@@ -116,7 +116,7 @@ def export(source: Challenge, root: str | Path) -> None:
         raise UserError(
             f"export folder {root}",
             expected="a new or empty folder",
-            found="a file or a folder that is not empty",
+            found="a folder with content" if root.is_dir() else "a file",
             remedy="name another one",
         )
     (root / "images").mkdir(parents=True)

@@ -141,8 +141,8 @@ def find_missing_files(folder: Path, file_names: Mapping[int, str]) -> Iterator[
             kind="images.file_missing",
             section="images",
             positions=missing,
-            subject="images",
-            expected="all files of the annotation file",
+            subject="files",
+            expected="all images of the annotation file",
             found=f"{len(missing)} of {len(file_names)} missing, first {shown(file_names[missing[0]])}",
             remedy="add them or correct the image folder",
         )

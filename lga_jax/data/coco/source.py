@@ -33,9 +33,9 @@ class CocoJson:
         """
         root = os.path.expanduser(root)
         self._annotations, self._images = Path(root, annotations), Path(root, images)
-        _check_exists(Path(root), "data root", os.path.isdir)
-        _check_exists(self._annotations, "annotation file", os.path.isfile)
-        _check_exists(self._images, "image folder", os.path.isdir)
+        _check_exists(Path(root), "data root", "a folder", os.path.isdir)
+        _check_exists(self._annotations, "annotation file", "a file", os.path.isfile)
+        _check_exists(self._images, "image folder", "a folder", os.path.isdir)
         data = self._read_annotations()
         self.fingerprint = hashlib.sha256(data).hexdigest()
         truth = parse_coco(data, str(self._annotations))
@@ -156,11 +156,11 @@ def _completed(annotation: Mapping, number: int) -> dict:
     return {**annotation, "id": number, "area": area, "iscrowd": int(annotation.get("iscrowd") or 0)}
 
 
-def _check_exists(path: Path, what: str, is_there: Callable[[Path], bool]) -> None:
+def _check_exists(path: Path, name: str, kind: str, is_there: Callable[[Path], bool]) -> None:
     if not is_there(path):
         raise UserError(
-            f"{what} {path}",
-            expected="it to exist",
+            f"{name} {path}",
+            expected=kind,
             found="none",
             remedy="correct the path",
         )

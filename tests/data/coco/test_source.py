@@ -233,8 +233,8 @@ FAULTS = {
     "no bbox": (_in_without("annotations", 3, "bbox"), "annotations[3]", "'category_id'"),
     "iscrowd two": (_in("annotations", 3, iscrowd=2), "annotations[3].iscrowd", "2"),
     "area text": (_in("annotations", 3, area="big"), "annotations[3].area", "'big'"),
-    "image missing": (_in("images", 0, file_name="c.png"), "images", "1 of 2 missing, first 'c.png'"),
-    "image nowhere": (_in("images", 0, file_name="no/a\0.png"), "images", r"1 of 2 missing, first 'no/a\x00.png'"),
+    "image missing": (_in("images", 0, file_name="c.png"), "files", "1 of 2 missing, first 'c.png'"),
+    "image nowhere": (_in("images", 0, file_name="no/a\0.png"), "files", r"1 of 2 missing, first 'no/a\x00.png'"),
 }
 
 
