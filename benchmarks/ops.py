@@ -24,6 +24,7 @@ from lga_jax.models.postprocess import detect
 from lga_jax.models.roi.attention.cbam import CBAM
 from lga_jax.models.roi.attention.lga import LGAHead
 from lga_jax.models.roi.attention.non_local import NonLocal
+from lga_jax.models.roi.stage import CODER_WEIGHTS
 from lga_jax.models.rpn import select_proposals
 from lga_jax.ops.anchors import pyramid_anchors
 from lga_jax.ops.boxes import pairwise_iou
@@ -31,7 +32,7 @@ from lga_jax.ops.matching import match
 from lga_jax.ops.nms import nms
 from lga_jax.ops.roi_align import multilevel_roi_align
 from lga_jax.ops.sampling import sample_balanced
-from lga_jax.structs import Gaussians, Outputs, RoIs
+from lga_jax.structs import Gaussians, Outputs, RoIs, StageOutputs
 
 CLASSES, CHANNELS = 80, 256
 PAIR = 13  # operations of the overlap of two boxes: 4 min/max, 2 x (-, max), 3 x */+-, 1 division, 1 comparison
@@ -219,16 +220,14 @@ def attention(sizes: Sizes) -> Iterator[Case]:
         for name, block in blocks.items():
 
             def call(module: Any, crops: jax.Array, seen: jax.Array) -> tuple:
-                found = module(crops)
-                if found.gaussians is None:
-                    return found.fused, jnp.zeros(())
-                return found.fused, module.guide(seen, found.gaussians.masks).mean()
+                found = module({"pyramid": crops, "c2": seen}.get, True)
+                return found.fused, jnp.zeros(()) if found.guide_logits is None else found.guide_logits.mean()
 
             variables = block.init(jax.random.key(0), crops, seen, method=call)
             run = functools.partial(block.apply, method=call)
 
             def forward(variables: dict, crops: jax.Array, block: Any = block) -> jax.Array:
-                return block.apply(variables, crops).fused
+                return block.apply(variables, lambda level: crops, False).fused
 
             def both(variables: dict, crops: jax.Array, seen: jax.Array, weight: jax.Array, run: Any = run) -> Any:
                 """What the box head reads and the guide's loss, and gradients of parameters and crops from theirs."""
@@ -255,9 +254,8 @@ def detections(sizes: Sizes) -> Iterator[Case]:
     image_hw = jnp.asarray([sizes.image_hw], jnp.float32)
 
     def find(rois: RoIs, logits: jax.Array, deltas: jax.Array, gaussians: Gaussians) -> Any:
-        empty = dict.fromkeys(Outputs._fields)
-        outputs = Outputs(**empty | dict(rois=rois, class_logits=logits, box_deltas=deltas, gaussians=gaussians))
-        return detect(outputs, image_hw, **coco.get_config().inference.to_dict())
+        stage = StageOutputs(rois, None, gaussians, None, logits, deltas, jnp.asarray(CODER_WEIGHTS))
+        return detect(Outputs(None, (stage,)), image_hw, **coco.get_config().inference.to_dict())
 
     yield Case(f"{num} RoIs, {CLASSES} classes", find, (rois, logits, deltas, gaussians))
 

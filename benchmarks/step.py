@@ -36,11 +36,11 @@ NUM_CLASSES = 80
 STAGE_OF = {
     ("backbone", "__call__"): "backbone",
     ("fpn", "__call__"): "FPN",
-    ("rpn", "__call__"): "RPN head",
-    ("_select_proposals",): "proposals",
-    ("attention", "__call__"): "attention",
-    ("attention", "guide"): "guide",
-    ("box_head", "__call__"): "box head",
+    ("rpn", "predict"): "RPN head",
+    ("rpn", "propose"): "proposals",
+    ("crop",): "RoIAlign",
+    ("stages_0", "attention", "__call__"): "attention",
+    ("stages_0", "box_head", "__call__"): "box head",
 }
 INFERENCE = ("backbone", "FPN", "RPN head", "proposals", "RoIAlign", "attention", "box head", "detections")
 TRAINING = (*INFERENCE[:4], "sampling", *INFERENCE[4:6], "guide", "box head", "losses")
@@ -117,11 +117,10 @@ def observe(detector: Detector, variables: dict, batch: Batch, training: bool) -
     seen = {}
 
     def note(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        if (place := (*context.module.path, context.method_name)) == ("attention", "__call__"):
-            seen["RoIAlign"] = args[0]
+        place = (*context.module.path, context.method_name)
         result = call(*args, **kwargs)
         if place in STAGE_OF:
-            seen[STAGE_OF[place]] = result
+            seen.setdefault(STAGE_OF[place], result)  # crops that a guide asks for come second, and count as its own
         return result
 
     targets = keys = None
@@ -130,7 +129,9 @@ def observe(detector: Detector, variables: dict, batch: Batch, training: bool) -
     with nn.intercept_methods(note):
         outputs, _ = detector.apply(variables, batch.images, batch.image_hw, targets, keys, mutable=["batch_stats"])
     if training:
-        seen["sampling"] = outputs.anchor_samples, outputs.rois, outputs.roi_targets
+        stage = outputs.stages[0]
+        seen["sampling"] = outputs.rpn.samples, stage.rois, stage.targets
+    seen["attention"], seen["guide"] = seen["attention"]._replace(guide_logits=None), seen["attention"].guide_logits
     return outputs, seen
 
 
@@ -141,7 +142,7 @@ def prefix(detector: Detector, config: ConfigDict, stage: str, training: bool) -
     def run(variables: dict, batch: Batch) -> Any:
         outputs, seen = observe(detector, variables, batch, training)
         if stage == "losses":
-            return detection_losses(outputs, batch.targets, **config.losses)["total"]
+            return detection_losses(detector.stages, outputs, batch.targets, config.losses)["total"]
         if stage == "detections":
             return detect(outputs, batch.image_hw, **config.inference)
         return [seen[name] for name in order[: order.index(stage) + 1] if name in seen]

@@ -57,7 +57,7 @@ class Samples(NamedTuple):
 
 
 class RoIs(NamedTuple):
-    """Regions the second stage works on."""
+    """Regions that a RoI stage works on."""
 
     boxes: Float[Array, "*b r 4"]
     scores: Float[Array, "*b r"]  # objectness logit
@@ -65,7 +65,7 @@ class RoIs(NamedTuple):
 
 
 class RoITargets(NamedTuple):
-    """What the second stage should answer for each sampled RoI."""
+    """What a RoI stage should answer for each sampled RoI."""
 
     labels: Int[Array, "*b r"]  # 0..k-1, background k
     boxes: Float[Array, "*b r 4"]  # matched ground truth; meaningful only where labels < k
@@ -84,22 +84,40 @@ class Attention(NamedTuple):
     """What an attention block returns for RoI crops."""
 
     fused: Float[Array, "*n s s c"]
-    gaussians: Gaussians | None  # None for blocks without Gaussian masks
+    gaussians: Gaussians | None = None  # None for blocks without Gaussian masks
+    guide_logits: Float[Array, "*n _ l"] | None = None  # only in training; None for blocks without a guide
+
+
+class RPNOutputs(NamedTuple):
+    """Answers of the region proposal network for all anchors, levels one after the other, finest first."""
+
+    anchors: Float[Array, "a 4"]
+    objectness: Float[Array, "b a"]  # logits
+    deltas: Float[Array, "b a 4"]  # from each anchor to its proposal
+    samples: Samples | None  # (t) the anchors that enter the loss
+
+
+class StageOutputs(NamedTuple):
+    """Answers of one RoI stage for its regions."""
+
+    rois: RoIs  # (t): the sampled ones; without targets all that the stage was given
+    targets: RoITargets | None  # (t)
+    gaussians: Gaussians | None  # [b r m ...]; None for an attention without Gaussian masks
+    guide_logits: Float[Array, "b r _ l"] | None  # (t), of all masks together or of each; None without a guide
+    class_logits: Float[Array, "b r l"]
+    box_deltas: Float[Array, "b r k 4"]  # from each RoI to the box of each class, multiplied by coder_weights
+    coder_weights: Float[Array, "4"]
 
 
 class Outputs(NamedTuple):
-    """Everything the detector computes. The same struct with and without targets; fields marked (t) need targets."""
+    """Everything the detector computes. The same struct with and without targets; fields marked (t) need targets.
 
-    anchors: Float[Array, "a 4"]
-    objectness: Float[Array, "b a"]
-    anchor_deltas: Float[Array, "b a 4"]
-    anchor_samples: Samples | None  # (t)
-    rois: RoIs
-    roi_targets: RoITargets | None  # (t)
-    gaussians: Gaussians | None  # [b r m ...], None unless attention is 'lga'
-    guide_logits: Float[Array, "b r _ l"] | None  # (t), of all masks together or each; None unless attention is 'lga'
-    class_logits: Float[Array, "b r l"]
-    box_deltas: Float[Array, "b r k 4"]
+    A loss of your own reads these fields: regions, targets and logits of each stage stand side by side in its struct.
+    """
+
+    rpn: RPNOutputs
+    stages: tuple[StageOutputs, ...]  # one, or those of a cascade in their order
+    masks: None = None  # no mask head yet
 
 
 class Detections(NamedTuple):

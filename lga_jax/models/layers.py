@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lga_jax.ops.cpu.conv import conv2d
-from lga_jax.ops.cpu.matmul import matmul
+from lga_jax.ops.cpu import conv2d, matmul
 from lga_jax.structs import DEVICE_AXIS
 
 # Caffe2's "Xavier" of FPN and the box head: uniform with variance 1 / fan_in.

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lga_jax.models.roi.box_head import CODER_WEIGHTS
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.nms import nms
 from lga_jax.structs import Detections, Gaussians, Outputs, RoIs
@@ -22,9 +21,12 @@ def detect(
 ) -> Detections:
     """Boxes of every image of the batch, best score first; slots beyond the last detection are zero and invalid.
 
+    They are the answer of the last stage.
+
     The `max_candidates` best (RoI, class) pairs above score_threshold go through NMS within their class; boxes with a
     side below `min_size` pixels take no part in it.
     """
+    last = outputs.stages[-1]
 
     def detect_image(rois: RoIs, logits: Array, deltas: Array, gaussians: Gaussians | None, hw: Array) -> Detections:
         num_classes = deltas.shape[1]
@@ -33,7 +35,7 @@ def detect(
         scores = jnp.where(wanted, scores, -jnp.inf).reshape(-1)
         scores, pair = jax.lax.top_k(scores, min(max_candidates, scores.shape[0]))
         roi, label = pair // num_classes, pair % num_classes
-        boxes = box_ops.decode(deltas[roi, label], rois.boxes[roi], CODER_WEIGHTS)
+        boxes = box_ops.decode(deltas[roi, label], rois.boxes[roi], last.coder_weights)
         boxes = box_ops.clip(boxes, hw)
         large = jnp.all(boxes[:, 2:] - boxes[:, :2] >= min_size, axis=1)
         scores = jnp.where(large, scores, -jnp.inf)
@@ -56,7 +58,7 @@ def detect(
             lambda leaf: jnp.where(valid.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, jnp.zeros_like(leaf)), found
         )
 
-    return jax.vmap(detect_image)(outputs.rois, outputs.class_logits, outputs.box_deltas, outputs.gaussians, image_hw)
+    return jax.vmap(detect_image)(last.rois, last.class_logits, last.box_deltas, last.gaussians, image_hw)
 
 
 def _masks_in_image(rois: Float[Array, "d 4"], gaussians: Gaussians | None) -> tuple[Array, Array]:

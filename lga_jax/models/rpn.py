@@ -1,40 +1,68 @@
-"""Region proposal network (Ren et al. 2015) over a pyramid: head, proposal selection, anchor sampling."""
+"""Region proposal network (Ren et al. 2015) over a pyramid: head, proposal selection, anchor sampling, losses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Key
 
 from lga_jax.models.layers import Conv
 from lga_jax.ops import boxes as box_ops
+from lga_jax.ops.anchors import pyramid_anchors
 from lga_jax.ops.matching import match
 from lga_jax.ops.nms import nms
 from lga_jax.ops.sampling import sample_balanced
-from lga_jax.structs import RoIs, Samples, Targets
+from lga_jax.structs import RoIs, RPNOutputs, Samples, Targets
 
 CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
-class RPNHead(nn.Module):
-    """One small network slid over every level: an objectness logit and box deltas for each anchor."""
+class RPN(nn.Module):
+    """Proposes regions that may hold an object."""
 
     num_convs: int
-    anchors_per_cell: int
+    strides: tuple[int, ...]  # of the pyramid's levels
+    anchors: Mapping[str, Any]  # arguments of ops.anchors.pyramid_anchors
+    sampling: Mapping[str, Any]  # arguments of sample_anchors
+    proposals: Mapping[str, Any]  # arguments of select_proposals; pre_nms and post_nms apart for training and test
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(
+        self,
+        pyramid: list[Float[Array, "b _ _ c"]],
+        padded_hw: tuple[int, int],
+        image_hw: Float[Array, "b 2"],
+        targets: Targets | None,
+        keys: Key[Array, "b"] | None,
+    ) -> tuple[RPNOutputs, RoIs]:
+        """Answers for all anchors, and the best proposals of each image."""
+        objectness, deltas = self.predict(pyramid)
+        anchors = pyramid_anchors(padded_hw, [x.shape[1:3] for x in pyramid], self.strides, **self.anchors)
+        rois = self.propose(objectness, deltas, anchors, image_hw, train=targets is not None)
+        all_anchors = jnp.concatenate(anchors)
+        samples = None
+        if targets is not None:
+            sample = jax.vmap(lambda key, truth: sample_anchors(key, all_anchors, truth, **self.sampling))
+            samples = sample(keys, targets)
+        outputs = RPNOutputs(all_anchors, jnp.concatenate(objectness, axis=1), jnp.concatenate(deltas, axis=1), samples)
+        return outputs, rois
+
+    @nn.compact
+    def predict(
         self, pyramid: list[Float[Array, "b _ _ c"]]
     ) -> tuple[list[Float[Array, "b _"]], list[Float[Array, "b _ 4"]]]:
+        """One small network slid over every level: an objectness logit and box deltas for each anchor."""
+        anchors_per_cell = len(self.anchors["aspect_ratios"])
         init = nn.initializers.normal(0.01)
         channels = pyramid[0].shape[-1]
         convs = [
             Conv(channels, 3, kernel_init=init, dtype=self.dtype, name=f"conv{i}") for i in range(1, self.num_convs + 1)
         ]
-        objectness = Conv(self.anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="objectness")
-        deltas = Conv(4 * self.anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="deltas")
+        objectness = Conv(anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="objectness")
+        deltas = Conv(4 * anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="deltas")
         all_objectness, all_deltas = [], []
         for x in pyramid:
             for conv in convs:
@@ -42,6 +70,30 @@ class RPNHead(nn.Module):
             all_objectness.append(objectness(x).reshape(x.shape[0], -1).astype(jnp.float32))
             all_deltas.append(deltas(x).reshape(x.shape[0], -1, 4).astype(jnp.float32))
         return all_objectness, all_deltas
+
+    def propose(
+        self,
+        objectness: list[Float[Array, "b _"]],
+        deltas: list[Float[Array, "b _ 4"]],
+        anchors: list[Float[Array, "_ 4"]],
+        image_hw: Float[Array, "b 2"],
+        train: bool,
+    ) -> RoIs:
+        """Proposals are constants for what follows: no gradient returns through them."""
+        rule, mode = self.proposals, "train" if train else "test"
+        select = jax.vmap(
+            lambda scores, moves, hw: select_proposals(
+                scores,
+                moves,
+                anchors,
+                hw,
+                pre_nms=rule[f"pre_nms_{mode}"],
+                post_nms=rule[f"post_nms_{mode}"],
+                nms_iou=rule["nms_iou"],
+                min_size=rule["min_size"],
+            )
+        )
+        return select(*jax.lax.stop_gradient((objectness, deltas)), image_hw)
 
 
 def select_proposals(
@@ -111,3 +163,22 @@ def sample_anchors(
         num_samples=num_samples,
         positive_fraction=positive_fraction,
     )
+
+
+def rpn_losses(outputs: RPNOutputs, targets: Targets, beta: float) -> dict[str, Float[Array, ""]]:
+    """Binary cross-entropy on the sampled anchors, smooth L1 on the deltas of the positive ones.
+
+    Both are divided by the number of sample slots. `beta`: the transition of smooth L1; 0 is plain L1.
+    """
+    samples = outputs.samples
+    objectness = jnp.take_along_axis(outputs.objectness, samples.index, axis=1)
+    deltas = jnp.take_along_axis(outputs.deltas, samples.index[..., None], axis=1)
+    matched = jnp.take_along_axis(targets.boxes, samples.matched[..., None], axis=1)
+    wanted = box_ops.encode(matched, outputs.anchors[samples.index], CODER_WEIGHTS)
+
+    entropy = optax.sigmoid_binary_cross_entropy(objectness, samples.positive)
+    distance = box_ops.smooth_l1(deltas - wanted, beta).sum(axis=-1)
+    return {
+        "rpn_objectness": jnp.mean(jnp.where(samples.valid, entropy, 0.0)),
+        "rpn_box": jnp.mean(jnp.where(samples.positive, distance, 0.0)),
+    }

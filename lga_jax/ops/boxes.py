@@ -39,7 +39,9 @@ def _centre_size(boxes: Float[Array, "*n 4"]) -> tuple[Array, Array]:
 
 
 def encode(
-    boxes: Float[Array, "*n 4"], anchors: Float[Array, "*n 4"], weights: tuple[float, float, float, float]
+    boxes: Float[Array, "*n 4"],
+    anchors: Float[Array, "*n 4"],
+    weights: tuple[float, float, float, float] | Float[Array, "4"],
 ) -> Float[Array, "*n 4"]:
     """Deltas (dx, dy, dw, dh) that turn `anchors` into `boxes`, multiplied by `weights`.
 
@@ -54,7 +56,9 @@ def encode(
 
 
 def decode(
-    deltas: Float[Array, "*n 4"], anchors: Float[Array, "*n 4"], weights: tuple[float, float, float, float]
+    deltas: Float[Array, "*n 4"],
+    anchors: Float[Array, "*n 4"],
+    weights: tuple[float, float, float, float] | Float[Array, "4"],
 ) -> Float[Array, "*n 4"]:
     """Inverse of `encode`, with growth bounded by `MAX_LOG_RATIO`."""
     deltas = deltas.astype(jnp.float32) / jnp.asarray(weights)

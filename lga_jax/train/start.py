@@ -114,7 +114,9 @@ def new_state(
     variables = init_variables(detector, recipe.seed)
     if recipe.model.init_from:
         weights = open_weights(recipe.model.init_from)
-        variables, report = load_pretrained(weights, variables, class_names, recipe.model.to_dict())
+        variables, report = load_pretrained(
+            weights, variables, class_names, recipe.model.to_dict(), backbone=detector.backbone
+        )
         say(report)
     return create_state(variables, optimizer, ema=recipe.optim.ema_decay > 0)
 

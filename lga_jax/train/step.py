@@ -45,7 +45,7 @@ def make_train_step(
     """The pmapped step: (state, batch) -> (state, metrics), the state donated.
 
     Leaves of the batch are [local devices, b, ...]; metrics are scalars, equal on all devices: the loss terms,
-    'grad_norm' (before clipping) and 'positive_rois' (per image).
+    'grad_norm' (before clipping) and 'positive_rois' (per image, of the first stage).
 
     images_at_once: of a device's b images, so many are worked on together, and the gradients of all are averaged; 0
         for all of them. The result is the same, but for running statistics: those of a detector with "bn" would be of
@@ -62,9 +62,10 @@ def make_train_step(
         outputs, updated = detector.apply(
             variables, batch.images, batch.image_hw, batch.targets, keys, mutable=["batch_stats"]
         )
-        terms = detection_losses(outputs, batch.targets, **losses)
+        terms = detection_losses(detector.stages, outputs, batch.targets, losses)
         terms = _with_extra(terms, {name: loss(outputs, batch) for name, loss in extra_losses.items()})
-        positive = (outputs.roi_targets.labels < detector.num_classes) & outputs.roi_targets.valid
+        truth = outputs.stages[0].targets
+        positive = (truth.labels < detector.stages[0].num_classes) & truth.valid
         metrics = terms | {"positive_rois": positive.sum(axis=1).mean()}
         return terms["total"], (metrics, updated.get("batch_stats", {}))
 

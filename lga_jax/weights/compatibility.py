@@ -1,15 +1,16 @@
 """Whether a file of weights belongs to the configured model: its architecture, and the pixels it was trained on."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lga_jax.errors import UserError
-from lga_jax.models.backbones.resnet import ARCHITECTURES, BOTTLENECK
 from lga_jax.weights.files import Weights
-from lga_jax.weights.layouts import TORCHVISION_COMPUTES, Layout, count_modules, found_blocks, found_norm
+from lga_jax.weights.layouts import Layout
+from lga_jax.weights.layouts.layout import count_modules, found_norm
+from lga_jax.weights.layouts.torchvision import TORCHVISION_COMPUTES
+from lga_jax.weights.resnet import examine_resnet
 
 # Of ImageNet, RGB, 0..255. Weights from Caffe know the mean alone.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -19,6 +20,7 @@ UNIT_STD = (1.0, 1.0, 1.0)
 _SILENT = ("pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm_eps")
 _ANCHORS = ("anchors.sizes", "anchors.aspect_ratios")
 _SEVERAL_NUMBERS = ("pixel_mean", "pixel_std", *_ANCHORS)
+_FAMILIES = {"resnet": examine_resnet}
 
 
 class Fit(NamedTuple):
@@ -35,20 +37,16 @@ def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any], exact:
     A part of a network fits too. With `exact` the model must compute what the file's does; without, weights may be
     trained on with RoIs sampled otherwise, and the notes tell. Anchors are what an RPN's outputs mean: they must agree.
     """
-    _check_plain(layout, weights)
-    kind, blocks = found_blocks(layout, weights.arrays)
-    depth = next((depth for depth, built in ARCHITECTURES.items() if built == (kind, blocks)), None)
-    title = f"{layout.title}, ResNet-{depth}" if depth else f"{layout.title}, a part with {sum(blocks)} blocks"
+    title, architecture, irrelevant = _examine_backbone(layout, weights, model)
     bgr, settings, notes = _expected_input(layout, weights)
     settings |= _stated(weights, _SILENT)
-    if kind != BOTTLENECK:
-        settings.pop("backbone.stride_in_1x1", None)
+    settings = {key: value for key, value in settings.items() if key not in irrelevant}
     norm, norm_notes = _backbone_norm(layout, weights, model["backbone"]["norm"])
     computed = dict(layout.computes) | _stated(weights, TORCHVISION_COMPUTES)
     firm = computed.keys() - set(layout.loose) if exact else _ANCHORS
     if "rpn" not in layout.parts:
         computed = {}
-    expected = _architecture(layout, weights, model, kind, blocks, depth) | norm | computed | settings
+    expected = architecture | _parts_behind(layout, weights, model) | norm | computed | settings
     differing = {key: value for key, value in expected.items() if not _same(key, value, lookup(model, key))}
     tolerated = (differing.keys() & computed.keys()) - settings.keys() - set(firm)
     notes += norm_notes + [
@@ -77,49 +75,28 @@ def lookup(model: Mapping[str, Any], key: str) -> Any:
     return model
 
 
-def _check_plain(layout: Layout, weights: Weights) -> None:
-    """Variants of ResNet share most names with the plain one and compute something else."""
-    where, arrays = weights.where, weights.arrays
-    others = [
-        name
-        for name in arrays
-        if layout.backbone.match(name) and not layout.plain.match(name) and not layout.ignored.match(name)
-    ]
-    if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+def _examine_backbone(
+    layout: Layout, weights: Weights, model: Mapping[str, Any]
+) -> tuple[str, dict[str, Any], set[str]]:
+    """A title of the whole file, the keys of its backbone, and keys that do not matter for a backbone of its family."""
+    family = model["backbone"].get("name", "resnet")  # 0.1 wrote no name
+    if layout.family != family and layout.family in _FAMILIES:
         raise UserError(
-            f"weights {where}",
-            expected="a plain ResNet",
-            found=f"{others[0]}{more}, as a variant has it (ResNet-C or "
-            "-D, squeeze-and-excitation, deformable, group norm ...)",
-            remedy="give weights of the plain one",
+            f"weights {weights.where} ({layout.title})",
+            expected=f"a backbone of the recipe's family, {family}",
+            found=layout.family,
+            remedy="give a recipe of that family, or other weights",
         )
-    for name in [name for name in arrays if re.search(r"(?:\bconv2\.weight|_branch2b_w)$", name)]:
-        array = arrays[name]
-        if layout.backbone.match(name) and array.ndim == 4 and array.shape[1] < array.shape[0]:
-            raise UserError(
-                f"weights {where}",
-                expected="a plain ResNet",
-                found=f"{name} with shape {array.shape}, a grouped convolution of ResNeXt",
-                remedy="give weights of the plain one",
-            )
+    if layout.family not in _FAMILIES:
+        return layout.title, {}, set()
+    title, keys, irrelevant = _FAMILIES[layout.family](layout, weights, model)
+    return f"{layout.title}, {title}", keys, irrelevant
 
 
-def _architecture(
-    layout: Layout, weights: Weights, model: Mapping[str, Any], kind: str, blocks: tuple[int, ...], depth: int | None
-) -> dict[str, Any]:
-    """What the config's keys would have to be for the parameters to fit."""
+def _parts_behind(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the keys of the parts behind the backbone would have to be for the parameters to fit."""
     arrays = weights.arrays
     expected = {}
-    if depth:
-        expected["backbone.depth"] = depth
-    elif not _is_part(kind, blocks, model["backbone"]["depth"]):
-        raise UserError(
-            f"weights {weights.where}",
-            expected=f"a ResNet of {', '.join(map(str, ARCHITECTURES))} layers or the beginning of the config's",
-            found=f"one with {blocks} {kind} blocks",
-            remedy="give other weights",
-        )
     if "fpn" in layout.parts:
         expected["fpn.norm"] = _norm(layout, weights, "fpn", "lateral2_norm", model["fpn"]["norm"])
     if "rpn" in layout.parts:
@@ -130,16 +107,6 @@ def _architecture(
         if expected["box_head.num_convs"]:
             expected["box_head.norm"] = _norm(layout, weights, "box_head", "conv1_norm", model["box_head"]["norm"])
     return expected
-
-
-def _is_part(kind: str, blocks: tuple[int, ...], depth: int) -> bool:
-    """Whether these are the first blocks of a ResNet, if any."""
-    whole_kind, whole = ARCHITECTURES[depth]
-    present = [stage for stage, count in enumerate(blocks) if count]
-    if not present:
-        return True
-    last = present[-1]
-    return kind == whole_kind and blocks[:last] == whole[:last] and blocks[last] <= whole[last]
 
 
 def _backbone_norm(layout: Layout, weights: Weights, configured: str) -> tuple[dict[str, str], list[str]]:

@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from lga_jax.errors import UserError, listed
+from lga_jax.models.backbones import Backbone
 from lga_jax.models.build import build_backbone
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.weights.class_rows import Rows, file_width, is_predictor, match_rows, merge_rows
@@ -24,12 +25,14 @@ def load_pretrained(
     class_names: Sequence[str],
     model: Mapping[str, Any],
     exact: bool = False,
+    backbone: Backbone | None = None,
 ) -> tuple[dict[str, Any], str]:
     """`variables` of the detector of `model` (config.model) with all that `weights` has for it, and a report.
 
     What the file lacks keeps its initial value; so do rows of the class predictor for classes the file does not know.
     Weights for BGR come to see RGB. With model["init_strict"] nothing else may be left initial, or over; `exact` asks
     for that too, and for a model that computes what the file's does. Nothing random may stay in a frozen stage.
+    `backbone`: the detector's, where it is not the one that `model` describes.
     Raises UserError where the file is of no known layout, or does not fit.
     """
     layout = recognise(weights.where, weights.arrays)
@@ -60,8 +63,12 @@ def load_pretrained(
             f"and {len(account.unused)} left over ({listed(account.unused, _SHOWN)})",
             remedy="give weights of the whole model and of nothing else (train.py takes others without init_strict)",
         )
-    _check_frozen(source, variables, used)
-    return unflatten_dict(wanted, sep="/"), _report(source, loaded, used, account, strict)
+    _check_frozen(source, variables, used, build_backbone(model) if backbone is None else backbone)
+    merged = unflatten_dict(wanted, sep="/")
+    # Flattening drops a collection without arrays, such as batch_stats with group norm.
+    return {collection: merged.get(collection, {}) for collection in variables}, _report(
+        source, loaded, used, account, strict
+    )
 
 
 class _Source(NamedTuple):
@@ -167,9 +174,10 @@ def _check_finite(where: str, loaded: Mapping[str, np.ndarray], used: Mapping[st
             )
 
 
-def _check_frozen(source: _Source, variables: Mapping[str, Any], used: Mapping[str, list[str]]) -> None:
+def _check_frozen(
+    source: _Source, variables: Mapping[str, Any], used: Mapping[str, list[str]], backbone: Backbone
+) -> None:
     """What is never trained must not keep initial values."""
-    backbone = build_backbone(source.model)
     labels = {collection: frozen_labels(tree, backbone) for collection, tree in variables.items()}
     labels = flatten_dict(labels, sep="/")
     initial = [key.split("/", 1)[1] for key, label in labels.items() if label == "frozen" and key not in used]

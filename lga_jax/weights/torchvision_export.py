@@ -8,7 +8,8 @@ from flax.traverse_util import flatten_dict
 
 from lga_jax.errors import UserError
 from lga_jax.weights.compatibility import PIXEL_MEAN, PIXEL_STD, lookup
-from lga_jax.weights.layouts import TORCHVISION_COMPUTES, Slot, torchvision_detector
+from lga_jax.weights.layouts import Slot
+from lga_jax.weights.layouts.torchvision import TORCHVISION_COMPUTES, torchvision_detector
 
 EPSILON = 1e-5  # of torchvision's batch norm, and of its frozen one unless it loads its own COCO_V1
 _BATCH_NORM = ("bn", "frozen_bn")

@@ -34,8 +34,7 @@ from lga_jax.inference.step import make_predict_step
 from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.models.freezing import frozen_labels
-from lga_jax.ops.roi_align import multilevel_roi_align
-from lga_jax.structs import Batch, Gaussians, TrainState
+from lga_jax.structs import Batch, Gaussians, RoIs, TrainState
 from lga_jax.train.optimizer import make_optimizer
 from lga_jax.train.step import create_state, make_train_step
 from lga_jax.weights.load import load_pretrained
@@ -234,14 +233,11 @@ def _make_probe(detector: Detector, source: Source, config: ConfigDict) -> Calla
 
 
 def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | None:
-    images = detector._normalise(jnp.asarray(batch.images), jnp.asarray(batch.image_hw))
+    images = detector.normalise(jnp.asarray(batch.images), jnp.asarray(batch.image_hw))
     pyramid = detector.fpn(detector.backbone(images, False), False)
-    crops = jax.vmap(
-        lambda features, boxes: multilevel_roi_align(
-            features, boxes, strides=detector.backbone.strides, **detector.roi_align
-        )
-    )(pyramid[:-1], jnp.asarray(batch.targets.boxes))
-    return detector.attention(crops).gaussians
+    boxes, valid = jnp.asarray(batch.targets.boxes), jnp.asarray(batch.targets.valid)
+    rois = RoIs(boxes, jnp.zeros(valid.shape), valid)
+    return detector.stages[0]({"pyramid": pyramid[:-1]}, rois, None, None).gaussians
 
 
 def _code_digest() -> str:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from lga_jax.models.build import build_detector
+from lga_jax.models.build import build_attention, build_detector
 from lga_jax.models.detector import Detector
+from lga_jax.models.roi.attention import Crop, RegionAttention
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
 from lga_jax.structs import Attention, Gaussians
 from studies.attention.rows import Row
@@ -32,18 +33,17 @@ class StudyHead(LGAHead):
                 self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01)
             )
 
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
-        read = jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops
-        gaussians = self.predict_gaussians(read)
-        if self.overlap_weight:
-            gaussians = gaussians._replace(masks=_with_overlap_gradient(gaussians.masks, self.overlap_weight))
-        masks = gaussians.masks.astype(crops.dtype)
-        if self.fusion == "concat":
-            fused = self.fuse(crops, masks)
-        else:
-            highlight = 1.0 - jnp.prod(1.0 - masks, axis=-3) if self.union else masks.mean(axis=-3)
-            fused = crops * (1.0 + highlight)[..., None]
-        return Attention(fused=average_to(fused, HEAD_SIZE), gaussians=gaussians)
+    def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
+        gaussians = super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
+        if not self.overlap_weight:
+            return gaussians
+        return gaussians._replace(masks=_with_overlap_gradient(gaussians.masks, self.overlap_weight))
+
+    def highlight(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ _ c"]:
+        if not self.union:
+            return average_to(super().highlight(crops, masks), HEAD_SIZE)
+        union = 1.0 - jnp.prod(1.0 - masks.astype(crops.dtype), axis=-3)
+        return average_to(crops * (1.0 + union)[..., None], HEAD_SIZE)
 
     def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
         crops = crops if self.guide_into == "all" else jax.lax.stop_gradient(crops)
@@ -67,41 +67,45 @@ class Auxiliary(nn.Module):
     def setup(self) -> None:
         self.guide_classes = nn.Dense(self.num_classes + 1, kernel_init=nn.initializers.normal(0.01))
 
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
+    def __call__(self, crop: Crop, train: bool) -> Attention:
+        crops = crop("pyramid")
         *batch, size, _, _ = crops.shape
         middle = jnp.full((*batch, 1, 2), size / 2)
-        return Attention(fused=crops, gaussians=Gaussians(middle, middle, jnp.ones((*batch, 1, size, size))))
-
-    def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n 1 l"]:
-        return self.guide_classes(crops.mean(axis=(-3, -2)).astype(jnp.float32))[..., None, :]
+        guide_logits = None
+        if train:
+            seen = crops if self.guide_level == "pyramid" else crop(self.guide_level)
+            guide_logits = self.guide_classes(seen.mean(axis=(-3, -2)).astype(jnp.float32))[..., None, :]
+        return Attention(crops, Gaussians(middle, middle, jnp.ones((*batch, 1, size, size))), guide_logits)
 
 
 class Averaged(nn.Module):
     """No attention; finer crops are averaged to what the box head reads."""
 
-    @nn.compact
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
-        return Attention(fused=average_to(crops, HEAD_SIZE), gaussians=None)
+    def __call__(self, crop: Crop, train: bool) -> Attention:
+        return Attention(fused=average_to(crop("pyramid"), HEAD_SIZE))
 
 
 def build_row(config: ConfigDict, row: Row, num_classes: int) -> Detector:
     """The detector of a resolved configuration (rows.resolve) with the row's attention."""
-    detector = build_detector(config.model, num_classes)
-    if row.attention == "lga":
-        names = [name for name in LGAHead.__dataclass_fields__ if name not in ("parent", "name")]
-        attention = StudyHead(
-            **{name: getattr(detector.attention, name) for name in names},
-            own_classifiers=row.classifier == "per_mask",
-            union=row.fusion == "union",
-            guide_into=row.guide_into,
-            overlap_weight=row.overlap_weight,
-        )
-        return detector.clone(attention=attention)
+    return build_detector(config.model, num_classes, attention=_build_attention(config, row, num_classes))
+
+
+def _build_attention(config: ConfigDict, row: Row, num_classes: int) -> RegionAttention:
     if row.attention == "auxiliary":
-        return detector.clone(attention=Auxiliary(num_classes, row.guide_sees))
+        return Auxiliary(num_classes, row.guide_sees)
     if row.attention == "none":
-        return detector.clone(attention=Averaged())
-    return detector
+        return Averaged()
+    library = build_attention(config.model.to_dict(), num_classes)
+    if row.attention != "lga":
+        return library
+    names = [name for name in LGAHead.__dataclass_fields__ if name not in ("parent", "name")]
+    return StudyHead(
+        **{name: getattr(library, name) for name in names},
+        own_classifiers=row.classifier == "per_mask",
+        union=row.fusion == "union",
+        guide_into=row.guide_into,
+        overlap_weight=row.overlap_weight,
+    )
 
 
 def average_to(crops: Float[Array, "*n s s c"], size: int) -> Float[Array, "*n {size} {size} c"]:

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from lga_jax.checkpoints.initial import open_weights
 from lga_jax.checkpoints.write import Checkpoints
@@ -12,13 +12,13 @@ from lga_jax.structs import TrainState
 from lga_jax.train import start
 from tests.train.stubs import stub_config
 from tests.weights import foreign
-from tests.weights.loading import ABC, COCO_ANCHORS, FROZEN, V1, model, own, shapes
+from tests.weights.loading import ABC, COCO_ANCHORS, FROZEN, V1, as_variables, model, own, shapes
 
 
 def save_run(workdir, changes, step=7, ema=True):
     """A checkpoint of a tiny detector whose moving average is not its parameters."""
     arrays, about = own(changes)
-    variables = unflatten_dict(arrays, sep="/")
+    variables = as_variables(arrays)
     state = TrainState(
         step=np.int32(step),
         params=jax.tree.map(lambda leaf: -leaf, variables["params"]) if ema else variables["params"],
@@ -68,7 +68,7 @@ def _config(changes, init_from):
 def _new_state(monkeypatch, changes, init_from, names=ABC):
     """The state a run of the tiny detector begins with; initial values are 0."""
     zeros = {key: np.zeros(leaf.shape, np.float32) for key, leaf in shapes(changes, len(names)).items()}
-    monkeypatch.setattr(start, "init_variables", lambda detector, seed: unflatten_dict(zeros, sep="/"))
+    monkeypatch.setattr(start, "init_variables", lambda detector, seed: as_variables(zeros))
     detector = build_detector(model(changes), len(names))
     return start.new_state(_config(changes, init_from), detector, names, optax.sgd(0.1))
 
@@ -92,3 +92,17 @@ def test_a_run_starts_from_another_with_its_classes_by_name(tmp_path, monkeypatc
     np.testing.assert_array_equal(bias, [theirs[2], 0.0, theirs[3]])
     said = capsys.readouterr().out
     assert "1 of 2 class rows by name; new: d" in said and "left at initial values: attention (11 arrays)" in said
+
+
+@pytest.mark.parametrize("norm", ["gn", "bn", "frozen_bn"])
+@pytest.mark.parametrize("names", [ABC, ("c", "d")])
+def test_a_run_starts_from_another_of_its_own_model_with_every_norm(tmp_path, monkeypatch, norm, names):
+    arrays = save_run(tmp_path, {"backbone.norm": norm})
+    state = _new_state(monkeypatch, {"backbone.norm": norm}, tmp_path, names)
+    loaded = flatten_dict({"params": state.params, "batch_stats": state.batch_stats}, sep="/")
+    for key in ("params/backbone/layer3_1/conv1/kernel", "params/attention/centres/places", "params/box_head/fc1/bias"):
+        np.testing.assert_array_equal(loaded[key], arrays[key])
+    statistics = [key for key in arrays if key.startswith("batch_stats/")]
+    assert bool(statistics) == bool(state.batch_stats) == (norm != "gn")
+    for key in statistics:
+        np.testing.assert_array_equal(loaded[key], arrays[key])

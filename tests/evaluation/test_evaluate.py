@@ -26,7 +26,7 @@ from lga_jax.inference import step as step_module
 from lga_jax.inference.step import lower_predictions, make_predict_step
 from lga_jax.models.detector import Detector
 from lga_jax.report.tables import describe_attention, format_result, write_result
-from lga_jax.structs import Detections, Outputs, RoIs
+from lga_jax.structs import Detections, Outputs, RoIs, RPNOutputs, StageOutputs
 from tests.models import tiny
 
 DATA = get_config().data
@@ -210,23 +210,24 @@ def test_the_predict_step_answers_for_every_device_and_batch_row(pixels, monkeyp
     """
 
     class WholeImage(Detector):
+        def setup(self):
+            """No stages."""
+
         @nn.compact
         def __call__(self, images, image_hw):
             b = images.shape[0]
             corner = jnp.concatenate([jnp.zeros((b, 2)), image_hw[:, ::-1]], axis=1)
             nothing = jnp.zeros((b, 1))
-            return Outputs(
-                anchors=jnp.zeros((1, 4)),
-                objectness=nothing,
-                anchor_deltas=jnp.zeros((b, 1, 4)),
-                anchor_samples=None,
+            stage = StageOutputs(
                 rois=RoIs(corner[:, None], nothing, jnp.ones((b, 1), bool)),
-                roi_targets=None,
+                targets=None,
                 gaussians=None,
                 guide_logits=None,
                 class_logits=jnp.tile(self.param("logits", nn.initializers.zeros, (1, 3)), (b, 1, 1)),
                 box_deltas=jnp.zeros((b, 1, 2, 4)),
+                coder_weights=jnp.ones(4),
             )
+            return Outputs(RPNOutputs(jnp.zeros((1, 4)), nothing, jnp.zeros((b, 1, 4)), None), (stage,))
 
     monkeypatch.setattr(step_module, "_CPU_PIXELS", pixels)
     source = Boards(9)

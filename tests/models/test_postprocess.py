@@ -1,9 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lga_jax.models.postprocess import detect
-from lga_jax.structs import Gaussians, Outputs, RoIs
+from lga_jax.models.roi.stage import CODER_WEIGHTS
+from lga_jax.structs import Gaussians, Outputs, RoIs, StageOutputs
 
 RULES = dict(score_threshold=0.05, nms_iou=0.5, min_size=0.0, max_candidates=20, max_detections=5)
 HW = jnp.array([[30.0, 40.0]])
@@ -13,18 +15,16 @@ def outputs(boxes, probabilities, valid=None, gaussians=None):
     boxes = jnp.asarray(boxes, jnp.float32)
     num_rois, num_classes = boxes.shape[0], len(probabilities[0]) - 1
     valid = jnp.ones(num_rois, bool) if valid is None else jnp.asarray(valid)
-    return Outputs(
-        anchors=jnp.zeros((1, 4)),
-        objectness=jnp.zeros((1, 1)),
-        anchor_deltas=jnp.zeros((1, 1, 4)),
-        anchor_samples=None,
+    stage = StageOutputs(
         rois=RoIs(boxes=boxes[None], scores=jnp.zeros((1, num_rois)), valid=valid[None]),
-        roi_targets=None,
+        targets=None,
         gaussians=gaussians,
         guide_logits=None,
         class_logits=jnp.log(jnp.asarray(probabilities, jnp.float32))[None],
         box_deltas=jnp.zeros((1, num_rois, num_classes, 4)),
+        coder_weights=jnp.asarray(CODER_WEIGHTS),
     )
+    return Outputs(rpn=None, stages=(stage,))
 
 
 def test_by_hand():
@@ -38,6 +38,16 @@ def test_by_hand():
     np.testing.assert_allclose(found.boxes[0, 1], [20, 20, 40, 30], atol=1e-4)  # clipped
     np.testing.assert_allclose(found.rois[0, 1], [20, 20, 60, 60])  # the RoI is as it was
     assert found.mask_centres.shape == (1, 5, 0, 2)
+
+
+def test_the_last_stage_answers_with_its_own_coder():
+    boxes = [[0, 0, 10, 10]]
+    first, last = outputs(boxes, [[0.9, 0.1]]), outputs(boxes, [[0.8, 0.2]])
+    (stage,) = last.stages
+    moved = stage._replace(box_deltas=stage.box_deltas.at[..., 0].set(5.0), coder_weights=jnp.array([20.0, 20, 10, 10]))
+    found = detect(first._replace(stages=(*first.stages, moved)), HW, **RULES)
+    assert found.scores[0].tolist() == pytest.approx([0.8])
+    np.testing.assert_allclose(found.boxes[0, 0], [2.5, 0, 12.5, 10], atol=1e-4)
 
 
 def test_boxes_below_the_smallest_size_neither_appear_nor_suppress():

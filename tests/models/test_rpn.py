@@ -2,9 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lga_jax.models.roi.box_head import sample_rois
-from lga_jax.models.rpn import RPNHead, sample_anchors, select_proposals
-from lga_jax.structs import RoIs, Targets
+from lga_jax.models.rpn import RPN, rpn_losses, sample_anchors, select_proposals
+from lga_jax.structs import RPNOutputs, Samples, Targets
 
 RULES = dict(pre_nms=4, post_nms=5, nms_iou=0.7, min_size=0.0)
 HW = jnp.array([100.0, 100.0])
@@ -44,9 +43,9 @@ def test_min_size_drops_small_boxes():
 
 
 def test_head_shares_its_weights_over_levels():
-    head = RPNHead(num_convs=1, anchors_per_cell=3)
+    rpn = RPN(1, (4, 8), anchors={"aspect_ratios": (0.5, 1.0, 2.0)}, sampling={}, proposals={})
     level = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 6, 8)), jnp.float32)
-    (objectness, deltas), variables = head.init_with_output(jax.random.key(0), [level, level])
+    (objectness, deltas), variables = rpn.init_with_output(jax.random.key(0), [level, level], method="predict")
     assert objectness[0].shape == (2, 72) and deltas[0].shape == (2, 72, 4)
     np.testing.assert_array_equal(objectness[0], objectness[1])
     assert set(variables["params"]) == {"conv1", "objectness", "deltas"}
@@ -73,21 +72,27 @@ def test_sampled_anchors_overlap_what_they_matched():
     assert set(samples.index[2:].tolist()) == {3, 4}
 
 
-def test_sampled_rois_take_labels_and_boxes_from_their_objects():
-    proposals = RoIs(
-        boxes=jnp.array([[0.0, 0, 10, 10], [70, 70, 90, 90], [0, 0, 0, 0]]),
-        scores=jnp.array([1.0, 2.0, 0.0]),
-        valid=jnp.array([True, True, False]),
+def losses(beta=0.0):
+    """Four slots for samples, two of them filled; anchor 1 should become (0, 0, 20, 40)."""
+    outputs = RPNOutputs(
+        anchors=jnp.array([[0.0, 0, 10, 10], [0, 0, 20, 20], [5, 5, 15, 15]]),
+        objectness=jnp.zeros((1, 3)),
+        deltas=jnp.zeros((1, 3, 4)),
+        samples=Samples(
+            index=jnp.array([[1, 2, 0, 0]]),
+            positive=jnp.array([[True, False, False, False]]),
+            valid=jnp.array([[True, True, False, False]]),
+            matched=jnp.array([[1, 0, 0, 0]]),
+        ),
     )
-    targets = Targets(
-        boxes=jnp.array([[0.0, 0, 10, 12], [0, 0, 0, 0]]), labels=jnp.array([1, 0]), valid=jnp.array([True, False])
-    )
-    rois, truth = sample_rois(
-        jax.random.key(0), proposals, targets, 3, num_samples=8, positive_fraction=0.5, positive_iou=0.5
-    )
-    assert truth.valid.tolist() == [True, True, True] + [False] * 5  # proposal 0, the object itself; proposal 1
-    assert truth.labels.tolist() == [1, 1, 3] + [3] * 5
-    assert {tuple(b) for b in rois.boxes[:2].tolist()} == {(0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 12.0)}
-    np.testing.assert_array_equal(truth.boxes[:2], [[0, 0, 10, 12]] * 2)
-    assert rois.boxes[2].tolist() == [70, 70, 90, 90]
-    assert not rois.boxes[3:].any()
+    truth = jnp.array([[[0.0, 0, 10, 10], [0, 0, 20, 40]]])
+    return rpn_losses(outputs, Targets(truth, jnp.array([[1, 0]]), jnp.array([[True, True]])), beta)
+
+
+def test_losses_by_hand():
+    np.testing.assert_allclose(losses()["rpn_objectness"], 2 * np.log(2) / 4, rtol=1e-6)
+    np.testing.assert_allclose(losses()["rpn_box"], (10 / 20 + np.log(2)) / 4, rtol=1e-6)  # dy and dh
+
+
+def test_smooth_l1_below_its_transition_is_quadratic():
+    np.testing.assert_allclose(losses(beta=1.0)["rpn_box"], 0.5 * (0.5**2 + np.log(2) ** 2) / 4, rtol=1e-6)

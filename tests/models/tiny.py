@@ -44,7 +44,11 @@ def batch(num_images=2):
 
 def built(config=None, num_images=2):
     """Detector, initial variables, inputs and keys."""
-    detector = build_detector(config or model_config(), NUM_CLASSES)
+    return built_of(build_detector(config or model_config(), NUM_CLASSES), num_images)
+
+
+def built_of(detector, num_images=2):
+    """The same of a detector."""
     images, image_hw, targets = batch(num_images)
     keys = jax.random.split(jax.random.key(1), num_images)
     variables = jax.jit(detector.init)(jax.random.key(0), images, image_hw, targets, keys)

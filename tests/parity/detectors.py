@@ -37,14 +37,13 @@ class Pair(NamedTuple):
     variables: dict[str, Any]
     config: ConfigDict
 
-    def part(self, name, *inputs):
+    def part(self, part_of, inputs, *train):
         """What a part of our detector makes of arrays, with stored statistics where it has any."""
-        train = () if name == "rpn" else (False,)
 
         def call(variables, inputs):
-            return self.ours.apply(variables, inputs, method=lambda detector, x: getattr(detector, name)(x, *train))
+            return self.ours.apply(variables, inputs, method=lambda detector, x: part_of(detector)(x, *train))
 
-        return jax.jit(call)(self.variables, inputs[0] if len(inputs) == 1 else inputs)
+        return jax.jit(call)(self.variables, inputs)
 
     def in_our_layout(self, arrays):
         """Arrays by torchvision's names, such as the gradients of its parameters, as a tree of our variables."""

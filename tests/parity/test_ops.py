@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from lga_jax.models import rpn
-from lga_jax.models.losses import roi_losses, rpn_losses
 from lga_jax.models.postprocess import detect
-from lga_jax.models.roi import box_head
-from lga_jax.models.rpn import select_proposals
+from lga_jax.models.roi import stage
+from lga_jax.models.roi.stage import roi_losses
+from lga_jax.models.rpn import rpn_losses, select_proposals
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.anchors import pyramid_anchors
 from lga_jax.ops.matching import match
 from lga_jax.ops.nms import nms
 from lga_jax.ops.roi_align import multilevel_roi_align, pyramid_level
-from lga_jax.structs import Outputs, RoIs, RoITargets, Samples, Targets
+from lga_jax.structs import Outputs, RoIs, RoITargets, RPNOutputs, Samples, StageOutputs, Targets
 from tests.parity.reference import array, both, channels_first, channels_last, tensor, torch, torchvision
 from tests.reference.boxes import random_boxes
 
@@ -29,6 +29,11 @@ RoIHeads = torchvision.models.detection.roi_heads.RoIHeads
 UNFILLED = "with empty slots, torchvision's being divided by all slots"
 STRIDES = (4, 8, 16, 32, 64)  # P2..P6
 SIZES, RATIOS = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
+
+
+def stage_outputs(**fields):
+    """Answers of a RoI stage of which only some fields matter."""
+    return StageOutputs(**dict.fromkeys(StageOutputs._fields) | {"coder_weights": stage.CODER_WEIGHTS} | fields)
 
 
 def features_hw(image_hw):
@@ -53,7 +58,7 @@ def test_anchors(record, image_hw):
     record.same("anchors", "of all levels, sides even and odd multiples of 32", jnp.concatenate(ours), theirs)
 
 
-@pytest.mark.parametrize("weights", [rpn.CODER_WEIGHTS, box_head.CODER_WEIGHTS])
+@pytest.mark.parametrize("weights", [rpn.CODER_WEIGHTS, stage.CODER_WEIGHTS])
 def test_box_coder(record, rng, weights):
     anchors, their_anchors = both(random_boxes(rng, 2000, (800, 1333)))
     boxes, their_boxes = both(random_boxes(rng, 2000, (800, 1333)))
@@ -242,13 +247,13 @@ def test_postprocessing(record, rng):
     rois = np.stack([rois, random_boxes(rng, num_rois, image_hw)])
     logits = rng.normal(0, 2, (2, num_rois, num_classes + 1)).astype(np.float32)
     deltas = rng.normal(0, 2, (2, num_rois, num_classes, 4)).astype(np.float32)
-    outputs = Outputs(**dict.fromkeys(Outputs._fields))._replace(
+    answers = stage_outputs(
         rois=RoIs(jnp.asarray(rois), jnp.zeros((2, num_rois)), jnp.ones((2, num_rois), bool)),
         class_logits=jnp.asarray(logits),
         box_deltas=jnp.asarray(deltas),
     )
     rule = dict(score_threshold=0.05, nms_iou=0.5, min_size=0.01, max_candidates=1000, max_detections=100)
-    ours = detect(outputs, jnp.asarray([image_hw] * 2, jnp.float32), **rule)
+    ours = detect(Outputs(None, (answers,)), jnp.asarray([image_hw] * 2, jnp.float32), **rule)
     heads = RoIHeads(None, None, None, 0.5, 0.5, 512, 0.25, None, 0.05, 0.5, 100).eval()
     # Background is torchvision's first class, with deltas that nobody reads.
     theirs_deltas = np.pad(deltas, ((0, 0), (0, 0), (1, 0), (0, 0)))
@@ -288,9 +293,7 @@ def test_rpn_losses_of_unfilled_slots(record, rng):
     objectness, their_objectness = both(rng.normal(0, 2, (1, 500)).astype(np.float32))
     deltas, their_deltas = both(rng.normal(0, 1, (1, 500, 4)).astype(np.float32))
     samples, labels = unfilled_samples(rng, num_slots, num_filled, 20, 500)
-    outputs = Outputs(**dict.fromkeys(Outputs._fields))._replace(
-        anchors=anchors, objectness=objectness, anchor_deltas=deltas, anchor_samples=samples
-    )
+    outputs = RPNOutputs(anchors=anchors, objectness=objectness, deltas=deltas, samples=samples)
     targets = Targets(truth[None], jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
     ours = rpn_losses(outputs, targets, 1 / 9)
     network = RegionProposalNetwork(None, None, 0.7, 0.3, 256, 0.5, None, None, 0.7)
@@ -309,9 +312,9 @@ def test_roi_losses_of_unfilled_slots(record, rng):
     deltas = rng.normal(0, 2, (num_slots, num_classes, 4)).astype(np.float32)
     labels = np.where(np.arange(num_slots) < 15, rng.integers(0, num_classes, num_slots), num_classes)
     valid = jnp.arange(num_slots) < num_filled
-    outputs = Outputs(**dict.fromkeys(Outputs._fields))._replace(
+    outputs = stage_outputs(
         rois=RoIs(rois[None], jnp.zeros((1, num_slots)), valid[None]),
-        roi_targets=RoITargets(jnp.asarray(labels)[None], truth[None], valid[None]),
+        targets=RoITargets(jnp.asarray(labels)[None], truth[None], valid[None]),
         class_logits=jnp.asarray(logits)[None],
         box_deltas=jnp.asarray(deltas)[None],
     )
@@ -320,7 +323,7 @@ def test_roi_losses_of_unfilled_slots(record, rng):
         tensor(np.roll(logits, 1, axis=-1))[:num_filled],
         tensor(np.pad(deltas, ((0, 0), (1, 0), (0, 0))))[:num_filled].flatten(1),
         [tensor((labels + 1) % (num_classes + 1))[:num_filled]],
-        [BoxCoder(box_head.CODER_WEIGHTS).encode_single(their_truth, their_rois)[:num_filled]],
+        [BoxCoder(stage.CODER_WEIGHTS).encode_single(their_truth, their_rois)[:num_filled]],
     )
     for name, loss in zip(("roi_class", "roi_box"), theirs, strict=True):
         record.near("losses", UNFILLED, ours[name], loss.item() * num_filled / num_slots)

@@ -52,12 +52,12 @@ def test_losses_and_gradients(record, monkeypatch, version, depth, rounded):
     given = examples([(128, 160), (117, 150)])
     answer = our_answer(network, given, jax.random.split(jax.random.key(0), 2))
     # Ours is divided by the number of slots, theirs by the number of samples: equal where every slot is filled.
-    assert answer.outputs.anchor_samples.valid.all() and answer.outputs.rois.valid.all()
+    assert answer.outputs.rpn.samples.valid.all() and answer.outputs.stages[0].rois.valid.all()
 
     before = {name: array(value).copy() for name, value in network.theirs.state_dict().items()}
     network.theirs.train().zero_grad()
     biased = their_statistics(network.theirs, before)
-    losses, distances = their_losses(network.theirs, given, answer.outputs)
+    losses, distances = their_losses(network.theirs, given, answer.outputs.rpn.samples, answer.outputs.stages[0].rois)
     record(part, "sampled RoIs among torchvision's proposals", distances.max(), 0.01, len(distances), "px")
     for theirs, ours in LOSSES.items():
         record.near(part, "each of the four losses", answer.losses[ours], losses[theirs].item())

@@ -1,12 +1,14 @@
 """Twenty steps of SGD: our training step on two devices, torch.optim.SGD on one."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.models.losses import detection_losses
-from lga_jax.structs import DEVICE_AXIS, Batch, Outputs
+from lga_jax.structs import DEVICE_AXIS, Batch, RoIs, Samples
 from lga_jax.train import step as step_module
 from lga_jax.train.optimizer import make_optimizer
 from lga_jax.train.step import create_state, make_train_step
@@ -22,6 +24,13 @@ MOMENTUM, WEIGHT_DECAY = 0.9, 0.05
 PART = f"{NUM_STEPS} steps of SGD"
 
 
+class Sampled(NamedTuple):
+    """What a step drew for its losses."""
+
+    samples: Samples
+    rois: RoIs
+
+
 def on_two_devices(given):
     """The examples as a batch of our loader, one image to a device."""
     batch = Batch(given.images, given.image_hw, np.ones((2, 2)), given.targets, np.arange(2))
@@ -32,10 +41,10 @@ def watch_samples(monkeypatch):
     """Lets training steps tell what they sampled: returns a function that gives the last one's anchors and RoIs."""
     seen = {}
 
-    def losses(outputs, targets, **rule):
-        told = outputs._replace(**dict.fromkeys(set(Outputs._fields) - {"anchor_samples", "rois"}))
+    def losses(stages, outputs, targets, rule):
+        told = Sampled(outputs.rpn.samples, outputs.stages[0].rois)
         jax.debug.callback(lambda device, told: seen.update({int(device): told}), jax.lax.axis_index(DEVICE_AXIS), told)
-        return detection_losses(outputs, targets, **rule)
+        return detection_losses(stages, outputs, targets, rule)
 
     def last():
         jax.effects_barrier()
@@ -71,8 +80,8 @@ def test_twenty_steps(record, monkeypatch):
         given = batches[number % len(batches)]
         state, metrics = step(state, on_two_devices(given))
         drawn = samples()
-        assert drawn.anchor_samples.valid.all() and drawn.rois.valid.all()
-        losses, _ = their_losses(theirs, given, drawn)
+        assert drawn.samples.valid.all() and drawn.rois.valid.all()
+        losses, _ = their_losses(theirs, given, drawn.samples, drawn.rois)
         total = sum(losses.values())
         their_optimizer.zero_grad()
         total.backward()

@@ -64,11 +64,12 @@ class Answer(NamedTuple):
 
 def small(network):
     """The network with fewer proposals and RoIs to an image than the recipe has: a CPU is slow."""
-    roi_sampling = network.ours.roi_sampling | {"num_samples": 64}
-    proposals = network.ours.proposals | {"pre_nms_train": 500, "post_nms_train": 600}
+    (stage,) = network.ours.stages
+    stage = stage.clone(sampling=dict(stage.sampling) | {"num_samples": 64})
+    proposals = dict(network.ours.rpn.proposals) | {"pre_nms_train": 500, "post_nms_train": 600}
     network.theirs.rpn._pre_nms_top_n["training"] = 500
     network.theirs.rpn._post_nms_top_n["training"] = 600
-    return network._replace(ours=network.ours.clone(roi_sampling=roi_sampling, proposals=proposals))
+    return network._replace(ours=network.ours.clone(rpn=network.ours.rpn.clone(proposals=proposals), stages=(stage,)))
 
 
 def our_answer(network, given, keys):
@@ -80,7 +81,7 @@ def our_answer(network, given, keys):
         def loss(params):
             variables = {"params": params, "batch_stats": network.variables["batch_stats"]}
             outputs, updated = network.ours.apply(variables, images, image_hw, targets, keys, mutable=["batch_stats"])
-            losses = detection_losses(outputs, targets, **network.config.losses)
+            losses = detection_losses(network.ours.stages, outputs, targets, network.config.losses)
             return losses["total"], (losses, outputs, updated["batch_stats"])
 
         gradients, (losses, outputs, updated) = jax.grad(loss, has_aux=True)(params)
@@ -93,10 +94,10 @@ def our_answer(network, given, keys):
     return jax.tree.map(lambda leaf: leaf[0], answer)
 
 
-def their_losses(theirs, given, outputs):
-    """Losses of torchvision on the anchors and RoIs in our `outputs`; and, for every sampled RoI, how far the nearest
-    proposal of torchvision's own lies from it, in pixels."""
-    samples, rois = outputs.anchor_samples, outputs.rois
+def their_losses(theirs, given, samples, rois):
+    """Losses of torchvision on our `samples` of anchors and our sampled `rois`.
+
+    And how far from every sampled RoI the nearest proposal of torchvision lies, in pixels."""
     distances = []
 
     def sampled_anchors(labels):

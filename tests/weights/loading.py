@@ -56,7 +56,12 @@ def initial(changes, num_classes):
         key: STAYS + i + np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape) / leaf.size
         for i, (key, leaf) in enumerate(shapes(changes, num_classes).items())
     }
-    return unflatten_dict(values, sep="/")
+    return as_variables(values)
+
+
+def as_variables(values):
+    """The tree of arrays by their keys; both collections are there, as init_variables has them."""
+    return {"params": {}, "batch_stats": {}} | unflatten_dict(values, sep="/")
 
 
 def load(arrays, changes, names=CLASSES, strict=True, exact=False, where="w", **about):

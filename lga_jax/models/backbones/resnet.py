@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lga_jax.models.layers import Conv, Norm, kaiming_fan_out
-from lga_jax.ops.cpu.pool import max_pool
+from lga_jax.ops.cpu import max_pool
 
 BASIC, BOTTLENECK = "basic", "bottleneck"
 ARCHITECTURES = {

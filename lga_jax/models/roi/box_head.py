@@ -1,18 +1,13 @@
-"""Second stage: RoI sampling and the head that classifies and refines each RoI (Fast R-CNN)."""
+"""The head that classifies and refines each RoI (Fast R-CNN)."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from lga_jax.models.layers import Dense, conv_norm, kaiming_fan_out, uniform_fan_in, xavier_caffe2
-from lga_jax.ops.matching import match
-from lga_jax.ops.sampling import sample_balanced
-from lga_jax.structs import RoIs, RoITargets, Targets
-
-CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 class BoxHead(nn.Module):
@@ -63,43 +58,3 @@ class BoxHead(nn.Module):
                 bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
             )
         return Dense(features, **init, dtype=self.dtype, name=name)(x)
-
-
-def sample_rois(
-    key: Key[Array, ""],
-    proposals: RoIs,
-    targets: Targets,
-    num_classes: int,
-    *,
-    num_samples: int,
-    positive_fraction: float,
-    positive_iou: float,
-) -> tuple[RoIs, RoITargets]:
-    """RoIs of one image to train on, and their targets. Ground-truth boxes join the proposals, so that every object
-    has at least one positive RoI from the first step on."""
-    boxes = jnp.concatenate([proposals.boxes, targets.boxes])
-    scores = jnp.concatenate([proposals.scores, jnp.zeros(targets.boxes.shape[0])])
-    valid = jnp.concatenate([proposals.valid, targets.valid])
-    found = match(
-        boxes,
-        targets.boxes,
-        targets.valid,
-        positive_iou=positive_iou,
-        negative_iou=positive_iou,
-        low_quality=False,
-    )
-    samples = sample_balanced(
-        key,
-        found.positive & valid,
-        found.negative & valid,
-        found.matched,
-        num_samples=num_samples,
-        positive_fraction=positive_fraction,
-    )
-    rois = RoIs(
-        boxes=jnp.where(samples.valid[:, None], boxes[samples.index], 0.0),
-        scores=jnp.where(samples.valid, scores[samples.index], 0.0),
-        valid=samples.valid,
-    )
-    labels = jnp.where(samples.positive, targets.labels[samples.matched], num_classes)
-    return rois, RoITargets(labels=labels, boxes=targets.boxes[samples.matched], valid=samples.valid)

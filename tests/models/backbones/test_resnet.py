@@ -5,12 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.errors import UserError
 from lga_jax.models.backbones.resnet import ResidualBlock, ResNet
 from lga_jax.models.freezing import frozen_labels
-from lga_jax.models.layers import FrozenBatchNorm
 from lga_jax.structs import DEVICE_AXIS
-from tests.models import tiny
 
 # Parameters of torchvision's networks without the classifier (published totals minus the last layer). Frozen batch
 # norm keeps scale and bias among the statistics, hence the count over both collections less mean and variance.
@@ -60,15 +57,6 @@ def test_parameters_are_in_the_parts_from_which_they_are_named():
     assert [ResNet.part_of((f"layer{stage}_3", "conv1", "kernel")) for stage in range(1, 5)] == [1, 2, 3, 4]
 
 
-def test_frozen_batch_norm_is_the_textbook_formula():
-    random = np.random.default_rng(0)
-    x = jnp.asarray(random.normal(size=(2, 3, 3, 4)), jnp.float32)
-    stats = {name: jnp.asarray(random.uniform(0.5, 2.0, 4), jnp.float32) for name in ("scale", "bias", "mean", "var")}
-    y = FrozenBatchNorm().apply({"batch_stats": stats}, x)
-    wanted = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * stats["scale"] + stats["bias"]
-    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("frozen_stages", [0, 1, 3, 5])
 def test_frozen_parts_and_only_they_get_no_gradient_and_the_label_frozen(frozen_stages):
     net = ResNet(depth=18, width=8, norm="gn", frozen_stages=frozen_stages)
@@ -100,11 +88,6 @@ def test_batch_norm_statistics_move_only_where_trained_and_span_devices():
     assert np.all(np.asarray(stem) == 0.0)
     assert np.any(np.asarray(later) != 0.0)
     np.testing.assert_array_equal(later[0], later[3])
-
-
-def test_unknown_norm_names_the_key():
-    with pytest.raises(UserError, match="model.backbone.norm"):
-        tiny.shapes(tiny.model_config(backbone=dict(depth=18, width=8, norm="batch", frozen_stages=0)))
 
 
 @pytest.mark.parametrize("norm", ["frozen_bn", "bn"])

@@ -35,11 +35,12 @@ def crops(size=7):
 
 
 def initialised(head, x):
-    def call(module, x):
-        attention = module(x)
-        return attention, module.guide(x, attention.gaussians.masks)
+    """Parameters, and a function of them and of crops that gives what the head gives in training."""
 
-    return head.init(jax.random.key(0), x, method=call), lambda variables, x: head.apply(variables, x, method=call)
+    def apply(variables, x):
+        return head.apply(variables, lambda level: x, True)
+
+    return head.init(jax.random.key(0), lambda level: x, True), apply
 
 
 def detector_of(name):
@@ -64,10 +65,10 @@ def shapes(name):
 def test_every_row_has_the_same_parts_around_its_attention(name):
     outputs, params = shapes(name)
     assert {part: params[part] for part in params if part != "attention"} == shapes("none")[1]
-    row = ROWS[name]
+    row, (stage,) = ROWS[name], outputs.stages
     if row.attention in ("lga", "auxiliary"):
-        assert outputs.gaussians.masks.shape[2:] == (row.num_masks, row.crop_size, row.crop_size)
-        assert outputs.guide_logits.shape[2:] == (1 if row.classifier == "joint" else row.num_masks, 9)
+        assert stage.gaussians.masks.shape[2:] == (row.num_masks, row.crop_size, row.crop_size)
+        assert stage.guide_logits.shape[2:] == (1 if row.classifier == "joint" else row.num_masks, 9)
 
 
 def test_the_row_lga_is_the_librarys_default():
@@ -82,7 +83,8 @@ def test_a_classifier_of_its_own_for_each_mask():
     x = crops()
     head = make_head(own_classifiers=True)
     variables, apply = initialised(head, x)
-    attention, logits = apply(variables, x)
+    attention = apply(variables, x)
+    logits = attention.guide_logits
     assert logits.shape == (2, 3, 4, 4)
     params = variables["params"]["mask_classes"]
     for mask in range(4):
@@ -106,17 +108,15 @@ def test_every_row_starts_from_the_same_weights():
 def test_with_its_fields_at_their_defaults_it_is_the_librarys_head():
     x = crops()
     variables, apply = initialised(make_head(), x)
-    attention, guide = apply(variables, x)
-    library = LGAHead(**SIZES, num_classes=3)
-    np.testing.assert_array_equal(attention.fused, library.apply(variables, x).fused)
-    np.testing.assert_array_equal(guide, library.apply(variables, x, attention.gaussians.masks, method=LGAHead.guide))
+    found = LGAHead(**SIZES, num_classes=3).apply(variables, lambda level: x, True)
+    jax.tree.map(np.testing.assert_array_equal, apply(variables, x), found)
 
 
 @pytest.mark.parametrize("fields", [{}, {"guide_into": "masks"}, {"union": True}, {"overlap_weight": 0.1}])
 def test_the_guide_reaches_centres_and_sigmas(fields):
     x = crops()
     variables, apply = initialised(make_head(**fields), x)
-    gradient = jax.grad(lambda v: (apply(v, x)[1] ** 2).sum())(variables)["params"]
+    gradient = jax.grad(lambda v: (apply(v, x).guide_logits ** 2).sum())(variables)["params"]
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves([gradient["centres"], gradient["sigmas"]]))
 
 
@@ -127,9 +127,9 @@ def test_the_guide_stops_where_it_is_said_to(into, pooled, anywhere):
     x = crops()
     head = make_head(guide_into=into)
     variables, apply = initialised(head, x)
-    masks = apply(variables, x)[0].gaussians.masks
+    masks = apply(variables, x).gaussians.masks
     through_pooling = jax.grad(lambda x: (head.apply(variables, x, masks, method="guide") ** 2).sum())(x)
-    through_all = jax.grad(lambda x: (apply(variables, x)[1] ** 2).sum())(x)
+    through_all = jax.grad(lambda x: (apply(variables, x).guide_logits ** 2).sum())(x)
     assert bool(jnp.any(through_pooling != 0)) == pooled
     assert bool(jnp.any(through_all != 0)) == anywhere
 
@@ -137,7 +137,7 @@ def test_the_guide_stops_where_it_is_said_to(into, pooled, anywhere):
 def test_the_union_of_masks_on_one_place_is_little_more_than_one():
     x = crops()
     variables, apply = initialised(make_head(union=True), x)
-    attention, _ = apply(variables, x)
+    attention = apply(variables, x)
     expected = x * (2.0 - jnp.prod(1.0 - attention.gaussians.masks, axis=-3))[..., None]
     np.testing.assert_allclose(attention.fused, expected, rtol=1e-5)
 
@@ -156,15 +156,15 @@ def test_the_overlap_penalty_is_in_the_gradient_as_if_in_the_loss():
     _, apply_penalised = initialised(penalised, x)
 
     def written_out(v):
-        attention = apply_plain(v, x)[0]
+        attention = apply_plain(v, x)
         return (attention.fused**2).sum() + weight * overlap(attention.gaussians.masks)
 
     def with_the_trick(v):
-        return (apply_penalised(v, x)[0].fused ** 2).sum()
+        return (apply_penalised(v, x).fused ** 2).sum()
 
     expected, found = jax.grad(written_out)(variables), jax.grad(with_the_trick)(variables)
     jax.tree.map(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4), expected, found)
-    without = jax.grad(lambda v: (apply_plain(v, x)[0].fused ** 2).sum())(variables)
+    without = jax.grad(lambda v: (apply_plain(v, x).fused ** 2).sum())(variables)
     difference = found["params"]["centres"]["bias"] - without["params"]["centres"]["bias"]
     assert float(jnp.abs(difference).max()) > 1e-4
 
@@ -172,7 +172,7 @@ def test_the_overlap_penalty_is_in_the_gradient_as_if_in_the_loss():
 def test_fine_crops_are_averaged_for_the_box_head():
     x = crops(14)
     variables, apply = initialised(make_head(), x)
-    attention, _ = apply(variables, x)
+    attention = apply(variables, x)
     assert attention.fused.shape == (2, 3, 7, 7, 16)
     assert attention.gaussians.masks.shape[-1] == 14
     np.testing.assert_allclose(average_to(x, 7)[0, 0, 0, 0], x[0, 0, :2, :2].mean(axis=(0, 1)), rtol=1e-5)

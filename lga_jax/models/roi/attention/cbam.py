@@ -4,9 +4,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from lga_jax.models.layers import Dense, xavier_caffe2
+from lga_jax.models.roi.attention import Crop
 from lga_jax.structs import Attention
 
 
@@ -18,7 +18,8 @@ class CBAM(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
+    def __call__(self, crop: Crop, train: bool) -> Attention:
+        crops = crop("pyramid")
         channels = crops.shape[-1]
         squeeze = Dense(channels // self.reduction, kernel_init=xavier_caffe2, dtype=self.dtype, name="squeeze")
         excite = Dense(channels, kernel_init=xavier_caffe2, dtype=self.dtype, name="excite")
@@ -28,4 +29,4 @@ class CBAM(nn.Module):
 
         descriptor = jnp.stack([x.mean(axis=-1), x.max(axis=-1)], axis=-1)
         spatial = nn.Conv(1, (self.kernel_size, self.kernel_size), kernel_init=xavier_caffe2, dtype=self.dtype)
-        return Attention(fused=x * nn.sigmoid(spatial(descriptor)), gaussians=None)
+        return Attention(fused=x * nn.sigmoid(spatial(descriptor)))

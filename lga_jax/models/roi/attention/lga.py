@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lga_jax.errors import UserError
 from lga_jax.models.layers import Dense, xavier_caffe2
+from lga_jax.models.roi.attention import Crop
 from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.structs import Attention, Gaussians
 
@@ -35,20 +35,6 @@ class LGAHead(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        for option, choices in {
-            "mu": ("dense", "softmax"),
-            "sigma": ("isotropic", "per_axis"),
-            "fusion": ("sum", "concat"),
-            "classifier": ("joint", "shared"),
-            "guide_level": ("pyramid", "c2"),
-        }.items():
-            if getattr(self, option) not in choices:
-                raise UserError(
-                    f"model.lga.{option}",
-                    expected=" or ".join(map(repr, choices)),
-                    found=f"{getattr(self, option)!r}",
-                    remedy="correct the config",
-                )
         small = nn.initializers.normal(0.01)
         self.reduce = Dense(self.reduced_channels, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_d
         self.hidden_layer = Dense(self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)  # f_c's hidden layer
@@ -65,15 +51,22 @@ class LGAHead(nn.Module):
         if self.fusion == "concat":
             self.fuse = MaskedConcat(dtype=self.dtype)
 
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
+    def __call__(self, crop: Crop, train: bool) -> Attention:
+        crops = crop("pyramid")
         gaussians = self.predict_gaussians(crops)
-        masks = gaussians.masks.astype(crops.dtype)
+        guide_logits = None
+        if train:
+            seen = crops if self.guide_level == "pyramid" else crop(self.guide_level)
+            guide_logits = self.guide(seen, gaussians.masks)
+        return Attention(self.highlight(crops, gaussians.masks), gaussians, guide_logits)
+
+    def highlight(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ _ c"]:
+        """The crops fused with what the masks show of them (section III-B-3)."""
+        masks = masks.astype(crops.dtype)
         if self.fusion == "concat":
-            fused = self.fuse(crops, masks)
-        else:
-            # x + mean_k(x M_k) = x (1 + mean_k M_k): no masked map is ever written to memory.
-            fused = crops * (1.0 + masks.mean(axis=-3))[..., None]
-        return Attention(fused=fused, gaussians=gaussians)
+            return self.fuse(crops, masks)
+        # x + mean_k(x M_k) = x (1 + mean_k M_k): no masked map is ever written to memory.
+        return crops * (1.0 + masks.mean(axis=-3))[..., None]
 
     def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
         """Eq. 1: mu = S_ratio tanh(f_c(f_d(x))), sigma = ReLU(f_c(f_d(x))) + 1.

@@ -5,10 +5,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from lga_jax.models.layers import Dense, kaiming_fan_out
-from lga_jax.structs import Array, Attention
+from lga_jax.models.roi.attention import Crop
+from lga_jax.structs import Attention
 
 
 class NonLocal(nn.Module):
@@ -21,7 +21,8 @@ class NonLocal(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
+    def __call__(self, crop: Crop, train: bool) -> Attention:
+        crops = crop("pyramid")
         *batch, height, width, channels = crops.shape
         cells = crops.reshape(*batch, height * width, channels)
         inner = channels // self.reduction
@@ -32,4 +33,4 @@ class NonLocal(nn.Module):
         affinity = jax.nn.softmax(jnp.einsum("...ic,...jc->...ij", query, key).astype(jnp.float32), axis=-1)
         gathered = jnp.einsum("...ij,...jc->...ic", affinity.astype(self.dtype), value)
         update = Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="output")(gathered)
-        return Attention(fused=crops + update.reshape(crops.shape), gaussians=None)
+        return Attention(fused=crops + update.reshape(crops.shape))

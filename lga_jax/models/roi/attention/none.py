@@ -1,14 +1,13 @@
 """No attention: plain Faster R-CNN."""
 
 import flax.linen as nn
-from jaxtyping import Float
 
-from lga_jax.structs import Array, Attention
+from lga_jax.models.roi.attention import Crop
+from lga_jax.structs import Attention
 
 
 class NoAttention(nn.Module):
     """Plain Faster R-CNN: crops pass unchanged."""
 
-    @nn.compact
-    def __call__(self, crops: Float[Array, "*n s s c"]) -> Attention:
-        return Attention(fused=crops, gaussians=None)
+    def __call__(self, crop: Crop, train: bool) -> Attention:
+        return Attention(fused=crop("pyramid"))

@@ -1,0 +1,158 @@
+"""One RoI stage: sample RoIs, crop, attend, predict, and what follows from the predictions: losses and refined RoIs.
+
+A Faster R-CNN has one stage, a cascade (Cai and Vasconcelos 2018) has several: each with modules, a sampling rule and
+coder weights of its own.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from lga_jax.models.roi.attention import Level
+from lga_jax.ops import boxes as box_ops
+from lga_jax.ops.matching import match
+from lga_jax.ops.roi_align import multilevel_roi_align
+from lga_jax.ops.sampling import sample_balanced
+from lga_jax.structs import RoIs, RoITargets, StageOutputs, Targets
+
+CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+Levels = Mapping[Level, list[Float[Array, "b _ _ c"]]]  # each has one map for every stride of the backbone
+
+
+class RoIStage(nn.Module):
+    """Classifies regions and moves their boxes."""
+
+    attention: nn.Module  # a RegionAttention
+    box_head: nn.Module  # (crops, train) -> class logits and box deltas
+    num_classes: int
+    strides: tuple[int, ...]  # of the maps that crops are taken from
+    sampling: Mapping[str, Any]  # arguments of sample_rois
+    roi_align: Mapping[str, Any]  # crop_size, sampling_ratio and aligned of ops.roi_align
+    coder_weights: tuple[float, float, float, float] = CODER_WEIGHTS
+
+    def __call__(
+        self, levels: Levels, rois: RoIs, targets: Targets | None, keys: Key[Array, "b"] | None
+    ) -> StageOutputs:
+        """Answers for `rois`; with `targets` for a sample of them and the true boxes, drawn with one key per image."""
+        train = targets is not None
+        roi_targets = None
+        if train:
+            sample = functools.partial(sample_rois, num_classes=self.num_classes, **self.sampling)
+            rois, roi_targets = jax.vmap(sample)(keys, rois, targets)
+        attention = self.attention(lambda level: self.crop(levels[level], rois.boxes), train)
+        class_logits, box_deltas = self.box_head(attention.fused, train)
+        return StageOutputs(
+            rois=rois,
+            targets=roi_targets,
+            gaussians=attention.gaussians,
+            guide_logits=attention.guide_logits,
+            class_logits=class_logits,
+            box_deltas=box_deltas,
+            coder_weights=jnp.asarray(self.coder_weights),
+        )
+
+    def crop(self, maps: list[Float[Array, "b _ _ c"]], boxes: Float[Array, "b r 4"]) -> Float[Array, "b r s s c"]:
+        """Every box from the map whose stride suits its size."""
+        align = functools.partial(multilevel_roi_align, strides=self.strides, **self.roi_align)
+        return jax.vmap(align)(maps, boxes)
+
+    def losses(self, outputs: StageOutputs, rule: Mapping[str, Any]) -> dict[str, Float[Array, ""]]:
+        """'roi_class', 'roi_box' and, where the attention has a guide, 'guide'; none is weighted yet.
+
+        `rule`: the recipe's `losses`.
+        """
+        terms = roi_losses(outputs, rule["roi_box_beta"])
+        if outputs.guide_logits is not None:
+            terms["guide"] = guide_loss(outputs.guide_logits, outputs.targets, rule["guide_rois"])
+        return terms
+
+    def refined(self, outputs: StageOutputs, image_hw: Float[Array, "b 2"]) -> RoIs:
+        """The RoIs moved as their best foreground class says, inside the image: the next stage's input.
+
+        No gradient returns through them. Boxes without an area become invalid. The scores stay the proposals'.
+        """
+        outputs = jax.lax.stop_gradient(outputs)
+        best = jnp.argmax(outputs.class_logits[..., : self.num_classes], axis=-1)
+        deltas = jnp.take_along_axis(outputs.box_deltas, best[..., None, None], axis=-2)[..., 0, :]
+        boxes = box_ops.decode(deltas, outputs.rois.boxes, outputs.coder_weights)
+        boxes = jax.vmap(box_ops.clip)(boxes, image_hw)
+        valid = outputs.rois.valid & (box_ops.area(boxes) > 0.0)
+        return RoIs(jnp.where(valid[..., None], boxes, 0.0), outputs.rois.scores, valid)
+
+
+def sample_rois(
+    key: Key[Array, ""],
+    proposals: RoIs,
+    targets: Targets,
+    *,
+    num_classes: int,
+    num_samples: int,
+    positive_fraction: float,
+    positive_iou: float,
+) -> tuple[RoIs, RoITargets]:
+    """RoIs of one image to train on, and their targets. Ground-truth boxes join the proposals, so that every object
+    has at least one positive RoI from the first step on."""
+    boxes = jnp.concatenate([proposals.boxes, targets.boxes])
+    scores = jnp.concatenate([proposals.scores, jnp.zeros(targets.boxes.shape[0])])
+    valid = jnp.concatenate([proposals.valid, targets.valid])
+    found = match(
+        boxes,
+        targets.boxes,
+        targets.valid,
+        positive_iou=positive_iou,
+        negative_iou=positive_iou,
+        low_quality=False,
+    )
+    samples = sample_balanced(
+        key,
+        found.positive & valid,
+        found.negative & valid,
+        found.matched,
+        num_samples=num_samples,
+        positive_fraction=positive_fraction,
+    )
+    rois = RoIs(
+        boxes=jnp.where(samples.valid[:, None], boxes[samples.index], 0.0),
+        scores=jnp.where(samples.valid, scores[samples.index], 0.0),
+        valid=samples.valid,
+    )
+    labels = jnp.where(samples.positive, targets.labels[samples.matched], num_classes)
+    return rois, RoITargets(labels=labels, boxes=targets.boxes[samples.matched], valid=samples.valid)
+
+
+def roi_losses(outputs: StageOutputs, beta: float) -> dict[str, Float[Array, ""]]:
+    """Cross-entropy on the sampled RoIs, smooth L1 on the deltas that the true class of a foreground RoI predicts.
+
+    Both are divided by the number of sample slots. `beta`: the transition of smooth L1; 0 is plain L1.
+    """
+    truth = outputs.targets
+    num_classes = outputs.box_deltas.shape[-2]
+    foreground = truth.valid & (truth.labels < num_classes)
+    own_class = jnp.minimum(truth.labels, num_classes - 1)[..., None, None]
+    deltas = jnp.take_along_axis(outputs.box_deltas, own_class, axis=-2)[..., 0, :]
+    wanted = box_ops.encode(truth.boxes, outputs.rois.boxes, outputs.coder_weights)
+
+    entropy = optax.softmax_cross_entropy_with_integer_labels(outputs.class_logits, truth.labels)
+    distance = box_ops.smooth_l1(deltas - wanted, beta).sum(axis=-1)
+    return {
+        "roi_class": jnp.mean(jnp.where(truth.valid, entropy, 0.0)),
+        "roi_box": jnp.mean(jnp.where(foreground, distance, 0.0)),
+    }
+
+
+def guide_loss(guide_logits: Float[Array, "b r _ l"], truth: RoITargets, rois: str) -> Float[Array, ""]:
+    """Cross-entropy of what the guide makes of the masks, mean over its answers and RoIs (paper section III-B-2).
+
+    `rois`: "all", or "foreground" where background has no part that tells it; the divisor stays the number of slots.
+    """
+    background = guide_logits.shape[-1] - 1
+    guided = truth.valid if rois == "all" else truth.valid & (truth.labels < background)
+    labels = jnp.broadcast_to(truth.labels[..., None], guide_logits.shape[:-1])
+    entropy = optax.softmax_cross_entropy_with_integer_labels(guide_logits, labels)
+    return jnp.mean(jnp.where(guided[..., None], entropy, 0.0))

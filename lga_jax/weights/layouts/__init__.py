@@ -1,0 +1,83 @@
+"""What the parameters of the detector are called in files, one module per project, and how files are recognised."""
+
+import re
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from lga_jax.errors import UserError, listed
+from lga_jax.weights.layouts.caffe2 import caffe2_resnet
+from lga_jax.weights.layouts.detectron2 import detectron2
+from lga_jax.weights.layouts.layout import ALL_PARTS, Layout, Slot
+from lga_jax.weights.layouts.own import own_layout
+from lga_jax.weights.layouts.torchvision import COCO_V1_DIGEST, torchvision_detector, torchvision_resnet
+
+__all__ = ["Layout", "Slot", "recognise"]
+
+
+def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
+    """The layout of a file by the names in it. Raises UserError, with the nearest known one, for any other file."""
+
+    def has(pattern: str) -> bool:
+        return any(re.match(pattern, name) for name in arrays)
+
+    if has(rf"params/(?:{'|'.join(ALL_PARTS)})/"):
+        return own_layout(arrays)
+    if has(r"backbone\.body\.(?:conv1|layer\d)\."):
+        _check_is_faster_rcnn(where, arrays, "torchvision", ("rpn.head.", "roi_heads.box_predictor.cls_score."))
+        convs = {name.split(".")[2] for name in arrays if re.match(r"roi_heads\.box_head\.\d+\.0\.weight", name)}
+        return torchvision_detector(len(convs), is_coco_v1=not convs and COCO_V1_DIGEST in where)
+    if has(r"backbone\.bottom_up\.(?:stem|res\d)\."):
+        needed = ("backbone.fpn_lateral2.", "proposal_generator.rpn_head.", "roi_heads.box_predictor.cls_score.")
+        _check_is_faster_rcnn(where, arrays, "Detectron2", needed)
+        return detectron2(detector=True)
+    if has(r"(?:stem\.conv1|res2\.0\.conv1)\."):
+        return detectron2(detector=False)
+    if has(r"(?:conv1_w|res2_0_branch2a_w)$"):
+        return caffe2_resnet()
+    if has(r"conv1(?:\.0)?\.weight$|layer[1-4]\.\d+\.conv\d\.weight$"):
+        return torchvision_resnet()
+    raise UserError(
+        f"weights {where}",
+        expected="the names of torchvision, timm, Detectron2, Caffe2 or lga_jax",
+        found=listed(sorted(arrays), 3),
+        remedy=_nearest(arrays),
+    )
+
+
+def _check_is_faster_rcnn(where: str, arrays: Collection[str], whose: str, needed: tuple[str, ...]) -> None:
+    missing = [prefix for prefix in needed if not any(name.startswith(prefix) for name in arrays)]
+    if missing:
+        raise UserError(
+            f"weights {where}",
+            expected=f"{whose}'s Faster R-CNN with FPN, the nearest known layout by names",
+            found=f"another detector, without {missing[0]}*",
+            remedy="give weights of that one",
+        )
+
+
+_SIGNATURES = {
+    r"layer1\.0\.conv1\.weight$": "torchvision's ResNet",
+    r"res2\.0\.conv1\.weight$": "Detectron2's ResNet",
+    r"res2_0_branch2a_w$": "Caffe2's ResNet",
+}
+_FOREIGN = {
+    r"neck\.lateral_convs|bbox_head\.(?:shared_fcs|fc_cls)|rpn_head\.rpn_conv": "MMDetection",
+    r"transformer\.(?:encoder|decoder)\.layers": "a DETR",
+    r"blocks\.\d+\.attn\.|layers\.\d+\.blocks\.": "a vision transformer",
+    r"model\.\d+\.(?:conv|cv\d|m)\.": "a YOLO",
+    r"stages\.\d+\.(?:blocks\.)?\d+\.|downsample_layers": "a ConvNeXt or ResNetV2",
+    r"(?:^|\.)encoder\.stages\.\d+\.layers": "Hugging Face transformers",
+    r"features\.\d+\.": "a MobileNet, VGG or EfficientNet",
+}
+
+
+def _nearest(names: Collection[str]) -> str:
+    whose = next((title for pattern, title in _FOREIGN.items() if any(re.search(pattern, name) for name in names)), "")
+    looks = f"this looks like {whose}, " if whose else ""
+    for pattern, title in _SIGNATURES.items():
+        for name in names:
+            if found := re.search(pattern, name):
+                prefix = name[: found.start()]
+                return f"{looks}nearest known layout by names: {title} under the prefix {prefix!r}; take that off"
+    return f"{looks}nearest known layout by names: none; convert the file to torchvision's names"

@@ -1,0 +1,25 @@
+"""Checkpoints of this project."""
+
+from collections.abc import Collection
+
+from lga_jax.weights.layouts.layout import ALL_PARTS, NOTHING, Layout, Slot
+
+
+def own_layout(names: Collection[str]) -> Layout:
+    """The keys of the variables. A norm that was trained may be a constant here."""
+
+    def own_names(slot: Slot) -> list[str]:
+        path = slot.key.split("/", 1)[1]
+        return [f"{collection}/{path}" for collection in ("params", "batch_stats")]
+
+    held = {name.split("/")[1] for name in names if name.count("/") > 1}
+    later_stages = sorted(part for part in held if part.startswith("stages_"))
+    parts = (*(part for part in ALL_PARTS if part in held), *later_stages)
+    return Layout(
+        "a checkpoint of lga_jax", parts, own_names, NOTHING, NOTHING, NOTHING, family=_family(names), ours=True
+    )
+
+
+def _family(names: Collection[str]) -> str:
+    is_resnet = any(name.startswith("params/backbone/layer1_0/conv1/") for name in names)
+    return "resnet" if is_resnet else ""

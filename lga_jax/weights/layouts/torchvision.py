@@ -1,0 +1,98 @@
+"""torchvision's ResNets, whose names timm has as well, and its Faster R-CNN."""
+
+import re
+
+from lga_jax.weights.layouts.layout import (
+    COCO_ANCHORS,
+    DETECTOR_PARTS,
+    TORCH_LEAF,
+    TORCH_LEAVES,
+    Layout,
+    namer,
+    place,
+)
+
+# What its detectors compute without a trace in the shapes of their parameters, in the keys of config.model.
+TORCHVISION_COMPUTES = COCO_ANCHORS | {
+    "anchors.rounded": True,
+    "anchors.fixed_stride": False,
+    "roi_align.sampling_ratio": 2,
+    "roi_align.aligned": False,
+}
+# In the name of torchvision's COCO_V1 weights: the only ones whose frozen norms are made for an epsilon of 0.
+COCO_V1_DIGEST = "258fb6c6"
+
+
+def torchvision_resnet() -> Layout:
+    """torchvision's and timm's ResNets; nothing but the backbone."""
+    return Layout(
+        "torchvision's ResNet",
+        ("backbone",),
+        namer({"backbone": lambda module: [_backbone(module)]}, TORCH_LEAVES),
+        backbone=re.compile(r"(?:conv1|bn1|layer[1-4])\."),
+        plain=_plain(""),
+        ignored=re.compile(r"(?:.*\.num_batches_tracked|fc\.\w+)$"),
+        family="resnet",
+        pixels="torchvision",
+    )
+
+
+def torchvision_detector(num_box_convs: int, is_coco_v1: bool = False) -> Layout:
+    """torchvision's fasterrcnn_resnet50_fpn and its kin; `num_box_convs` is 4 in _v2 and 0 in the first version.
+
+    `is_coco_v1`: the published weights of the first version. A renamed copy cannot be recognised.
+    """
+
+    def fpn(module: str) -> list[str]:
+        block, level, norm = re.fullmatch(r"(lateral|output)(\d)(_norm)?", module).groups()
+        block = f"backbone.fpn.{'inner' if block == 'lateral' else 'layer'}_blocks.{int(level) - 2}"
+        return [f"{block}.1"] if norm else [f"{block}.0", block]
+
+    def rpn(module: str) -> list[str]:
+        if module.startswith("conv"):
+            number = int(module.removeprefix("conv"))
+            return [f"rpn.head.conv.{number - 1}.0", *(["rpn.head.conv"] if number == 1 else [])]
+        return [f"rpn.head.{ {'objectness': 'cls_logits', 'deltas': 'bbox_pred'}[module] }"]
+
+    def box_head(module: str) -> list[str]:
+        if module in ("classes", "deltas"):
+            return [f"roi_heads.box_predictor.{'cls_score' if module == 'classes' else 'bbox_pred'}"]
+        kind, number, norm = re.fullmatch(r"(conv|fc)(\d+)(_norm)?", module).groups()
+        if kind == "conv":
+            return [f"roi_heads.box_head.{int(number) - 1}.{1 if norm else 0}"]
+        # Behind n convolutions stand a Flatten and, for every dense layer, itself and its ReLU.
+        behind_convs = f"roi_heads.box_head.{num_box_convs + 2 * int(number) - 1}"
+        return [behind_convs if num_box_convs else f"roi_heads.box_head.fc{int(number) + 5}"]
+
+    parts = {
+        "backbone": lambda module: [f"backbone.body.{_backbone(module)}"],
+        "fpn": fpn,
+        "rpn": rpn,
+        "box_head": box_head,
+    }
+    return Layout(
+        "torchvision's Faster R-CNN",
+        DETECTOR_PARTS,
+        namer(parts, TORCH_LEAVES),
+        backbone=re.compile(r"backbone\.body\."),
+        plain=_plain(r"backbone\.body\."),
+        ignored=re.compile(r".*\.num_batches_tracked$"),
+        background_first=True,
+        family="resnet",
+        pixels="torchvision",
+        computes=TORCHVISION_COMPUTES | {"backbone.norm_eps": 0.0 if is_coco_v1 else 1e-5},
+        loose=() if is_coco_v1 or num_box_convs else ("backbone.norm_eps",),
+        recipe=f"configs/coco_torchvision_{'v2' if num_box_convs else 'v1'}.py",
+    )
+
+
+def _backbone(module: str) -> str:
+    stage, block, layer = place(module)
+    layer = layer.replace("shortcut_conv", "downsample.0").replace("shortcut_norm", "downsample.1")
+    layer = layer.replace("norm", "bn")
+    return f"layer{stage}.{block}.{layer}" if stage else layer
+
+
+def _plain(prefix: str) -> re.Pattern:
+    block = r"layer[1-4]\.\d+\.(?:(?:conv|bn)[123]|downsample\.[01])"
+    return re.compile(rf"{prefix}(?:conv1|bn1|{block}){TORCH_LEAF}")

@@ -1,0 +1,43 @@
+"""Names as the files of Detectron2's model zoo have them."""
+
+import pytest
+
+from lga_jax.weights.layouts import Slot
+from lga_jax.weights.layouts.detectron2 import detectron2
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("params/backbone/conv1/kernel", "stem.conv1.weight"),
+        ("batch_stats/backbone/norm1/bn/var", "stem.conv1.norm.running_var"),
+        ("params/backbone/layer1_2/conv3/kernel", "res2.2.conv3.weight"),
+        ("params/backbone/layer3_0/shortcut_norm/bn/bias", "res4.0.shortcut.norm.bias"),
+    ],
+)
+def test_a_resnet(key, name):
+    assert detectron2(detector=False).names(Slot.of(key)) == [name]
+    assert detectron2(detector=True).names(Slot.of(key)) == [f"backbone.bottom_up.{name}"]
+    assert detectron2(detector=False).plain.match(name)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("params/fpn/lateral2/kernel", "backbone.fpn_lateral2.weight"),
+        ("params/fpn/output3_norm/bn/scale", "backbone.fpn_output3.norm.weight"),
+        ("params/rpn/conv1/kernel", "proposal_generator.rpn_head.conv.weight"),
+        ("params/rpn/conv2/kernel", "proposal_generator.rpn_head.conv.conv1.weight"),
+        ("params/rpn/deltas/bias", "proposal_generator.rpn_head.anchor_deltas.bias"),
+        ("params/box_head/fc2/kernel", "roi_heads.box_head.fc2.weight"),
+        ("params/box_head/classes/kernel", "roi_heads.box_predictor.cls_score.weight"),
+    ],
+)
+def test_a_detector(key, name):
+    assert detectron2(detector=True).names(Slot.of(key))[0] == name
+    assert detectron2(detector=False).names(Slot.of(key)) == []
+
+
+def test_only_a_detector_says_what_it_computes():
+    assert detectron2(detector=True).computes["roi_align.sampling_ratio"] == 0
+    assert detectron2(detector=False).computes == {}
