@@ -46,7 +46,10 @@ class Detector(nn.Module):
         features = self.backbone(self.normalise(images, image_hw), train)
         pyramid = self.fpn(features, train)
         rpn, rois = self.rpn(pyramid, images.shape[1:3], image_hw, targets, rpn_keys)
-        levels = {"pyramid": pyramid[:-1], "c2": averaged_pyramid(features[0], len(features))}
+        levels = {
+            "pyramid": lambda: pyramid[:-1],
+            "c2": lambda: averaged_pyramid(features[0], len(features)),
+        }
         outputs = []
         for stage, key in zip(self.stages, stage_keys, strict=True):
             outputs.append(stage(levels, rois, targets, key))

@@ -237,7 +237,7 @@ def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | No
     pyramid = detector.fpn(detector.backbone(images, False), False)
     boxes, valid = jnp.asarray(batch.targets.boxes), jnp.asarray(batch.targets.valid)
     rois = RoIs(boxes, jnp.zeros(valid.shape), valid)
-    return detector.stages[0]({"pyramid": pyramid[:-1]}, rois, None, None).gaussians
+    return detector.stages[0]({"pyramid": lambda: pyramid[:-1]}, rois, None, None).gaussians
 
 
 def _code_digest() -> str:

@@ -5,7 +5,7 @@ coder weights of its own.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +22,8 @@ from lga_jax.ops.sampling import sample_balanced
 from lga_jax.structs import RoIs, RoITargets, StageOutputs, Targets
 
 CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-Levels = Mapping[Level, list[Float[Array, "b _ _ c"]]]  # each has one map for every stride of the backbone
+# Maps to crop from, made when a level is asked for: one for every stride of the backbone.
+Levels = Mapping[Level, Callable[[], list[Float[Array, "b _ _ c"]]]]
 
 
 class RoIStage(nn.Module):
@@ -45,7 +46,7 @@ class RoIStage(nn.Module):
         if train:
             sample = functools.partial(sample_rois, num_classes=self.num_classes, **self.sampling)
             rois, roi_targets = jax.vmap(sample)(keys, rois, targets)
-        attention = self.attention(lambda level: self.crop(levels[level], rois.boxes), train)
+        attention = self.attention(lambda level: self.crop(levels[level](), rois.boxes), train)
         class_logits, box_deltas = self.box_head(attention.fused, train)
         return StageOutputs(
             rois=rois,

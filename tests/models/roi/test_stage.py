@@ -113,7 +113,8 @@ def test_no_gradient_returns_through_refined_boxes():
 
 def test_the_stage_answers_for_all_rois_or_for_a_sample_of_them_and_the_true_boxes():
     rng = np.random.default_rng(0)
-    levels = {"pyramid": [jnp.asarray(rng.normal(size=(1, side, side, 3)), jnp.float32) for side in (8, 4)]}
+    maps = [jnp.asarray(rng.normal(size=(1, side, side, 3)), jnp.float32) for side in (8, 4)]
+    levels = {"pyramid": lambda: maps}
     rois = outputs().rois
     found, variables = stage().init_with_output(jax.random.key(0), levels, rois, None, None)
     assert found.targets is None and found.class_logits.shape == (1, 2, 3) and found.box_deltas.shape == (1, 2, 2, 4)

@@ -54,11 +54,11 @@ class LGAHead(nn.Module):
     def __call__(self, crop: Crop, train: bool) -> Attention:
         crops = crop("pyramid")
         gaussians = self.predict_gaussians(crops)
-        guide_logits = None
-        if train:
-            seen = crops if self.guide_level == "pyramid" else crop(self.guide_level)
-            guide_logits = self.guide(seen, gaussians.masks)
-        return Attention(self.highlight(crops, gaussians.masks), gaussians, guide_logits)
+        fused = self.highlight(crops, gaussians.masks)
+        if not train:
+            return Attention(fused, gaussians)
+        seen = crops if self.guide_level == "pyramid" else crop(self.guide_level)
+        return Attention(fused, gaussians, self.guide(seen, gaussians.masks))
 
     def highlight(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ _ c"]:
         """The crops fused with what the masks show of them (section III-B-3)."""
