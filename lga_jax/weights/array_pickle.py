@@ -1,7 +1,7 @@
-"""Pickles of numpy arrays, as Detectron2, Detectron and MSRA distribute weights, read without trusting them.
+"""Reads pickles of numpy arrays (weights of Detectron2, Detectron and MSRA) without running their code.
 
-A pickle is a program. This reader knows containers, numbers, text and arrays of numbers, builds the arrays itself, and
-refuses everything else by name.
+A pickle is a program. This reader accepts containers, numbers, strings and numeric arrays, which it builds itself. It
+refuses everything else and names it.
 """
 
 import io
@@ -17,34 +17,33 @@ from lga_jax.errors import UserError
 
 
 def unpickle_arrays(data: bytes) -> Any:
-    """What was pickled, with a PickledArray in the place of every array.
+    """Unpickles `data`; every array becomes a PickledArray.
 
-    Raises UserError for a pickle that names anything but arrays, and what pickle raises for a damaged one.
+    Raises UserError if the pickle names anything but arrays, and the errors of pickle if it is damaged.
     """
     _check_claims(data)
     return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()  # Python 2 wrote bytes as text
 
 
 def forbidden(name: str) -> UserError:
-    """The error for a file that names what is no part of an array."""
+    """The error for a file with a name other than that of an array."""
     return UserError(
         "",
         expected="arrays only",
         found=f"{name}, which could run code",
-        remedy="if you trust the file, save the state dict alone "
-        "as .npz or .safetensors with the program that wrote it",
+        remedy="if you trust the file, save its state dict as .npz or .safetensors with the program that wrote it",
     )
 
 
 def _check_claims(data: bytes) -> None:
-    """Raises ValueError where a pickle claims more than it has: the unpickler would allocate that first."""
-    for opcode, argument, position in pickletools.genops(data):  # which raises for arguments longer than the file
+    """Raises ValueError if a pickle declares more memory than it needs, because the unpickler would allocate it."""
+    for opcode, argument, position in pickletools.genops(data):  # genops raises for arguments longer than the file
         if "PUT" in opcode.name and argument > position:
-            raise ValueError(f"expected to remember a value as one of {position} at most, found {argument}")
+            raise ValueError(f"expected to remember at most {position} values, found {argument}")
 
 
 class _PickledType:
-    """Stands for numpy.dtype in a pickle: plain numbers only."""
+    """Replaces numpy.dtype in a pickle; numeric types only."""
 
     def __init__(self, code: str, *_: object) -> None:
         if not re.fullmatch(r"[<>=|]?[biufc]\d{1,2}", code):
@@ -57,7 +56,7 @@ class _PickledType:
 
 
 class PickledArray:
-    """Stands for numpy.ndarray in a pickle: numpy's own would trust the types and sizes that the file claims."""
+    """Replaces numpy.ndarray in a pickle, because numpy trusts the types and sizes in the file."""
 
     array: np.ndarray | None = None
 
@@ -67,7 +66,7 @@ class PickledArray:
 
 
 def _from_buffer(data: bytes | bytearray | str, kind: _PickledType, shape: tuple, order: str) -> np.ndarray:
-    # Python 2 wrote bytes as its strings, which arrive decoded as latin-1.
+    # Python 2 wrote bytes as strings; they arrive decoded as latin-1.
     data = data.encode("latin1") if isinstance(data, str) else data
     return np.frombuffer(data, kind.dtype).reshape(shape, order=order)
 
@@ -94,13 +93,13 @@ _ALLOWED = {
     "numpy.dtype": _PickledType,
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": _encode,
-    "builtins.bytes": _no_bytes,  # how protocol 2 writes empty ones
+    "builtins.bytes": _no_bytes,  # empty bytes in protocol 2
     "__builtin__.bytes": _no_bytes,
 }
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, text and numpy arrays. A pickle that names anything else is refused."""
+    """Builds containers, numbers, strings and numpy arrays; refuses a pickle with any other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         full_name = f"{module}.{name}".replace("numpy._core.", "numpy.core.")

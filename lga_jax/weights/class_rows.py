@@ -1,4 +1,4 @@
-"""Which row of a file's class predictor becomes which of the model's classes: by name where names are known."""
+"""Matches the rows of a file's class predictor to the classes of the model, by name if names are known."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from lga_jax.weights.coco_classes import COCO_CLASSES
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout, Slot
 
-# Modules whose last axis counts classes -> (numbers for each class, does a background follow them).
+# Modules with classes in the last axis -> (numbers per class, whether a background follows).
 _PREDICTORS = {
     ("box_head", "classes"): (1, True),
     ("box_head", "deltas"): (4, False),
@@ -20,7 +20,7 @@ _PREDICTORS = {
 
 
 class Rows(NamedTuple):
-    """For each class of the model the file's, None where it has none; `sources` None: the predictor starts anew."""
+    """`sources`: the file's row for each class of the model, None for a new class; None: no row is loaded."""
 
     num_in_file: int
     sources: list[int | None] | None
@@ -28,12 +28,12 @@ class Rows(NamedTuple):
 
 
 def is_predictor(slot: Slot) -> bool:
-    """Whether the last axis of the parameter counts classes."""
+    """True if the last axis of the parameter has the classes."""
     return (slot.part, slot.module) in _PREDICTORS
 
 
 def num_classes(layout: Layout, weights: Weights) -> int | None:
-    """Foreground classes of a file's predictor; None where it has none."""
+    """Number of foreground classes of a file's predictor; None without a predictor."""
     name = layout.name_of("params/box_head/classes/bias", weights.arrays)
     if name is None:
         return None
@@ -41,17 +41,17 @@ def num_classes(layout: Layout, weights: Weights) -> int | None:
     if len(shape) != 1 or shape[0] < 2:
         raise UserError(
             f"weights {weights.where}: {name}",
-            expected="a number for each class and the background",
+            expected="one number per class and one for the background",
             found=f"shape {shape}",
-            remedy="give weights of a trained detector",
+            remedy="use weights of a trained detector",
         )
     return shape[0] - 1
 
 
 def coco_rows(layout: Layout, num_in_file: int) -> list[str | None] | None:
-    """COCO's names of the rows where a predictor has COCO's size; None for any other.
+    """COCO's class names of the rows if the predictor has COCO's size; otherwise None.
 
-    torchvision counts category ids, of which ten mean nothing; Detectron2 counts the 80 classes.
+    torchvision's rows are category ids, ten of them unused; Detectron2's rows are the 80 classes.
     """
     if layout.background_first and num_in_file == max(COCO_CLASSES):
         return [COCO_CLASSES.get(category) for category in range(1, num_in_file + 1)]
@@ -61,9 +61,9 @@ def coco_rows(layout: Layout, num_in_file: int) -> list[str | None] | None:
 
 
 def match_rows(layout: Layout, weights: Weights, class_names: Sequence[str]) -> Rows | None:
-    """Rows by name where the file's are known, else by position where there are as many, else anew.
+    """Matches by name if the file's names are known; by position if the numbers are equal; otherwise loads no rows.
 
-    A predictor of COCO's size is taken for COCO's where one of `class_names` is. None without a predictor.
+    A predictor of COCO's size counts as COCO's if one of `class_names` is a class of COCO. None without a predictor.
     """
     count = num_classes(layout, weights)
     if count is None:
@@ -76,7 +76,7 @@ def match_rows(layout: Layout, weights: Weights, class_names: Sequence[str]) -> 
     elif len(names) != count:
         raise UserError(
             f"weights {weights.where}",
-            expected=f"as many class names as its predictor has classes ({count})",
+            expected=f"{count} class names, one per class of its predictor",
             found=str(len(names)),
             remedy="correct its metadata",
         )
@@ -85,14 +85,14 @@ def match_rows(layout: Layout, weights: Weights, class_names: Sequence[str]) -> 
     if count == len(class_names):
         return Rows(count, list(range(count)), f"{count} of {count} class rows by position: the file has no names")
     return Rows(
-        count, None, f"the class predictor starts anew: {count} classes without names there, {len(class_names)} here"
+        count, None, f"the class predictor is not loaded: {count} classes without names there, {len(class_names)} here"
     )
 
 
 def merge_rows(
     slot: Slot, initial: Float[np.ndarray, "*n o"], loaded: Float[np.ndarray, "*n p"], rows: Rows
 ) -> Float[np.ndarray, "*n o"]:
-    """`initial` with the classes that `rows` names, and the background, taken from `loaded` (both in our layout)."""
+    """`initial` with the matched classes and the background of `loaded` (both in our layout)."""
     width, background = _PREDICTORS[slot.part, slot.module]
     ours = initial.copy()
     for row, source in enumerate(rows.sources):
@@ -104,7 +104,7 @@ def merge_rows(
 
 
 def file_width(slot: Slot, rows: Rows) -> int:
-    """Length of the last axis in a file whose predictor differs from ours in its classes alone."""
+    """Length of the last axis in the file, if its predictor differs from ours only in the classes."""
     width, background = _PREDICTORS[slot.part, slot.module]
     return rows.num_in_file * width + background
 
@@ -118,5 +118,5 @@ def _by_name(names: Sequence[str | None], class_names: Sequence[str]) -> Rows:
     if new:
         report += f"; new: {listed(new, 10)}"
     if unused := len(set(range(len(names))) - set(sources)):
-        report += f"; {unused} rows of the file are of no class here"
+        report += f"; {unused} rows of the file have no class here"
     return Rows(len(names), sources, report)

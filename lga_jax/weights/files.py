@@ -1,4 +1,4 @@
-"""Files of weights: from the place a user names to arrays by name, whoever wrote them. No code in them is ever run."""
+"""Reads weight files of any project into arrays by name. Code in a file is never run."""
 
 import hashlib
 import json
@@ -20,36 +20,36 @@ from lga_jax.weights.array_pickle import PickledArray, forbidden, unpickle_array
 
 
 class Weights(NamedTuple):
-    """Arrays by the names they have where they come from, and what is said there about them."""
+    """Arrays by their names in the file, and the metadata of the file."""
 
-    where: str  # as the user named it
-    arrays: dict[str, np.ndarray]  # floating point ones are float32
-    class_names: tuple[str, ...] | None = None  # of the rows of the class predictor, where known
-    category_ids: tuple[int, ...] | None = None  # that COCO results give these classes
-    author: str = ""  # what a Detectron2 file says in "__author__"
-    model: Mapping[str, Any] | None = None  # config.model, or the part of it that is known to belong to them
+    where: str  # path or hf:// address as the user gave it
+    arrays: dict[str, np.ndarray]  # floating-point arrays are float32
+    class_names: tuple[str, ...] | None = None  # rows of the class predictor; None: unknown
+    category_ids: tuple[int, ...] | None = None  # category ids of these classes in COCO results
+    author: str = ""  # "__author__" of a Detectron2 file
+    model: Mapping[str, Any] | None = None  # config.model of these weights, or the known part of it
 
 
-_LIMIT = 4 * 2**30  # bytes; ten times the largest detector that fits here
-_TORCH = (2, 10)  # older ones can be made to run code by what they read (CVE-2025-32434, CVE-2026-24747)
+_LIMIT = 4 * 2**30  # bytes; ten times the largest detector of this project
+_TORCH = (2, 10)  # files can make older versions run code (CVE-2025-32434, CVE-2026-24747)
 _NESTED = ("model", "state_dict", "model_state", "blobs")
-# As torch.hub names files: the first digits of their SHA-256. Eight digits that are a date are no such thing.
+# torch.hub puts the first digits of the SHA-256 into file names. A date of eight digits does not count.
 _DIGEST = re.compile(r"-(?!20\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.(?:pth|pt|pkl)$")
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([^/@]+))?/(.+)")
 
 
 def read_weights(place: str) -> Weights:
-    """The weights in a file (.npz, .safetensors, .pth, .pt, .bin, .pkl) or at hf://ORG/REPO[@REVISION]/FILE.
+    """Reads a weight file (.npz, .safetensors, .pth, .pt, .bin, .pkl) or hf://ORG/REPO[@REVISION]/FILE.
 
-    Nested state dicts are unwrapped, a "module." before all names is taken off, half precision becomes float32.
-    Raises UserError, in one line, for whatever is wrong with the place or the file.
+    Nested state dicts are unwrapped, a common prefix "module." is removed, half precision becomes float32.
+    Raises UserError if the place or the file is faulty.
     """
     path = _download(place) if place.startswith("hf://") else Path(place)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "none"
         raise UserError(
             f"weights {place}",
-            expected="a file of weights",
+            expected="a weight file",
             found=found,
             remedy="correct the path",
         )
@@ -57,8 +57,8 @@ def read_weights(place: str) -> Weights:
     if suffix not in _READERS:
         raise UserError(
             f"weights {place}",
-            expected=f"a name that ends in {', '.join(_READERS)}",
-            found=f"{suffix or 'none of them'!r}",
+            expected=f"the extension {', '.join(_READERS)}",
+            found=repr(suffix) if suffix else "none",
             remedy="convert the file",
         )
     _check_digest(place, path)
@@ -66,12 +66,12 @@ def read_weights(place: str) -> Weights:
         content, metadata = _READERS[suffix](path)
     except UserError as error:
         raise error.within(f"weights {place}") from None
-    except Exception as error:  # what a damaged file makes its reader raise is anybody's guess
+    except Exception as error:  # damaged files raise many types
         raise UserError(
             f"weights {place}",
-            expected=f"a sound {suffix} file of arrays",
-            found=f"it unreadable ({_line(error)})",
-            remedy="get it anew or convert it",
+            expected=f"an intact {suffix} file of arrays",
+            found=f"an unreadable one ({_line(error)})",
+            remedy="download it again or convert it",
         ) from error
     author = content.get("__author__")
     class_names = _from_json(place, metadata, "class_names", _is_list_of(str))
@@ -83,7 +83,7 @@ def read_weights(place: str) -> Weights:
             f"weights {place}",
             expected="arrays by name",
             found="none",
-            remedy="give a state dict",
+            remedy="use a state dict",
         )
     return Weights(
         place,
@@ -108,19 +108,19 @@ def _download(place: str) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))
     except hub_errors.GatedRepoError:
-        found, remedy = "it gated", "accept its terms on huggingface.co and run `hf auth login`"
+        found, remedy = "a gated repository", "accept its terms on huggingface.co and run `hf auth login`"
     except hub_errors.RepositoryNotFoundError:
         found = f"no repository {repository} (or a private one)"
         remedy = "correct the name or run `hf auth login`"
     except hub_errors.RevisionNotFoundError:
         found = f"no revision {revision or 'main'} of {repository}"
-        remedy = "correct what stands behind the @"
+        remedy = "correct the revision after the @"
     except hub_errors.LocalEntryNotFoundError:
         found = "neither network nor a copy in the cache"
-        remedy = "download it where there is a network and give the file"
+        remedy = "download it on a machine with a network and give the path of the file"
     except hub_errors.EntryNotFoundError:
         found, remedy = f"no file {file} in {repository}", "correct the name"
-    except Exception as error:  # of the network, the proxy, the disk of the cache
+    except Exception as error:  # network, proxy and disk errors have many types
         found, remedy = _line(error), "try again, or download the file and give its path"
     raise UserError(
         f"weights {place}",
@@ -139,9 +139,9 @@ def _check_digest(place: str, path: Path) -> None:
     if not digest.startswith(named[1]):
         raise UserError(
             f"weights {place}",
-            expected=f"the SHA-256 that its name begins to tell, {named[1]}",
+            expected=f"a SHA-256 that starts with {named[1]}, as in its name",
             found=str(digest[: len(named[1])]),
-            remedy="download it again (or rename it, if the digits mean something else)",
+            remedy="download it again (or rename it if the digits are not a SHA-256)",
         )
 
 
@@ -169,9 +169,9 @@ def _read_torch(path: Path) -> tuple[dict, dict]:
     except ImportError:
         raise UserError(
             "",
-            expected="torch, which reads this format",
-            found="it not installed",
-            remedy="pip install 'lga_jax[torch]', or convert the file to .safetensors where torch is",
+            expected="the package torch, which reads this format",
+            found="none",
+            remedy="pip install 'lga_jax[torch]', or convert the file to .safetensors on a machine with torch",
         ) from None
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _TORCH:
         raise UserError(
@@ -181,7 +181,7 @@ def _read_torch(path: Path) -> tuple[dict, dict]:
             remedy="pip install -U 'lga_jax[torch]'",
         )
     try:
-        with torch.serialization.safe_globals([Namespace]):  # torchvision's training scripts save their flags
+        with torch.serialization.safe_globals([Namespace]):  # torchvision's training scripts save a Namespace of flags
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if named := re.search(r"GLOBAL (\S+)", str(error)):
@@ -193,7 +193,7 @@ def _read_torch(path: Path) -> tuple[dict, dict]:
 
 
 def _num_bytes(content: Mapping, torch: Any, depth: int = 3) -> int:
-    """Of all tensors as arrays of floats: views can be larger than what was stored."""
+    """Bytes of all tensors as float arrays; views can be larger than the stored data."""
     values = content.values()
     inner = sum(_num_bytes(value, torch, depth - 1) for value in values if isinstance(value, Mapping) and depth)
     return inner + sum(max(value.itemsize, 4) * value.numel() for value in values if isinstance(value, torch.Tensor))
@@ -212,7 +212,7 @@ def _tensors_to_numpy(content: Mapping, torch: Any, depth: int = 3) -> dict:
 
 
 def _read_pickle(path: Path) -> tuple[dict, dict]:
-    if zipfile.is_zipfile(path):  # saved with torch, whatever its name says
+    if zipfile.is_zipfile(path):  # saved by torch in spite of the extension
         return _read_torch(path)
     _check_size(path.stat().st_size)
     return _mapping(unpickle_arrays(path.read_bytes())), {}
@@ -234,7 +234,7 @@ def _check_size(num_bytes: int) -> None:
             "",
             expected=f"at most {_LIMIT / 2**30:.0f} GiB of arrays",
             found=f"{num_bytes / 2**30:.0f}",
-            remedy="save the model alone",
+            remedy="save only the model, without the optimizer",
         )
 
 
@@ -259,14 +259,14 @@ def _unwrap(content: Mapping) -> Mapping:
 
 
 def _arrays(content: Mapping) -> dict[str, np.ndarray]:
-    """The arrays of numbers in `content`. Momenta that Caffe2 saves beside its parameters are no weights."""
+    """The numeric arrays in `content`, without the momenta that Caffe2 saves beside its parameters."""
     arrays = {}
     for name, value in content.items():
         value = value.array if isinstance(value, PickledArray) else value
         is_named = isinstance(name, str) and name.isprintable() and not name.endswith("_momentum")
         if is_named and isinstance(value, np.ndarray):
             if value.dtype.name.startswith(("float", "bfloat")):
-                with np.errstate(over="ignore"):  # infinities are found where it is known what they are for
+                with np.errstate(over="ignore"):  # infinities are reported later, with their parameter
                     arrays[name] = value.astype(np.float32, copy=False)
             elif value.dtype.kind in "biu":
                 arrays[name] = value
@@ -276,7 +276,7 @@ def _arrays(content: Mapping) -> dict[str, np.ndarray]:
 
 
 def _from_json(place: str, metadata: Mapping[str, str], key: str, holds: Callable[[Any], bool]) -> Any:
-    """A value out of the metadata that our exports write; None where there is none. Lists become tuples."""
+    """A value of the metadata written by export-weights; None if missing. Lists become tuples."""
     if key not in metadata:
         return None
     try:
@@ -286,7 +286,7 @@ def _from_json(place: str, metadata: Mapping[str, str], key: str, holds: Callabl
     if not holds(value):
         raise UserError(
             f"weights {place}",
-            expected=f"JSON of the kind that export_weights writes in its metadata's {key}",
+            expected=f"JSON as written by export-weights in the metadata {key}",
             found=f"{metadata[key][:60]!r}",
             remedy="correct or remove it",
         )
@@ -298,7 +298,7 @@ def _check_classes(place: str, names: Sequence[str] | None, ids: Sequence[int] |
         if twice := [value for value in values if values.count(value) > 1]:
             raise UserError(
                 f"weights {place}",
-                expected=f"each of its metadata's {key} once",
+                expected=f"unique {key} in its metadata",
                 found=f"{twice[0]!r} several times",
                 remedy="correct them",
             )

@@ -31,7 +31,7 @@ def test_coco_rows_of_torchvision_are_category_ids():
     np.testing.assert_array_equal(scores[[0, 2, 3]], [18, 90, 0])
     assert scores[1] >= STAYS and boxes[1].min() >= STAYS
     np.testing.assert_array_equal(boxes[[0, 2]], [[180, 181, 182, 183], [900, 901, 902, 903]])
-    assert "  2 of 3 class rows by name; new: wheel; 88 rows of the file are of no class here" in report
+    assert "  2 of 3 class rows by name; new: wheel; 88 rows of the file have no class here" in report
     kernel = at(variables, "params/box_head/classes/kernel")
     np.testing.assert_array_equal(kernel[:, 0], arrays["roi_heads.box_predictor.cls_score.weight"][18])
     np.testing.assert_array_equal(kernel[:, 3], arrays["roi_heads.box_predictor.cls_score.weight"][0])
@@ -70,7 +70,7 @@ def test_unknown_names_go_by_position_or_not_at_all():
         arrays = foreign.torchvision_detector(num_classes=count)
         variables, report = load(arrays, V1, names)
         assert all(rows.min() >= STAYS for rows in rows_of(variables))
-        assert f"the class predictor starts anew: {count} classes without names there, {len(names)} here" in report
+        assert f"the class predictor is not loaded: {count} classes without names there, {len(names)} here" in report
 
 
 def test_strict_does_not_mind_other_classes():
@@ -78,7 +78,7 @@ def test_strict_does_not_mind_other_classes():
 
 
 def test_names_that_do_not_fit_the_predictor_are_refused():
-    message = r"expected as many class names as its predictor has classes \(3\), found 2"
+    message = r"found 2; correct its metadata"
     refused(foreign.torchvision_detector(), V1, message, class_names=("a", "b"))
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import sys
 import zipfile
@@ -16,9 +17,9 @@ import pytest
 import safetensors.numpy
 from huggingface_hub import errors as hub_errors
 
-from lga_jax.errors import UserError
 from lga_jax.weights import files
 from lga_jax.weights.files import read_weights
+from tests import faults
 
 ARRAYS = {
     "conv1.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -43,11 +44,11 @@ def write(path, arrays=ARRAYS, **nested):
     return str(path)
 
 
-def refused(place, message):
-    with pytest.raises(UserError, match=message) as caught:
+def refused(place, found="", remedy=""):
+    """Regular expressions are searched in the fields of the error."""
+    with faults.refused(f"^weights {re.escape(str(place))}", found) as caught:
         read_weights(str(place))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert re.search(remedy, caught.value.remedy), caught.value.remedy
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors", "pkl", "pth", "pt", "bin"])
@@ -167,7 +168,7 @@ def test_pickles_never_run_code(tmp_path, function, arguments, name):
         arguments[0] = "numpy"
     path = tmp_path / "w.pkl"
     path.write_bytes(pickle.dumps({"model": {"w": np.ones(2)}, "hook": Runs(function, *arguments)}))
-    refused(path, rf"w.pkl: expected arrays only, found ({name}), which could run code; .* save the state dict")
+    refused(path, f"^({name}),", "state dict")
     assert not marker.exists()
 
 
@@ -175,7 +176,7 @@ def test_torch_files_never_run_code(tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
     marker = tmp_path / "marker"
     torch.save({"w": torch.ones(2), "hook": Runs(os.system, f"touch {marker}")}, tmp_path / "w.pth")
-    refused(tmp_path / "w.pth", r"w.pth: expected arrays only, found (posix|nt)\.system, which could run code")
+    refused(tmp_path / "w.pth", r"^(posix|nt)\.system,")
     assert not marker.exists()
 
 
@@ -183,13 +184,13 @@ def test_pickled_arrays_are_not_trusted(tmp_path):
     """numpy's own functions would allocate what a pickle claims, and take its numbers for addresses of objects."""
     path = tmp_path / "w.pkl"
     path.write_bytes(pickle.dumps({"w": np.array([{"a": 1}], dtype=object)}))
-    refused(path, r"found it unreadable \(ValueError: expected arrays of numbers, found the type 'O8'\)")
+    refused(path, "ValueError: .*'O8'")
     reconstruct = np._core.multiarray._reconstruct
     path.write_bytes(pickle.dumps({"w": Runs(reconstruct, np.ndarray, (2**50,), b"b")}))
-    refused(path, "expected arrays by name, found none")
+    refused(path, "^none$")
     sound = pickle.dumps({"w": np.ones((2, 3), np.float32)}, 2)
     path.write_bytes(sound.replace(b"K\x02K\x03\x86", b"K\x02K\x7f\x86"))  # its shape
-    refused(path, "expected a sound .pkl file of arrays, found it unreadable")
+    refused(path, "unreadable")
 
 
 def test_pickles_that_claim_more_than_they_have_are_not_believed(tmp_path):
@@ -197,12 +198,12 @@ def test_pickles_that_claim_more_than_they_have_are_not_believed(tmp_path):
     path = tmp_path / "w.pkl"
     for claim in (b"r\xff\xff\xff\x7f", b"p4000000000\n", b"\x96" + struct.pack("<Q", 2**33), b"\x8b\xff\xff\xff\x7f1"):
         path.write_bytes(b"\x80\x05}" + claim + b".")
-        refused(path, r"found it unreadable \(ValueError: .*(to remember a value|but only \d+ remain|not enough data)")
+        refused(path, r"ValueError: .*(to remember|but only \d+ remain|not enough data)")
 
 
 def test_names_that_would_break_a_line(tmp_path):
     (tmp_path / "w.pkl").write_bytes(b"\x80\x04\x8c\x02os\x8c\x07sys\ntem\x93.")
-    refused(tmp_path / "w.pkl", r"found os\.sys\\ntem, which could run code")
+    refused(tmp_path / "w.pkl", r"^os\.sys\\ntem,")
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"a\nb": np.ones(2), "c": np.ones(2)}))
     assert read_weights(str(tmp_path / "w.pkl")).arrays.keys() == {"c"}
 
@@ -214,28 +215,28 @@ def test_truncated_and_foreign_files_are_one_line(tmp_path, suffix):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-20], b"", b"no such file", b"PK\x03\x04 cut off", b"<html>" * 99):
         path.write_bytes(content)
-        refused(path, rf"^weights .*w.{suffix}: expected a sound .{suffix} file of arrays, found it unreadable")
+        refused(path, "unreadable")
 
 
 def test_pickled_objects_in_npz_are_never_loaded(tmp_path):
     path = write(tmp_path / "w.npz", {"conv1.weight": np.array([{"a": 1}], dtype=object)})
-    refused(path, "found it unreadable .*allow_pickle")
+    refused(path, "unreadable .*allow_pickle")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [([np.ones(2)], "expected arrays by name, found a list"), ({"a": "b"}, "expected arrays by name, found none")],
+    ("content", "found"),
+    [([np.ones(2)], "^a list$"), ({"a": "b"}, "^none$")],
 )
-def test_files_without_arrays(tmp_path, content, message):
+def test_files_without_arrays(tmp_path, content, found):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(content))
-    refused(tmp_path / "w.pkl", message)
+    refused(tmp_path / "w.pkl", found)
 
 
 def test_places_that_are_no_file_of_weights(tmp_path):
-    refused(tmp_path / "none.npz", "expected a file of weights, found none; correct the path")
-    refused(tmp_path, "expected a file of weights, found a folder")
+    refused(tmp_path / "none.npz", "^none$")
+    refused(tmp_path, "^a folder$")
     (tmp_path / "w.onnx").write_bytes(b"")
-    refused(tmp_path / "w.onnx", r"expected a name that ends in \.npz, .*, found '\.onnx'")
+    refused(tmp_path / "w.onnx", r"^'\.onnx'$")
 
 
 def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
@@ -243,7 +244,7 @@ def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(10**5))
     monkeypatch.setattr(files, "_LIMIT", 2**18)
     for path in [*paths, tmp_path / "bomb.npz"]:
-        refused(path, "expected at most 0 GiB of arrays, found")
+        refused(path, remedy="only the model")
 
 
 def test_digest_in_the_name_is_checked(tmp_path):
@@ -255,7 +256,7 @@ def test_digest_in_the_name_is_checked(tmp_path):
     for path in (right, wrong, tmp_path / "model-20240131.pkl", tmp_path / "model-12ab.pkl"):
         path.write_bytes(plain)
     read_weights(str(right))
-    assert digits in refused(wrong, "expected the SHA-256 that its name begins to tell, .* download it again")
+    refused(wrong, f"^{digits}$")
     read_weights(str(tmp_path / "model-20240131.pkl"))  # a date
     read_weights(str(tmp_path / "model-12ab.pkl"))  # too short to be one
 
@@ -263,14 +264,14 @@ def test_digest_in_the_name_is_checked(tmp_path):
 def test_torch_is_needed_for_its_own_format_only(tmp_path, monkeypatch):
     (tmp_path / "w.pth").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    refused(tmp_path / "w.pth", r"expected torch, .* not installed; pip install 'lga_jax\[torch\]', or convert")
+    refused(tmp_path / "w.pth", "^none$", r"pip install 'lga_jax\[torch\]'")
     read_weights(write(tmp_path / "w.pkl"))
 
 
 def test_old_torch_is_not_trusted(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__="2.9.1+cpu"))
     (tmp_path / "w.pth").write_bytes(b"")
-    refused(tmp_path / "w.pth", r"expected torch 2\.10 or newer, .* found 2\.9\.1\+cpu; pip install -U")
+    refused(tmp_path / "w.pth", r"^2\.9\.1\+cpu$", "pip install -U")
 
 
 def test_views_in_torch_files_count_as_what_they_become(tmp_path, monkeypatch):
@@ -280,7 +281,7 @@ def test_views_in_torch_files_count_as_what_they_become(tmp_path, monkeypatch):
         archive.writestr("archive/data/0", bytes(10**6))
     monkeypatch.setattr(files, "_LIMIT", 2**18)
     for name in ("view.pth", "bomb.pth"):
-        refused(tmp_path / name, "expected at most 0 GiB of arrays, found")
+        refused(tmp_path / name, remedy="only the model")
 
 
 def test_names_in_the_metadata(tmp_path):
@@ -291,14 +292,14 @@ def test_names_in_the_metadata(tmp_path):
     assert (weights.class_names, weights.category_ids, weights.model) == (("a", "b"), (3, 7), about["model"])
     for bad in ("[1]", "a, b", "[]", '{"a": 1}'):
         safetensors.numpy.save_file(ARRAYS, path, {"class_names": bad})
-        refused(path, "expected JSON of the kind that export_weights writes in its metadata's class_names, found")
-    for about, message in (
-        ({"class_names": ["a", "b", "a"]}, "expected each of its metadata's class_names once, found 'a' several times"),
-        ({"class_names": ["a", "b"], "category_ids": [3, 3]}, "category_ids once, found 3"),
-        ({"class_names": ["a", "b"], "category_ids": [3]}, r"as many category_ids in its metadata .* \(2\), found 1"),
+        refused(path, f"^{re.escape(repr(bad))}$")
+    for about, found in (
+        ({"class_names": ["a", "b", "a"]}, "^'a' several times$"),
+        ({"class_names": ["a", "b"], "category_ids": [3, 3]}, "^3 several times$"),
+        ({"class_names": ["a", "b"], "category_ids": [3]}, "^1$"),
     ):
         safetensors.numpy.save_file(ARRAYS, path, {key: json.dumps(value) for key, value in about.items()})
-        refused(path, message)
+        refused(path, found)
 
 
 def test_files_of_the_hub(tmp_path, monkeypatch):
@@ -320,26 +321,26 @@ def test_files_of_the_hub(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("error", "found"),
     [
-        (hub_errors.GatedRepoError, "found it gated; accept its terms"),
-        (hub_errors.RepositoryNotFoundError, "found no repository me/detector"),
-        (hub_errors.RevisionNotFoundError, "found no revision v1 of me/detector"),
-        (hub_errors.RemoteEntryNotFoundError, "found no file w.npz in me/detector"),
-        (hub_errors.LocalEntryNotFoundError, "found neither network nor a copy in the cache"),
-        (ConnectionError, "found ConnectionError: no way; try again"),
+        (hub_errors.GatedRepoError, "^a gated repository$"),
+        (hub_errors.RepositoryNotFoundError, "^no repository me/detector"),
+        (hub_errors.RevisionNotFoundError, "^no revision v1 of me/detector$"),
+        (hub_errors.RemoteEntryNotFoundError, "^no file w.npz in me/detector$"),
+        (hub_errors.LocalEntryNotFoundError, "^neither network nor a copy in the cache$"),
+        (ConnectionError, "^ConnectionError: no way$"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(monkeypatch, error, message):
+def test_what_the_hub_refuses_is_one_line(monkeypatch, error, found):
     def download(*arguments, **settings):
         if issubclass(error, hub_errors.HfHubHTTPError):
             raise error("no way\nat all", response=SimpleNamespace(headers={}, request=None))
         raise error("no way\nat all")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    refused("hf://me/detector@v1/w.npz", rf"^weights hf://me/detector@v1/w.npz: expected a file to download, {message}")
+    refused("hf://me/detector@v1/w.npz", found)
 
 
 @pytest.mark.parametrize("place", ["hf://", "hf://repository/file.npz", "hf://a/b@/w.npz", "hf://a/b"])
 def test_malformed_places_of_the_hub(place):
-    refused(place, r"expected hf://ORG/REPO\[@REVISION\]/FILE")
+    refused(place, "^another form$")

@@ -346,5 +346,5 @@ def test_nothing_random_stays_in_frozen_stages():
 
 def test_strictness_says_that_class_rows_are_apart():
     _, report = load(foreign.torchvision_detector(num_classes=7), V1, strict=True)
-    assert "starts anew: 7 classes without names there, 3 here (class rows are apart from strictness)" in report
+    assert "is not loaded: 7 classes without names there, 3 here (class rows are apart from strictness)" in report
     assert "strictness" not in load(foreign.torchvision_detector(), V1, strict=True)[1]
