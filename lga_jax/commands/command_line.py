@@ -1,9 +1,11 @@
 """What every command shares: flags, the recipe of --config, and faults of the user as one line."""
 
+import contextlib
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from absl import app, flags, logging
@@ -66,23 +68,48 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
     """
 
     def wrapped(*args: object) -> None:
+        heard: list[int] = []
         try:
-            main(*args)
+            with _hear_interrupts(heard):
+                main(*args)
         except UserError as error:
             _end(error)
-        except (RuntimeError, AssertionError) as error:
-            if not _is_about_devices(error):
-                raise
-            _end(_no_device())
         except BrokenPipeError:  # `lga_jax recipes | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end
             sys.exit(1)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.stdout.flush()
-            os._exit(130)
+        except (KeyboardInterrupt, Exception) as error:
+            # An extension module that is interrupted while it is imported raises ImportError.
+            if heard or isinstance(error, KeyboardInterrupt):
+                _end_interrupted()
+            elif _is_about_devices(error):
+                _end(_no_device())
+            raise
 
     return wrapped
+
+
+@contextlib.contextmanager
+def _hear_interrupts(heard: list[int]) -> Iterator[None]:
+    """Notes in `heard` that Ctrl-C was pressed, and raises KeyboardInterrupt as Python does."""
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or heard by somebody else
+        yield
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_interrupted() -> None:
+    print("interrupted", file=sys.stderr)
+    sys.stdout.flush()
+    os._exit(130)
 
 
 def run(main: Callable[[], None], config: Config | None = None) -> None:
@@ -103,6 +130,8 @@ def _end(error: UserError) -> None:
 
 def _is_about_devices(error: Exception) -> bool:
     """Raised where jax looks for devices; its words change with what is installed."""
+    if not isinstance(error, RuntimeError | AssertionError):
+        return False
     trace = error.__traceback__
     while trace.tb_next:
         trace = trace.tb_next

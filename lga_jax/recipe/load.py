@@ -31,7 +31,13 @@ def load(name_or_path: str | os.PathLike) -> ConfigDict:
     except UserError:
         raise
     except Exception as error:  # whatever a recipe's code raises
-        raise UserError(f"--config {name_or_path}", expected="a recipe like coco", found=_cause(error, path)) from error
+        old = isinstance(error, ModuleNotFoundError) and error.name == "configs"
+        raise UserError(
+            f"--config {name_or_path}",
+            expected="a recipe like coco",
+            found=_cause(error, path),
+            remedy='let it start with `config = start_from("coco")`, from lga_jax.recipe' if old else "",
+        ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"--config {name_or_path}",

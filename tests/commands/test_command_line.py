@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = '''"""A command for tests."""
+import os
+import signal
 import threading
 import time
 from absl import flags, logging
@@ -29,6 +31,12 @@ def main():
         time.sleep(600)
     if flags.FLAGS.step == 8:
         raise ZeroDivisionError("a fault of ours")
+    if flags.FLAGS.step == 5:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(600)
+        except KeyboardInterrupt:
+            raise ImportError("an extension module could not be initialised")
     if flags.FLAGS.step == 9:
         import jax
         jax.devices()
@@ -145,13 +153,24 @@ def test_a_fault_of_ours_keeps_its_traceback(folder):
     assert "Traceback" in result.stderr and "ZeroDivisionError: a fault of ours" in result.stderr
 
 
+# Shells start what runs in the background with SIGINT ignored, which is inherited.
+HEED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def test_an_import_that_an_interrupt_breaks_is_an_interrupt(folder):
+    command = [sys.executable, "script.py", "--config=good.py", "--workdir=w", "--step=5"]
+    env = {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", HEED, *command], check=False, cwd=folder, env=env, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
 def test_an_interrupt_is_one_line_and_status_130(folder):
     command = [sys.executable, "script.py", "--config=good.py", "--workdir=w", "--step=6"]
     env = {"PYTHONPATH": str(ROOT)}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    # Shells start what runs in the background with SIGINT ignored, which is inherited.
-    heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-    with subprocess.Popen([sys.executable, "-c", heed, *command], cwd=folder, env=env, **pipes) as process:
+    with subprocess.Popen([sys.executable, "-c", HEED, *command], cwd=folder, env=env, **pipes) as process:
         try:
             assert process.stdout.readline() == "started\n"
             process.send_signal(signal.SIGINT)
