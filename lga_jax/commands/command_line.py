@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
@@ -68,32 +69,34 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
     """
 
     def wrapped(*args: object) -> None:
-        heard: list[int] = []
         try:
-            with _hear_interrupts(heard):
+            with _end_interrupted_imports():
                 main(*args)
         except UserError as error:
             _end(error)
         except BrokenPipeError:  # `lga_jax recipes | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end
             sys.exit(1)
-        except (KeyboardInterrupt, Exception) as error:
-            # An extension module that is interrupted while it is imported raises ImportError.
-            if heard or isinstance(error, KeyboardInterrupt):
-                _end_interrupted()
-            elif _is_about_devices(error):
-                _end(_no_device())
-            raise
+        except KeyboardInterrupt:
+            _end_interrupted()
+        except (RuntimeError, AssertionError) as error:
+            if not _is_about_devices(error):
+                raise
+            _end(_no_device())
 
     return wrapped
 
 
 @contextlib.contextmanager
-def _hear_interrupts(heard: list[int]) -> Iterator[None]:
-    """Notes in `heard` that Ctrl-C was pressed, and raises KeyboardInterrupt as Python does."""
+def _end_interrupted_imports() -> Iterator[None]:
+    """Ctrl-C while a module is imported ends the process; else it raises KeyboardInterrupt, as Python does.
 
-    def hear(number: int, frame: object) -> None:
-        heard.append(number)
+    Extension modules turn a KeyboardInterrupt into an ImportError, or lose it.
+    """
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):
+            _end_interrupted()
         raise KeyboardInterrupt
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or heard by somebody else
@@ -104,6 +107,12 @@ def _hear_interrupts(heard: list[int]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _end_interrupted() -> None:
@@ -130,8 +139,6 @@ def _end(error: UserError) -> None:
 
 def _is_about_devices(error: Exception) -> bool:
     """Raised where jax looks for devices; its words change with what is installed."""
-    if not isinstance(error, RuntimeError | AssertionError):
-        return False
     trace = error.__traceback__
     while trace.tb_next:
         trace = trace.tb_next
