@@ -97,6 +97,11 @@ def read_manifest(manager: ocp.CheckpointManager, step: int) -> Manifest:
     return manifest
 
 
+def has_checkpoint(workdir: str) -> bool:
+    """Whether a run in the workdir has saved a step, damaged or not."""
+    return any(path.name.isdigit() for path in Path(folder_of(workdir)).glob("*"))
+
+
 def folder_of(workdir: str) -> str:
     """The folder with the checkpoints of a run."""
     return os.path.abspath(os.path.join(workdir, "checkpoints"))

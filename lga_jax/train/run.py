@@ -17,7 +17,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from lga_jax.checkpoints.read import best_step
+from lga_jax.checkpoints.read import best_step, has_checkpoint
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source
@@ -73,7 +73,8 @@ def open_run(
 
     Args:
         source, eval_source: images to train on and to score on, in place of recipe.data.train and data.eval.
-        detector: in place of recipe.model's; made for the classes of the source.
+        detector: in place of the one that recipe.model describes, for the classes of the source. `build_detector`
+            makes one with a backbone or an attention of your own.
         extra_losses: functions of (outputs, batch), by name, whose values are added to the loss and logged
             (`make_train_step`).
         after_optimizer: applied to the optimizer's updates, such as another learning rate for some parameters.
@@ -84,8 +85,9 @@ def open_run(
     Raises:
         UserError: what the user can correct, among it TrainingDivergedError.
     """
-    own = [part for part, given in (("data.train", source), ("data.eval", eval_source)) if given is not None]
-    recipe = check(recipe, device_count=jax.device_count(), own=own)
+    given = {"data.train": source, "data.eval": eval_source, "model.backbone": detector, "model.attention": detector}
+    own = [part for part, object_ in given.items() if object_ is not None]
+    recipe = check(recipe, device_count=jax.device_count(), new_run=not has_checkpoint(workdir), own=own)
     source, eval_source = open_sources(recipe, source, eval_source)
     detector = detector or build_detector(recipe.model, len(source.class_names))
     with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:

@@ -24,7 +24,6 @@ from lga_jax.inference.step import PredictStep, lower_predictions, replicate
 from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.models.freezing import frozen_labels
-from lga_jax.recipe import check
 from lga_jax.structs import TrainState
 from lga_jax.train.optimizer import Schedule, describe, make_optimizer
 from lga_jax.train.step import Step, create_state
@@ -110,7 +109,6 @@ def new_state(
     recipe: ConfigDict, detector: Detector, class_names: tuple[str, ...], optimizer: optax.GradientTransformation
 ) -> TrainState:
     """The state before the first step: random, with what model.init_from has for it."""
-    check(recipe, new_run=True, own=["data"])  # the data is open already
     variables = init_variables(detector, recipe.seed)
     if recipe.model.init_from:
         weights = open_weights(recipe.model.init_from)

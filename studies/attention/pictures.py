@@ -14,22 +14,20 @@ from collections import defaultdict
 from pathlib import Path
 
 import cv2
-import flax
-import jax
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
+from lga_jax.checkpoints.read import restore_params
 from lga_jax.data.source import Source, open_source
 from lga_jax.drawing.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
 from lga_jax.drawing.pictures import mask_colour
 from lga_jax.evaluation.evaluate import score_source
 from lga_jax.evaluation.mask_hits import true_positives
 from lga_jax.inference.step import make_predict_step
-from lga_jax.models.build import init_variables
 from studies.attention.rows import ROWS, resolve
-from studies.attention.run import params_path
+from studies.attention.run import run_folder
 from studies.attention.variants import build_row
 from studies.attention.workdir import CachedSource, read_runs
 
@@ -52,10 +50,7 @@ def find_pairs(row_name: str, given: argparse.Namespace) -> tuple[Source, list[P
     config = resolve(given.data, ROWS[row_name], given.data_root)
     source = CachedSource(open_source(**config.data.eval), given.workdir / "images")
     detector = build_row(config, ROWS[row_name], len(source.class_names))
-    like = jax.eval_shape(lambda: init_variables(detector, 0))
-    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    path = params_path(given.workdir, *wanted)
-    variables = flax.serialization.from_bytes(like, path.read_bytes())
+    variables = restore_params(str(run_folder(given.workdir, *wanted)), "latest").variables
     result = score_source(
         make_predict_step(detector, config.inference.to_dict()),
         variables,

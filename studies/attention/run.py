@@ -8,11 +8,11 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import shutil
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +23,25 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from lga_jax.checkpoints.initial import open_weights
 from lga_jax.data.augment.view import evaluation_view
 from lga_jax.data.batches.fill import empty_batch, write_image
-from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source, open_source
-from lga_jax.evaluation.evaluate import EvalResult, score_source
+from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import CROP_SIZE, true_positives
-from lga_jax.inference.step import make_predict_step
-from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
-from lga_jax.models.freezing import frozen_labels
 from lga_jax.structs import Batch, Gaussians, RoIs, TrainState
-from lga_jax.train.optimizer import make_optimizer
-from lga_jax.train.step import create_state, make_train_step
-from lga_jax.weights.load import load_pretrained
+from lga_jax.train.run import Run, open_run
 from studies.attention.rows import ROWS, Row, digest, resolve
-from studies.attention.variants import build_row
+from studies.attention.variants import build_row, extra_losses
 from studies.attention.workdir import CachedSource
 
 PROBE_IMAGES = 24
 PROBE_EVERY = 50  # steps
-STEP_SEED = 0  # of the samples drawn inside the step: a constant of the compiled program, so that seeds share it
+SAMPLING_SEED = 0  # the same for all seeds of the study: they share a compiled program
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains and scores; returns what becomes the line. Writes the parameters and the progress on its way."""
+    """Trains and scores; returns what becomes the line. The run's own files are in `run_folder`."""
     started, spent = time.monotonic(), time.process_time()
     workdir, row = Path(job["workdir"]), ROWS[job["row"]]
     config = resolve(job["data"], row, job["root"], job["weights"], job["overrides"])
@@ -57,62 +50,33 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         CachedSource(open_source(**config.data[part]), workdir / "images") for part in ("train", "eval")
     )
     detector = build_row(config, row, len(train_source.class_names))
-    state, optimizer = _start(detector, train_source, config, row)
-    train_step = make_train_step(
-        detector, optimizer, config.losses.to_dict(), ema_decay=config.optim.ema_decay, seed=STEP_SEED
-    )
-    probe = _make_probe(detector, eval_source, config)
-    loader = TrainLoader(train_source, config.data, config.seed, config.batch_size, 0, jax.local_devices())
-    trace, losses, waits = [], defaultdict(list), []
-    with closing(loader):
-        for step in range(config.num_steps + 1):
-            if step % PROBE_EVERY == 0 or step == config.num_steps:
-                jax.block_until_ready(state.params)
-                with _not_counted(waits):
-                    trace += [{"step": step, **found} for found in probe(state)]
-                _report_progress(workdir, job, step)
-            if step == config.num_steps:
-                break
-            state, metrics = train_step(state, next(loader))
-            if step == 0:
-                jax.block_until_ready(metrics)
-                training, training_cpu = time.monotonic(), time.process_time()
-                waits.clear()
-            if step % PROBE_EVERY == PROBE_EVERY - 1:
-                for name, value in metrics.items():
-                    losses[name].append(round(float(value), 5))
-                if not np.isfinite(losses["total"][-1]):
-                    raise FloatingPointError(f"step {step + 1}: the loss is {losses['total'][-1]}")
-    num_images = (config.num_steps - 1) * config.batch_size
-    clock, cpu = np.array([time.monotonic() - training, time.process_time() - training_cpu]) - np.sum(waits, axis=0)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    _save(variables, params_path(workdir, job["data"], job["row"], job["seed"]))
-    result = score_source(
-        make_predict_step(detector, config.inference.to_dict()),
-        variables,
-        eval_source,
-        config.data,
-        4 * config.batch_size,
-        should_stop=lambda: False,
-        progress=False,
-    )
+    folder = run_folder(workdir, job["data"], job["row"], job["seed"])
+    shutil.rmtree(folder, ignore_errors=True)  # a run that failed is repeated from its first step
+    with open_run(
+        config,
+        str(folder),
+        source=train_source,
+        eval_source=eval_source,
+        detector=detector,
+        extra_losses=extra_losses(row),
+        after_optimizer=_scale_of_centres(row),
+        sampling_seed=SAMPLING_SEED,
+    ) as training:
+        probe = _make_probe(detector, eval_source, config)
+        watched = _watch(training, probe, lambda step: _report_progress(workdir, job, step))
+    if training.result is None:
+        raise RuntimeError(f"stopped after step {training.step}")
     return {
         "data": job["data"],
         "row": job["row"],
         "seed": job["seed"],
         "digest": digest(config, row),
         "settings": row._replace(text="")._asdict(),
-        **{name: round(result.summary[name], 5) for name in ("AP", "AP50", "AP75")},
-        "per_class": {name: round(value, 5) for name, value in result.per_class.items()},
-        "challenges": [entry._asdict() for entry in result.challenges],
-        "attention": describe_attention(result, eval_source),
-        "trace": trace,
-        "losses": dict(losses),
-        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        **describe_result(training.result, eval_source),
+        **watched,
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(training.state.params)),
         "seconds": round(time.monotonic() - started, 1),
         "cpu_seconds": round(time.process_time() - spent, 1),
-        "images_per_second": round(num_images / max(clock, 1e-9), 2),
-        "images_per_cpu_second": round(num_images / max(cpu, 1e-9), 2),  # what a core to itself would give
         "num_steps": config.num_steps,
         "batch_size": config.batch_size,
         "versions": {
@@ -122,6 +86,70 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             "code": _code_digest(),
         },
         "config": json.loads(config.to_json_best_effort()),
+    }
+
+
+def _watch(training: Run, probe: Callable[[TrainState], list[dict]], report: Callable[[int], None]) -> dict[str, Any]:
+    """Trains; the masks and losses on the way, and the images per second without what is done to watch them.
+
+    The first step, which warms up, and the last, which saves, are not measured.
+    """
+    last, clock = training.recipe.num_steps, _Clock()
+    trace = [{"step": 0, **found} for found in probe(training.state)]
+    losses = defaultdict(list)
+    for step, metrics in training:
+        if step in (1, last - 1):
+            jax.block_until_ready(metrics)
+            clock.go() if step == 1 else clock.stop()
+        if step % PROBE_EVERY == 0:
+            for name, value in metrics.items():
+                losses[name].append(round(float(value), 5))
+        if step % PROBE_EVERY == 0 or step == last:
+            jax.block_until_ready(metrics)
+            with clock.paused():
+                trace += [{"step": step, **found} for found in probe(training.state)]
+            report(step)
+    num_images = max(0, last - 2) * training.recipe.batch_size
+    return {
+        "trace": trace,
+        "losses": dict(losses),
+        "images_per_second": round(num_images / max(clock.seconds, 1e-9), 2),
+        "images_per_cpu_second": round(num_images / max(clock.cpu_seconds, 1e-9), 2),  # with a core to itself
+    }
+
+
+class _Clock:
+    """Seconds, of the clock and of the CPU, between go and stop."""
+
+    def __init__(self) -> None:
+        self.seconds = self.cpu_seconds = 0.0
+        self._since: tuple[float, float] | None = None
+
+    def go(self) -> None:
+        self._since = time.monotonic(), time.process_time()
+
+    def stop(self) -> None:
+        if self._since:
+            self.seconds += time.monotonic() - self._since[0]
+            self.cpu_seconds += time.process_time() - self._since[1]
+        self._since = None
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        running = self._since is not None
+        self.stop()
+        yield
+        if running:
+            self.go()
+
+
+def describe_result(result: EvalResult, source: Source) -> dict[str, Any]:
+    """The scores of a run."""
+    return {
+        **{name: round(result.summary[name], 5) for name in ("AP", "AP50", "AP75")},
+        "per_class": {name: round(value, 5) for name, value in result.per_class.items()},
+        "challenges": [entry._asdict() for entry in result.challenges],
+        "attention": describe_attention(result, source),
     }
 
 
@@ -170,22 +198,13 @@ def describe_attention(result: EvalResult, source: Source) -> dict[str, Any] | N
     }
 
 
-def params_path(workdir: Path, data: str, row: str, seed: int) -> Path:
-    return workdir / "params" / f"{data}_{row}_{seed}.msgpack"
+def run_folder(workdir: Path, data: str, row: str, seed: int) -> Path:
+    """The folder of a run with its checkpoints."""
+    return workdir / "runs" / f"{data}_{row}_{seed}"
 
 
-def _start(
-    detector: Detector, source: Source, config: ConfigDict, row: Row
-) -> tuple[TrainState, optax.GradientTransformation]:
-    variables = init_variables(detector, config.seed)
-    if config.model.init_from:
-        weights = open_weights(config.model.init_from)
-        variables, _ = load_pretrained(weights, variables, source.class_names, config.model.to_dict())
-    labels = frozen_labels(variables["params"], detector.backbone)
-    optimizer, _ = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
-    if row.centre_lr != 1.0:
-        optimizer = optax.chain(optimizer, optax.masked(optax.scale(row.centre_lr), _gives_centres))
-    return create_state(variables, optimizer, ema=config.optim.ema_decay > 0), optimizer
+def _scale_of_centres(row: Row) -> optax.GradientTransformation | None:
+    return optax.masked(optax.scale(row.centre_lr), _gives_centres) if row.centre_lr != 1.0 else None
 
 
 def _gives_centres(params: Any) -> Any:
@@ -246,20 +265,6 @@ def _code_digest() -> str:
     own = (root / "studies" / "attention" / f"{name}.py" for name in ("workdir", "rows", "run", "variants"))
     files = sorted([*root.glob("lga_jax/**/*.py"), *own])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def _not_counted(waits: list[tuple[float, float]]) -> Iterator[None]:
-    clock, cpu = time.monotonic(), time.process_time()
-    yield
-    waits.append((time.monotonic() - clock, time.process_time() - cpu))
-
-
-def _save(variables: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(flax.serialization.to_bytes(jax.device_get(variables)))
-    part.replace(path)
 
 
 def _report_progress(workdir: Path, job: dict[str, Any], step: int) -> None:

@@ -14,7 +14,8 @@ from lga_jax.models.build import build_attention, build_detector
 from lga_jax.models.detector import Detector
 from lga_jax.models.roi.attention import Crop, RegionAttention
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
-from lga_jax.structs import Attention, Gaussians
+from lga_jax.structs import Attention, Batch, Gaussians, Outputs
+from lga_jax.train.step import ExtraLoss
 from studies.attention.rows import Row
 
 HEAD_SIZE = 7  # cells of the crop that the box head reads, whatever the attention works on
@@ -24,7 +25,6 @@ class StudyHead(LGAHead):
     own_classifiers: bool = False  # of the guide, one per mask
     union: bool = False
     guide_into: str = "all"
-    overlap_weight: float = 0.0
 
     def setup(self) -> None:
         super().setup()
@@ -34,10 +34,7 @@ class StudyHead(LGAHead):
             )
 
     def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
-        gaussians = super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
-        if not self.overlap_weight:
-            return gaussians
-        return gaussians._replace(masks=_with_overlap_gradient(gaussians.masks, self.overlap_weight))
+        return super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
 
     def highlight(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ _ c"]:
         if not self.union:
@@ -104,8 +101,16 @@ def _build_attention(config: ConfigDict, row: Row, num_classes: int) -> RegionAt
         own_classifiers=row.classifier == "per_mask",
         union=row.fusion == "union",
         guide_into=row.guide_into,
-        overlap_weight=row.overlap_weight,
     )
+
+
+def extra_losses(row: Row) -> dict[str, ExtraLoss]:
+    """What a row adds to the loss of the library."""
+
+    def overlap_loss(outputs: Outputs, batch: Batch) -> Float[Array, ""]:
+        return row.overlap_weight * overlap(outputs.stages[0].gaussians.masks)
+
+    return {"overlap": overlap_loss} if row.overlap_weight else {}
 
 
 def average_to(crops: Float[Array, "*n s s c"], size: int) -> Float[Array, "*n {size} {size} c"]:
@@ -126,20 +131,3 @@ def overlap(masks: Float[Array, "*n m s s"]) -> Float[Array, ""]:
     flat /= jnp.linalg.norm(flat, axis=-1, keepdims=True)
     cosines = jnp.einsum("...ip,...jp->...ij", flat, flat)
     return (cosines.sum(axis=(-2, -1)) - num_masks).mean() / (num_masks * (num_masks - 1))
-
-
-def _with_overlap_gradient(masks: Float[Array, "*n m s s"], weight: float) -> Float[Array, "*n m s s"]:
-    """The masks unchanged; going back, the gradient of weight x overlap is added, as if that stood in the loss.
-
-    So the library's training step serves, which knows no such term.
-    """
-
-    @jax.custom_vjp
-    def pass_on(masks: Array) -> Array:
-        return masks
-
-    pass_on.defvjp(
-        lambda masks: (masks, masks),
-        lambda masks, gradient: (gradient + weight * jax.grad(overlap)(masks),),
-    )
-    return pass_on(masks)

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from lga_jax.errors import UserError
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.structs import Batch, Targets
 from lga_jax.train import step as step_module
@@ -73,6 +74,36 @@ def test_a_few_images_at_once_equal_all_of_them(setup, on_four_devices):
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
     for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(in_parts), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def mean_logit(outputs, batch):
+    return 3.0 * outputs.stages[0].class_logits.mean()
+
+
+def test_an_extra_loss_is_added_logged_and_trained_on(setup, on_four_devices):
+    """The mean of the logits has a known gradient in each of their biases: one over the number of logits."""
+    detector, optimizer, _, variables = setup
+    plain, metrics = on_four_devices
+    losses = {"mean_logit": mean_logit}
+    step = make_train_step(detector, optimizer, LOSSES, ema_decay=0.9, seed=0, extra_losses=losses)
+    trained, found = step(create_state(variables, optimizer, ema=True), make_batch(4))
+    assert found.keys() == metrics.keys() | losses.keys()
+    np.testing.assert_allclose(found["total"], metrics["total"] + found["mean_logit"], rtol=1e-5)
+    np.testing.assert_allclose(found["roi_class"], metrics["roi_class"], rtol=1e-5)
+    one, other = (state.params["box_head"]["classes"]["bias"] for state in (trained, plain))
+    np.testing.assert_allclose(one - other, -0.01 * 3.0 / len(one), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "expected"),
+    [("total", mean_logit, "a name of its own"), ("mine", lambda outputs, batch: jnp.ones(2), "a scalar")],
+)
+def test_an_extra_loss_needs_a_name_of_its_own_and_a_scalar(setup, name, loss, expected):
+    detector, optimizer, _, variables = setup
+    step = make_train_step(detector, optimizer, LOSSES, ema_decay=0.9, seed=0, extra_losses={name: loss})
+    with pytest.raises(UserError) as caught:
+        step.lower(create_state(variables, optimizer, ema=True), make_batch(4))
+    assert (caught.value.subject, caught.value.expected) == (f"extra_losses: {name}", expected)
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import pytest
 from configs import challenge
 from lga_jax.models.build import init_variables
 from lga_jax.models.roi.attention.lga import LGAHead
-from lga_jax.structs import Targets
+from lga_jax.structs import Batch, Gaussians, Outputs, StageOutputs, Targets
 from studies.attention.rows import ROWS, Row, digest, resolve
-from studies.attention.variants import StudyHead, average_to, build_row, overlap
+from studies.attention.variants import StudyHead, average_to, build_row, extra_losses, overlap
 
 SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, mu="dense", sigma="per_axis", fusion="sum")
 SIZES |= dict(classifier="shared", guide_level="pyramid")
@@ -112,7 +112,7 @@ def test_with_its_fields_at_their_defaults_it_is_the_librarys_head():
     jax.tree.map(np.testing.assert_array_equal, apply(variables, x), found)
 
 
-@pytest.mark.parametrize("fields", [{}, {"guide_into": "masks"}, {"union": True}, {"overlap_weight": 0.1}])
+@pytest.mark.parametrize("fields", [{}, {"guide_into": "masks"}, {"union": True}])
 def test_the_guide_reaches_centres_and_sigmas(fields):
     x = crops()
     variables, apply = initialised(make_head(**fields), x)
@@ -148,25 +148,15 @@ def test_overlap_by_hand():
     np.testing.assert_allclose(overlap(jnp.ones((3, 4, 2, 2))), 1.0, rtol=1e-6)
 
 
-def test_the_overlap_penalty_is_in_the_gradient_as_if_in_the_loss():
-    x = crops()
-    weight = 0.7
-    plain, penalised = (make_head(overlap_weight=w) for w in (0.0, weight))
-    variables, apply_plain = initialised(plain, x)
-    _, apply_penalised = initialised(penalised, x)
-
-    def written_out(v):
-        attention = apply_plain(v, x)
-        return (attention.fused**2).sum() + weight * overlap(attention.gaussians.masks)
-
-    def with_the_trick(v):
-        return (apply_penalised(v, x).fused ** 2).sum()
-
-    expected, found = jax.grad(written_out)(variables), jax.grad(with_the_trick)(variables)
-    jax.tree.map(lambda e, f: np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4), expected, found)
-    without = jax.grad(lambda v: (apply_plain(v, x).fused ** 2).sum())(variables)
-    difference = found["params"]["centres"]["bias"] - without["params"]["centres"]["bias"]
-    assert float(jnp.abs(difference).max()) > 1e-4
+def test_the_penalty_of_the_row_overlap_is_an_extra_loss():
+    masks = jnp.ones((1, 3, 4, 7, 7))
+    centres = jnp.zeros((1, 3, 4, 2))
+    stage = StageOutputs(**dict.fromkeys(StageOutputs._fields))._replace(gaussians=Gaussians(centres, centres, masks))
+    outputs = Outputs(rpn=None, stages=(stage,))
+    ((name, loss),) = extra_losses(ROWS["overlap"]).items()
+    assert name == "overlap"
+    np.testing.assert_allclose(loss(outputs, Batch(**dict.fromkeys(Batch._fields))), 0.1, rtol=1e-6)
+    assert extra_losses(ROWS["lga"]) == {}
 
 
 def test_fine_crops_are_averaged_for_the_box_head():
