@@ -29,7 +29,13 @@ class Rows(NamedTuple):
 
 def is_predictor(slot: Slot) -> bool:
     """True if the last axis of the parameter has the classes."""
-    return (slot.part, slot.module) in _PREDICTORS
+    return _place(slot) in _PREDICTORS
+
+
+def _place(slot: Slot) -> tuple[str, str]:
+    """Part and module; those of a later stage of a cascade as the first stage has them."""
+    part, _, module = slot.module.partition("/")
+    return (part, module) if slot.part.startswith("stages_") else (slot.part, slot.module)
 
 
 def num_classes(layout: Layout, weights: Weights) -> int | None:
@@ -93,7 +99,7 @@ def merge_rows(
     slot: Slot, initial: Float[np.ndarray, "*n o"], loaded: Float[np.ndarray, "*n p"], rows: Rows
 ) -> Float[np.ndarray, "*n o"]:
     """`initial` with the matched classes and the background of `loaded` (both in our layout)."""
-    width, background = _PREDICTORS[slot.part, slot.module]
+    width, background = _PREDICTORS[_place(slot)]
     ours = initial.copy()
     for row, source in enumerate(rows.sources):
         if source is not None:
@@ -105,7 +111,7 @@ def merge_rows(
 
 def file_width(slot: Slot, rows: Rows) -> int:
     """Length of the last axis in the file, if its predictor differs from ours only in the classes."""
-    width, background = _PREDICTORS[slot.part, slot.module]
+    width, background = _PREDICTORS[_place(slot)]
     return rows.num_in_file * width + background
 
 

@@ -4,9 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Slot, recognise
 from lga_jax.weights.layouts.own import own_layout
-from tests.weights.loading import ABC, STAYS, at, load, own
+from lga_jax.weights.load import load_pretrained
+from tests.models import tiny
+from tests.weights.loading import ABC, STAYS, as_variables, at, load, own
 
 NORMS = ["gn", "bn", "frozen_bn"]
 
@@ -56,3 +59,18 @@ def test_parts_and_family_are_those_in_the_file():
     assert layout.parts == ("backbone", "fpn", "rpn", "attention", "box_head")
     names = ["params/backbone/stem/kernel", "params/fpn/lateral2/kernel", "params/stages_1/box_head/fc1/kernel"]
     assert own_layout(names).parts == ("backbone", "fpn", "stages_1") and own_layout(names).family == ""
+
+
+def test_later_stages_of_a_cascade_are_read_and_their_class_rows_found_by_name():
+    arrays = {
+        "params/backbone/conv1/kernel": np.ones((7, 7, 3, 8), np.float32),
+        "params/box_head/classes/bias": np.float32([1, 2, 3, 4]),
+        "params/stages_1/box_head/classes/bias": np.float32([5, 6, 7, 8]),
+        "params/stages_1/box_head/fc1/bias": np.float32([9]),
+    }
+    start = as_variables({key: value[..., :3] if "classes" in key else 0 * value for key, value in arrays.items()})
+    model = tiny.model_config(box_head={"num_fcs": 0}).to_dict()
+    variables, _ = load_pretrained(Weights("w", arrays, class_names=ABC), start, ("c", "new"), model)
+    second = variables["params"]["stages_1"]["box_head"]
+    assert second["classes"]["bias"].tolist() == [7, 6, 8]  # c, what stood there, background
+    assert second["fc1"]["bias"].tolist() == [9]
