@@ -1,4 +1,4 @@
-"""Whether a file of weights belongs to the configured model: its architecture, and the pixels it was trained on."""
+"""Checks that a weight file fits the model of the recipe: architecture and input pixels."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from lga_jax.weights.layouts.layout import count_modules, found_norm
 from lga_jax.weights.layouts.torchvision import TORCHVISION_COMPUTES
 from lga_jax.weights.resnet import examine_resnet
 
-# Of ImageNet, RGB, 0..255. Weights from Caffe know the mean alone.
+# ImageNet, RGB, 0..255. Caffe weights use only the mean.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 UNIT_STD = (1.0, 1.0, 1.0)
-# Keys of config.model that say what a network sees and computes, without a trace in the shapes of its parameters.
+# Keys of config.model about input and computation that parameter shapes do not show.
 _SILENT = ("pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm_eps")
 _ANCHORS = ("anchors.sizes", "anchors.aspect_ratios")
 _SEVERAL_NUMBERS = ("pixel_mean", "pixel_std", *_ANCHORS)
@@ -24,18 +24,19 @@ _FAMILIES = {"resnet": examine_resnet}
 
 
 class Fit(NamedTuple):
-    """What a file is, where it fits."""
+    """A description of a file that fits."""
 
     title: str
     bgr: bool  # the first convolution expects blue, green, red
-    notes: list[str]  # what fits all the same, for people: one line each
+    notes: list[str]  # report lines about tolerated differences
 
 
 def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any], exact: bool) -> Fit:
-    """Raises UserError, with all the keys of `model` that would have to change, where the file does not belong to it.
+    """Raises UserError with all keys of `model` that must change if the file does not fit.
 
-    A part of a network fits too. With `exact` the model must compute what the file's does; without, weights may be
-    trained on with RoIs sampled otherwise, and the notes tell. Anchors are what an RPN's outputs mean: they must agree.
+    A file with a part of a network fits too. With `exact` the model must compute the same as the file's; otherwise
+    some settings may differ (such as RoI sampling) and are listed in the notes. Anchors must always agree, because
+    they define the outputs of the RPN.
     """
     title, architecture, irrelevant = _examine_backbone(layout, weights, model)
     bgr, settings, notes = _expected_input(layout, weights)

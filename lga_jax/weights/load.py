@@ -1,4 +1,4 @@
-"""Initial weights out of files: every array to its place, and a report of what came from where."""
+"""Loads initial weights from files into the parameters of a detector, with a report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from lga_jax.weights.compatibility import Fit, check_fit
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout, Slot, recognise
 
-_SHOWN = 12  # names in a report or an error, the others are counted
+_SHOWN = 12  # listed names in a report or an error; the others are counted
 
 
 def load_pretrained(
@@ -27,13 +27,14 @@ def load_pretrained(
     exact: bool = False,
     backbone: Backbone | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """`variables` of the detector of `model` (config.model) with all that `weights` has for it, and a report.
+    """Returns `variables` of the detector of `model` (config.model) with the values of `weights`, and a report.
 
-    What the file lacks keeps its initial value; so do rows of the class predictor for classes the file does not know.
-    Weights for BGR come to see RGB. With model["init_strict"] nothing else may be left initial, or over; `exact` asks
-    for that too, and for a model that computes what the file's does. Nothing random may stay in a frozen stage.
-    `backbone`: the detector's, where it is not the one that `model` describes.
-    Raises UserError where the file is of no known layout, or does not fit.
+    Parameters that the file lacks, and class rows of new classes, keep their initial values. Weights for BGR input are
+    converted to RGB. With model["init_strict"] every other parameter must be in the file, and every array of the file
+    must be used. `exact` requires this too, and the same computation as the file's model. A frozen stage must not keep
+    random values.
+    backbone: that of the detector, if it is not the one of `model`.
+    Raises UserError if the layout is unknown or the file does not fit.
     """
     layout = recognise(weights.where, weights.arrays)
     fit = check_fit(layout, weights, model, exact)
@@ -72,7 +73,7 @@ def load_pretrained(
 
 
 class _Source(NamedTuple):
-    """A file, its conventions and the model it is read for."""
+    """A file, its layout and the model to load it into."""
 
     layout: Layout
     weights: Weights
@@ -81,7 +82,7 @@ class _Source(NamedTuple):
     rows: Rows | None
 
     def take(self, slot: Slot, initial: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
-        """The value of a parameter in our layout and the names it comes from; None where the file has none."""
+        """The value of a parameter in our layout and its names in the file; None if the file lacks it."""
         name = self.layout.name_of(slot.key, self.weights.arrays)
         if name is None:
             return self._norm_without(slot, initial) if slot.norm == "bn" and not self.layout.ours else None
@@ -93,9 +94,9 @@ class _Source(NamedTuple):
         return np.ascontiguousarray(value, np.float32), [name]
 
     def _norm_without(self, slot: Slot, initial: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
-        """A norm layer that the file does not have as such: folded into its convolution, or scale and bias alone.
+        """A norm layer that the file has in another form: folded into its convolution, or only scale and bias.
 
-        The convolution (or the file's scale) then holds all but the bias: this layer must not scale once more.
+        The convolution (or the file's scale) contains the scaling, so this layer gets a total scale of 1.
         """
         arrays = self.weights.arrays
         constants = {"scale": 1.0, "mean": 0.0, "var": 1.0 - _epsilon(slot, self.model)}
@@ -127,7 +128,7 @@ class _Source(NamedTuple):
         return merge_rows(slot, initial, value, self.rows), [name]
 
     def _ours(self, slot: Slot, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A file's array with its axes in our order, where it comes to have `shape`."""
+        """An array of the file with its axes in our order; its shape must be `shape`."""
         value = self.weights.arrays[name]
         if slot.leaf != "kernel" or self.layout.ours:
             self._check_shape(name, value.shape, shape)
@@ -148,13 +149,13 @@ class _Source(NamedTuple):
             )
 
 
-# Kernels are [h, w, in, out] here and [out, in, h, w] in every other project; dense ones [in, out] and [out, in].
+# Kernels are [h, w, in, out] here and [out, in, h, w] in other projects; dense kernels [in, out] and [out, in].
 _THEIR_AXES = {4: (3, 2, 0, 1), 2: (1, 0)}
 _OUR_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 
 def crops_from_torch(kernel: Float[np.ndarray, "o i"], crop_size: int) -> Float[np.ndarray, "o i"]:
-    """A dense kernel over crops flattened as [c, s, s], for crops flattened as [s, s, c]."""
+    """Converts a dense kernel for crops flattened as [c, s, s] to crops flattened as [s, s, c]."""
     apart = kernel.reshape(len(kernel), -1, crop_size, crop_size)
     return apart.transpose(0, 2, 3, 1).reshape(kernel.shape)
 
@@ -169,7 +170,7 @@ def _check_finite(where: str, loaded: Mapping[str, np.ndarray], used: Mapping[st
             raise UserError(
                 f"weights {where}: {used[key][0]}",
                 expected="finite numbers",
-                found=f"{(~np.isfinite(value)).sum()} that are not",
+                found=f"{(~np.isfinite(value)).sum()} of nan or infinity",
                 remedy="the model that wrote them had diverged",
             )
 
@@ -177,7 +178,7 @@ def _check_finite(where: str, loaded: Mapping[str, np.ndarray], used: Mapping[st
 def _check_frozen(
     source: _Source, variables: Mapping[str, Any], used: Mapping[str, list[str]], backbone: Backbone
 ) -> None:
-    """What is never trained must not keep initial values."""
+    """Raises UserError if a frozen parameter would keep its initial value."""
     labels = {collection: frozen_labels(tree, backbone) for collection, tree in variables.items()}
     labels = flatten_dict(labels, sep="/")
     initial = [key.split("/", 1)[1] for key, label in labels.items() if label == "frozen" and key not in used]
@@ -191,11 +192,11 @@ def _check_frozen(
 
 
 class _Account(NamedTuple):
-    """What was not loaded, with shapes, for people."""
+    """Names and shapes of arrays that were not loaded, for the report."""
 
-    missing: list[str]  # ours, of the parts that the file covers
-    apart: dict[str, int]  # arrays of ours in the other parts, by part
-    unused: list[str]  # theirs
+    missing: list[str]  # our parameters in the parts of the file
+    apart: dict[str, int]  # other part -> number of our arrays
+    unused: list[str]  # arrays of the file
     ignored: int
 
 
@@ -209,7 +210,7 @@ def _account(source: _Source, wanted: Mapping[str, Any], used: Mapping[str, list
         elif key not in used and not (rows and is_predictor(slot)):
             missing.append(f"{key.split('/', 1)[1]} {tuple(value.shape)}")
     names = {name for found in used.values() for name in found}
-    if rows:  # a predictor that starts anew was read all the same
+    if rows:  # a predictor without matching rows was read too
         names |= {layout.name_of(key, arrays) for key in wanted if is_predictor(Slot.of(key))}
     rest = [name for name in arrays if name not in names]
     idle = {name for name in rest if layout.idle.match(name) and not arrays[name].any()}
@@ -237,8 +238,8 @@ def _report(
                 f"{first.split('/', 1)[1]} {loaded[first].shape}"
             )
     if rows:
-        anew = strict and (rows.sources is None or None in rows.sources)
-        lines.append(f"  {rows.report}{' (class rows are apart from strictness)' if anew else ''}")
+        new_rows = strict and (rows.sources is None or None in rows.sources)
+        lines.append(f"  {rows.report}{' (strictness does not apply to class rows)' if new_rows else ''}")
     lines.append(f"  left at initial values: {listed(account.missing, _SHOWN)}")
     if account.apart:
         parts = ", ".join(f"{part} ({count} arrays)" for part, count in account.apart.items())

@@ -1,4 +1,4 @@
-"""What a file of weights says about a ResNet in it."""
+"""Examines the ResNet in a weight file."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -11,10 +11,10 @@ from lga_jax.weights.layouts import Layout
 
 
 def examine_resnet(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> tuple[str, dict[str, Any], set[str]]:
-    """A title, the keys of `model` that the file asks for, and those which do not matter for such a network.
+    """Returns a title, the keys of `model` with the values of the file, and keys without effect on this network.
 
-    A part of a network is examined too. Raises UserError for a variant of ResNet, and for one of another size than the
-    known ones that is no beginning of the model's either.
+    The file may contain only a part of a network. Raises UserError for a variant of ResNet, and for an unknown size,
+    unless it is the beginning of the model's backbone.
     """
     _check_plain(layout, weights)
     kind, blocks = found_blocks(layout, weights.arrays)
@@ -25,15 +25,15 @@ def examine_resnet(layout: Layout, weights: Weights, model: Mapping[str, Any]) -
     if not _is_part(kind, blocks, model["backbone"]["depth"]):
         raise UserError(
             f"weights {weights.where}",
-            expected=f"a ResNet of {', '.join(map(str, ARCHITECTURES))} layers or the beginning of the config's",
+            expected=f"a ResNet of {', '.join(map(str, ARCHITECTURES))} layers or the first layers of the recipe's",
             found=f"one with {blocks} {kind} blocks",
-            remedy="give other weights",
+            remedy="use other weights",
         )
     return f"a part with {sum(blocks)} blocks", {}, irrelevant
 
 
 def found_blocks(layout: Layout, arrays: Collection[str]) -> tuple[str, tuple[int, ...]]:
-    """Kind of the residual blocks in a file, and how many of them each of the four stages has."""
+    """Kind of the residual blocks in a file, and their number in each of the four stages."""
 
     def has(module: str) -> bool:
         return layout.name_of(f"params/backbone/{module}/kernel", arrays) is not None
@@ -49,7 +49,7 @@ def found_blocks(layout: Layout, arrays: Collection[str]) -> tuple[str, tuple[in
 
 
 def _check_plain(layout: Layout, weights: Weights) -> None:
-    """Variants of ResNet share most names with the plain one and compute something else."""
+    """Refuses variants of ResNet: most of their names are equal, but they compute something else."""
     where, arrays = weights.where, weights.arrays
     others = [
         name
@@ -61,9 +61,9 @@ def _check_plain(layout: Layout, weights: Weights) -> None:
         raise UserError(
             f"weights {where}",
             expected="a plain ResNet",
-            found=f"{others[0]}{more}, as a variant has it (ResNet-C or "
+            found=f"{others[0]}{more}, from a variant (ResNet-C or "
             "-D, squeeze-and-excitation, deformable, group norm ...)",
-            remedy="give weights of the plain one",
+            remedy="use weights of a plain ResNet",
         )
     for name in [name for name in arrays if re.search(r"(?:\bconv2\.weight|_branch2b_w)$", name)]:
         array = arrays[name]
@@ -72,12 +72,12 @@ def _check_plain(layout: Layout, weights: Weights) -> None:
                 f"weights {where}",
                 expected="a plain ResNet",
                 found=f"{name} with shape {array.shape}, a grouped convolution of ResNeXt",
-                remedy="give weights of the plain one",
+                remedy="use weights of a plain ResNet",
             )
 
 
 def _is_part(kind: str, blocks: tuple[int, ...], depth: int) -> bool:
-    """Whether these are the first blocks of a ResNet, if any."""
+    """True for the first blocks of a ResNet, or for none."""
     whole_kind, whole = ARCHITECTURES[depth]
     present = [stage for stage, count in enumerate(blocks) if count]
     if not present:

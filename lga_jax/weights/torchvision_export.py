@@ -1,4 +1,4 @@
-"""A trained detector as torchvision's: the state dict that fasterrcnn_resnet50_fpn or its _v2 loads strictly."""
+"""Exports a detector as the state dict of torchvision's fasterrcnn_resnet50_fpn or its _v2."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from lga_jax.weights.compatibility import PIXEL_MEAN, PIXEL_STD, lookup
 from lga_jax.weights.layouts import Slot
 from lga_jax.weights.layouts.torchvision import TORCHVISION_COMPUTES, torchvision_detector
 
-EPSILON = 1e-5  # of torchvision's batch norm, and of its frozen one unless it loads its own COCO_V1
+EPSILON = 1e-5  # of torchvision's batch norm; also of its frozen one, except for COCO_V1 weights
 _BATCH_NORM = ("bn", "frozen_bn")
 
-# What torchvision's models compute, in the keys of config.model. A tuple of texts: any of them.
+# Settings of torchvision's models, as keys of config.model. A tuple of strings: any of them.
 _COMMON = {
     "attention": "none",
     "pixel_mean": PIXEL_MEAN,
@@ -41,7 +41,7 @@ _V2 = {
 def torchvision_version(model: Mapping[str, Any]) -> int:
     """1 for the structure of fasterrcnn_resnet50_fpn, 2 for that of fasterrcnn_resnet50_fpn_v2.
 
-    Raises UserError, with every key that is in the way, where `model` (config.model) computes something else.
+    Raises UserError with all differing keys if `model` (config.model) is another one.
     """
     version = 2 if lookup(model, "box_head.num_convs") or lookup(model, "fpn.norm") in _BATCH_NORM else 1
     expected = _COMMON | (_V2 if version == 2 else _V1)
@@ -61,10 +61,10 @@ def torchvision_version(model: Mapping[str, Any]) -> int:
 
 
 def to_torchvision(variables: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The detector's parameters under torchvision's names, with the background as class 0 and then ours in order.
+    """The detector's parameters under torchvision's names; class 0 is the background, then our classes in order.
 
-    Arrays that torchvision has too are the same numbers, moved; a norm with another epsilon than torchvision's gets a
-    scale that makes up for it. Raises UserError where torchvision cannot compute `model`.
+    The numbers stay the same, except for a norm with another epsilon than torchvision's: its scale is corrected.
+    Raises UserError if torchvision cannot compute `model`.
     """
     torchvision_version(model)
     layout = torchvision_detector(model["box_head"]["num_convs"])
@@ -94,11 +94,11 @@ def _with_their_epsilon(scale: np.ndarray, variance: np.ndarray, epsilon: float)
 
 
 def _theirs(slot: Slot, value: np.ndarray, crop_size: int) -> np.ndarray:
-    """A parameter with torchvision's order of axes, crops and classes."""
+    """Converts a parameter to torchvision's order of axes, crops and classes."""
     if slot.part == "box_head" and slot.module == "classes":
         value = np.roll(value, 1, axis=-1)
     elif slot.part == "box_head" and slot.module == "deltas":
-        background = np.zeros((*value.shape[:-1], 4), value.dtype)  # has a box there too, which is never read
+        background = np.zeros((*value.shape[:-1], 4), value.dtype)  # torchvision has an unused background box
         value = np.concatenate([background, value], axis=-1)
     if slot.leaf != "kernel":
         return value

@@ -57,3 +57,13 @@ def test_what_readers_are_told_to_type_exists(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for target in set(re.findall(r"(?:^|`|    )make ([a-z-]+)", typed)):
         assert target in targets, target
+
+
+def test_the_map_of_the_paper_names_what_exists():
+    text = (ROOT / "docs" / "paper_map.md").read_text()
+    for file, names in re.findall(r"`([\w/]+\.py)(?:: ([\w., ]+))?`", text):
+        places = [ROOT / folder / file for folder in ("lga_jax", "tests", "")]
+        found = [*filter(Path.is_file, places), *ROOT.glob(f"lga_jax/**/{file}")]
+        assert found, file
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"\b(?:def|class) {name}\b", found[0].read_text()), f"{file}: {name}"

@@ -14,7 +14,7 @@ from tests.weights.loading import FROZEN, V1, load, refused
             "a vision transformer, nearest known layout by names: none",
         ),
         (("model.0.conv.weight", "model.22.cv2.0.0.conv.weight"), "this looks like a YOLO"),
-        (("encoder_q.layer1.0.conv1.weight",), r"torchvision's ResNet under the prefix 'encoder_q\.'; take that off"),
+        (("encoder_q.layer1.0.conv1.weight",), r"torchvision's ResNet under the prefix 'encoder_q\.'"),
         (("backbone.res2.0.conv1.weight",), "Detectron2's ResNet under the prefix"),
         (("transformer.encoder.layers.0.linear1.weight",), "this looks like a DETR"),
         (("stem", "w"), "found stem, w; nearest known layout by names: none; convert"),

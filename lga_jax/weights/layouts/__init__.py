@@ -1,4 +1,4 @@
-"""What the parameters of the detector are called in files, one module per project, and how files are recognised."""
+"""Parameter names in weight files, one module per project, and the recognition of files by their names."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ __all__ = ["Layout", "Slot", "recognise"]
 
 
 def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
-    """The layout of a file by the names in it. Raises UserError, with the nearest known one, for any other file."""
+    """Recognises the layout of a file by its names. Raises UserError with the nearest known layout otherwise."""
 
     def has(pattern: str) -> bool:
         return any(re.match(pattern, name) for name in arrays)
@@ -52,7 +52,7 @@ def _check_is_faster_rcnn(where: str, arrays: Collection[str], whose: str, neede
             f"weights {where}",
             expected=f"{whose}'s Faster R-CNN with FPN, the nearest known layout by names",
             found=f"another detector, without {missing[0]}*",
-            remedy="give weights of that one",
+            remedy="use weights of this detector",
         )
 
 
@@ -79,5 +79,5 @@ def _nearest(names: Collection[str]) -> str:
         for name in names:
             if found := re.search(pattern, name):
                 prefix = name[: found.start()]
-                return f"{looks}nearest known layout by names: {title} under the prefix {prefix!r}; take that off"
+                return f"{looks}nearest known layout by names: {title} under the prefix {prefix!r}; remove the prefix"
     return f"{looks}nearest known layout by names: none; convert the file to torchvision's names"

@@ -1,10 +1,10 @@
-"""ResNets that were trained with Caffe."""
+"""Layout of the ResNets trained with Caffe."""
 
 import re
 
 from lga_jax.weights.layouts.layout import Layout, namer, place
 
-# Endings of names, by our leaves.
+# Our leaf -> endings of names.
 _LEAVES = {
     "kernel": ["_w"],
     "scale": ["_s", "_gamma"],
@@ -33,10 +33,10 @@ def caffe2_resnet() -> Layout:
             r"(?:conv1|res_conv1_bn|res[2-5]_\d+_branch(?:1|2[abc])(?:_bn)?)"
             r"_(?:w|b|s|rm|riv|gamma|beta|running_mean|running_var)$"
         ),
-        # conv1 has a bias of about 1e-9, which Detectron2 leaves out too.
+        # conv1 has a bias of about 1e-9; Detectron2 ignores it too.
         ignored=re.compile(r"(?:(?:fc1000|pred)_[wb]|conv1_b)$"),
         affine_norms=True,
         family="resnet",
         pixels="caffe",
-        idle=re.compile(r"res[2-5]_\d+_branch(?:1|2[abc])_b$"),  # Detectron's copy of MSRA's has them beside the norms
+        idle=re.compile(r"res[2-5]_\d+_branch(?:1|2[abc])_b$"),  # in Detectron's copy, beside the norms
     )

@@ -1,10 +1,10 @@
-"""Detectron2's Faster R-CNN with FPN, and ResNets that were converted to its names."""
+"""Layout of Detectron2's Faster R-CNN with FPN, and of ResNets converted to its names."""
 
 import re
 
 from lga_jax.weights.layouts.layout import COCO_ANCHORS, TORCH_LEAF, TORCH_LEAVES, Layout, namer, place
 
-# What its detectors compute without a trace in the shapes of their parameters, in the keys of config.model.
+# Settings of its detectors that parameter shapes do not show, as keys of config.model.
 _COMPUTES = COCO_ANCHORS | {
     "backbone.norm_eps": 1e-5,
     "anchors.rounded": False,
@@ -15,7 +15,7 @@ _COMPUTES = COCO_ANCHORS | {
 
 
 def detectron2(detector: bool) -> Layout:
-    """Detectron2's Faster R-CNN with FPN, or (`detector` False) a backbone that was converted to its names."""
+    """Detectron2's Faster R-CNN with FPN, or (`detector` False) a backbone converted to its names."""
 
     def backbone(module: str) -> list[str]:
         stage, block, layer = place(module)

@@ -1,6 +1,6 @@
-"""What every layout is made of: slots, names, and questions to a file by its layout.
+"""Layouts of weight files: our parameters, their names in a file, and what a file contains.
 
-Names go one way, from ours to theirs, so that reading and writing a layout share them.
+Names are mapped from ours to theirs only; reading and writing use the same mapping.
 """
 
 import re
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 ALL_PARTS = ("backbone", "fpn", "rpn", "attention", "box_head")
 DETECTOR_PARTS = ("backbone", "fpn", "rpn", "box_head")
 
-# In the keys of config.model.
+# As keys of config.model.
 COCO_ANCHORS = {"anchors.sizes": (32, 64, 128, 256, 512), "anchors.aspect_ratios": (0.5, 1.0, 2.0)}
 NOTHING = re.compile(r"(?!)")
-# Endings of names in state dicts of PyTorch, by our leaves.
+# Our leaf -> endings of names in state dicts of PyTorch.
 TORCH_LEAVES = {
     "kernel": [".weight"],
     "scale": [".weight"],
@@ -31,12 +31,12 @@ class Slot(NamedTuple):
     key: str
     part: str  # of ALL_PARTS, or a later stage of a cascade: stages_1, ...
     module: str  # layer2_0/norm1
-    norm: str  # kind of the norm layer it belongs to: "", "bn" or "gn"
+    norm: str  # kind of its norm layer: "", "bn" or "gn"
     leaf: str  # mean
 
     @classmethod
     def of(cls, key: str) -> "Slot":
-        """The slot of a key that begins with its collection."""
+        """Parses a key that starts with its collection."""
         _, part, *modules, leaf = key.split("/")
         norm = modules.pop() if modules and modules[-1] in ("bn", "gn") else ""
         return cls(key, part, "/".join(modules), norm, leaf)
@@ -46,33 +46,33 @@ class Layout(NamedTuple):
     """The names and conventions of one kind of file."""
 
     title: str
-    parts: tuple[str, ...]  # what such a file can hold
+    parts: tuple[str, ...]  # parts that such a file can contain
     names: Callable[[Slot], list[str]]  # a parameter's possible names, the newest first
-    backbone: re.Pattern  # matches what belongs to the backbone ...
-    plain: re.Pattern  # ... and those of it that the backbones of this project have
-    ignored: re.Pattern  # classifiers, counters, anchors: nothing that a detector's weights need
-    background_first: bool = False  # in the rows of the predictor, where the boxes then have a background too
-    affine_norms: bool = False  # norms of the backbone may be scale and bias alone: mean 0 and variance 1
-    family: str = ""  # of the backbone, as model.backbone.name has it; "": another one, or none
+    backbone: re.Pattern  # matches names of the backbone ...
+    plain: re.Pattern  # ... and the names that backbones of this project have
+    ignored: re.Pattern  # classifiers, counters, anchors: not needed by a detector
+    background_first: bool = False  # background is the first row of the predictor, also for boxes
+    affine_norms: bool = False  # norms of the backbone may have only scale and bias: mean 0, variance 1
+    family: str = ""  # of the backbone, as in model.backbone.name; "": another one, or none
     ours: bool = False
-    pixels: str = ""  # whose the network sees, "torchvision"'s or "caffe"'s; "": the file tells
-    computes: Mapping[str, Any] = MappingProxyType({})  # keys of config.model that shapes do not tell
-    loose: tuple[str, ...] = ()  # keys of `computes` for which a model may well have other values
-    recipe: str = ""  # that has the values of `computes`
-    idle: re.Pattern = NOTHING  # biases that nothing needs where they are zero
+    pixels: str = ""  # input pixels: "torchvision" or "caffe"; "": read from the file
+    computes: Mapping[str, Any] = MappingProxyType({})  # keys of config.model that shapes do not show
+    loose: tuple[str, ...] = ()  # keys of `computes` that may differ in a model
+    recipe: str = ""  # recipe with the values of `computes`
+    idle: re.Pattern = NOTHING  # biases that are ignored if they are zero
 
     def name_of(self, key: str, arrays: Collection[str]) -> str | None:
-        """The name under which a file has the parameter `key` of ours; None where it has none."""
+        """The name of our parameter `key` in a file; None if the file lacks it."""
         return next((name for name in self.names(Slot.of(key)) if name in arrays), None)
 
 
 def namer(
     parts: Mapping[str, Callable[[str], list[str]]], leaves: Mapping[str, list[str]]
 ) -> Callable[[Slot], list[str]]:
-    """The `names` of a layout, from the possible names of each part's modules and the endings of each leaf."""
+    """Builds the `names` of a layout from the module names of each part and the endings of each leaf."""
 
     def names(slot: Slot) -> list[str]:
-        # Group norm is no layer of these files: theirs has groups of another size.
+        # Group norm of such files has another group size, so it is never loaded.
         if slot.part not in parts or slot.norm == "gn":
             return []
         return [module + leaf for module in parts[slot.part](slot.module) for leaf in leaves[slot.leaf]]
@@ -88,7 +88,7 @@ def place(module: str) -> tuple[int, int, str]:
 
 
 def count_modules(layout: Layout, arrays: Collection[str], part: str, module: str) -> int:
-    """How many modules conv1, conv2, ... (`module` is conv) a part of the file's detector has."""
+    """Number of modules conv1, conv2, ... (`module` is conv) in a part of the file's detector."""
     count = 0
     while layout.name_of(f"params/{part}/{module}{count + 1}/kernel", arrays):
         count += 1
@@ -96,7 +96,7 @@ def count_modules(layout: Layout, arrays: Collection[str], part: str, module: st
 
 
 def found_norm(layout: Layout, arrays: Collection[str], part: str, module: str) -> str:
-    """Kind of the norm layer `module` of a file: "bn", "none", or "affine" where it is a scale and a bias alone."""
+    """Kind of the norm layer `module` in a file: "bn", "none", or "affine" for only a scale and a bias."""
 
     def has(norm_and_leaf: str) -> bool:
         return layout.name_of(f"params/{part}/{module}/{norm_and_leaf}", arrays) is not None

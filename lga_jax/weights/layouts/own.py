@@ -1,4 +1,4 @@
-"""Checkpoints of this project."""
+"""Layout of checkpoints of this project."""
 
 from collections.abc import Collection
 
@@ -6,7 +6,7 @@ from lga_jax.weights.layouts.layout import ALL_PARTS, NOTHING, Layout, Slot
 
 
 def own_layout(names: Collection[str]) -> Layout:
-    """The keys of the variables. A norm that was trained may be a constant here."""
+    """The keys of the variables. A trained norm of the checkpoint may be frozen in the model."""
 
     def own_names(slot: Slot) -> list[str]:
         path = slot.key.split("/", 1)[1]

@@ -1,4 +1,4 @@
-"""torchvision's ResNets, whose names timm has as well, and its Faster R-CNN."""
+"""Layouts of torchvision's ResNets (timm uses the same names) and of its Faster R-CNN."""
 
 import re
 
@@ -12,19 +12,19 @@ from lga_jax.weights.layouts.layout import (
     place,
 )
 
-# What its detectors compute without a trace in the shapes of their parameters, in the keys of config.model.
+# Settings of its detectors that parameter shapes do not show, as keys of config.model.
 TORCHVISION_COMPUTES = COCO_ANCHORS | {
     "anchors.rounded": True,
     "anchors.fixed_stride": False,
     "roi_align.sampling_ratio": 2,
     "roi_align.aligned": False,
 }
-# In the name of torchvision's COCO_V1 weights: the only ones whose frozen norms are made for an epsilon of 0.
+# In the file name of torchvision's COCO_V1 weights, the only ones with frozen norms for an epsilon of 0.
 COCO_V1_DIGEST = "258fb6c6"
 
 
 def torchvision_resnet() -> Layout:
-    """torchvision's and timm's ResNets; nothing but the backbone."""
+    """torchvision's and timm's ResNets: the backbone only."""
     return Layout(
         "torchvision's ResNet",
         ("backbone",),
@@ -38,7 +38,7 @@ def torchvision_resnet() -> Layout:
 
 
 def torchvision_detector(num_box_convs: int, is_coco_v1: bool = False) -> Layout:
-    """torchvision's fasterrcnn_resnet50_fpn and its kin; `num_box_convs` is 4 in _v2 and 0 in the first version.
+    """torchvision's fasterrcnn_resnet50_fpn and its variants; `num_box_convs` is 4 in _v2, 0 in the first version.
 
     `is_coco_v1`: the published weights of the first version. A renamed copy cannot be recognised.
     """
@@ -60,7 +60,7 @@ def torchvision_detector(num_box_convs: int, is_coco_v1: bool = False) -> Layout
         kind, number, norm = re.fullmatch(r"(conv|fc)(\d+)(_norm)?", module).groups()
         if kind == "conv":
             return [f"roi_heads.box_head.{int(number) - 1}.{1 if norm else 0}"]
-        # Behind n convolutions stand a Flatten and, for every dense layer, itself and its ReLU.
+        # After n convolutions: a Flatten, then each dense layer and its ReLU.
         behind_convs = f"roi_heads.box_head.{num_box_convs + 2 * int(number) - 1}"
         return [behind_convs if num_box_convs else f"roi_heads.box_head.fc{int(number) + 5}"]
 
