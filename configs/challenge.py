@@ -1,7 +1,7 @@
-"""LGA R-CNN on the embedded challenge set: a small network, generated images, minutes on a laptop's CPU.
+"""LGA R-CNN on the embedded challenge set: a small network, generated images, a quarter of an hour on a CPU.
 
-    python train.py --config configs/challenge.py --workdir runs/demo
-    python eval.py --config configs/challenge.py --workdir runs/demo
+    python train.py --config configs/challenge.py --workdir runs/challenge
+    python eval.py --config configs/challenge.py --workdir runs/challenge
 
 Everything starts from random; nothing is downloaded. Expected AP: 0.68 (benchmarks/RESULTS.md).
 """

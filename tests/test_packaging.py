@@ -67,7 +67,7 @@ def test_the_makefile_names_tests_that_exist():
 def test_the_program_in_the_makefile_imports_what_there_is():
     program = MAKEFILE.split("define HELD_OUT\n")[1].split("endef")[0]
     imported = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.ImportFrom)]
-    assert {node.module for node in imported} >= {"configs.challenge"}
+    assert {node.module for node in imported} >= {"configs.challenge_demo"}
     for node in imported:
         assert all(hasattr(importlib.import_module(node.module), alias.name) for alias in node.names)
 
@@ -83,3 +83,10 @@ def test_recipes_travel_in_the_wheel_and_nothing_else_lies_at_its_top():
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel == {"packages": ["lga_jax"], "force-include": {"configs": "lga_jax/configs"}}
     assert PROJECT["scripts"] == {"lga_jax": "lga_jax.commands.__main__:main"}
+
+
+def test_the_demo_predicts_with_the_program_that_its_evaluation_compiled():
+    """The size of a batch is part of the program."""
+    (recipe,) = re.findall(r"^DEMO_CONFIG := configs/(\w+)\.py$", MAKEFILE, re.MULTILINE)
+    (images,) = re.findall(r"predict\.py .*--batch_size (\d+)", MAKEFILE)
+    assert int(images) == importlib.import_module(f"configs.{recipe}").get_config().batch_size
