@@ -2,25 +2,63 @@
 
 import json
 
-from tests.tiny_run import call
+import numpy as np
+
+from lga_jax.commands import eval as eval_command
+from lga_jax.data.source import open_source
+from tests.commands.calling import run_command
 
 
-def test_eval_prints_tables_and_writes_json_and_a_report(tiny_run, tmp_path):
-    args = ("--config", "tiny.py", "--output", tmp_path / "scores")
-    result = call(tiny_run, "eval.py", *args, devices=3)  # batch_size is 2; the workdir is runs/tiny
-    assert result.returncode == 0, result.stderr
+def test_eval_prints_tables_and_writes_json_and_a_report(tiny_run, tiny_predictor, tmp_path):
+    args = ("--config", "tiny.py", "--output", tmp_path / "scores")  # the workdir is runs/tiny
+    done = run_command(eval_command, *args, folder=tiny_run)
+    assert done.status == 0, done.stderr
+    assert done.stdout.startswith("step 7, the latest, none has a score\n")
     for words in ("5 images", "AP_small", "AP per class", "tipper", "AP per challenge", "Attention: "):
-        assert words in result.stdout
+        assert words in done.stdout
     assert {path.name for path in (tiny_run / "runs" / "tiny").iterdir()} == {"checkpoints"}
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {"eval_7", "report.html"}
     detections = json.loads((tmp_path / "scores" / "eval_7" / "detections.json").read_text())
     assert detections and {len(detection["mask_centres"]) for detection in detections} == {4}
     assert json.loads((tmp_path / "scores" / "eval_7" / "metrics.json").read_text())["num_images"] == 5
+    _check_same_as_predictor(detections, tiny_predictor)
 
 
-def test_eval_refuses_another_model(tiny_run):
-    base = ("--config", "tiny.py", "--workdir", "runs/tiny")
-    result = call(tiny_run, "eval.py", *base, "--config.model.attention=none")
-    assert result.returncode == 2
-    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: runs/tiny, step 7")
-    assert "model.attention 'lga' there, 'none' here" in result.stderr
+def _check_same_as_predictor(detections, predictor):
+    source = open_source(**predictor.recipe.data.eval)
+    found = predictor.predict([source.image(i) for i in range(len(source.records))], score_threshold=0.01)
+    flat = [(record.image_id, d) for record, some in zip(source.records, found, strict=True) for d in some]
+    assert [(d["image_id"], d["category_id"]) for d in detections] == [(i, d.category_id) for i, d in flat]
+    boxes = [(x, y, x + width, y + height) for x, y, width, height in (d["bbox"] for d in detections)]
+    np.testing.assert_allclose([d.box for _, d in flat], boxes, atol=1e-3)
+
+
+def test_eval_refuses_another_model_and_writes_nothing(tiny_run, tmp_path):
+    args = ("--config", "tiny.py", "--workdir", "runs/tiny", "--output", tmp_path / "scores")
+    done = run_command(eval_command, *args, "--config.model.attention=none", folder=tiny_run)
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: runs/tiny, step 7: ") and done.stderr.count("\n") == 1
+    assert "model.attention 'lga' there, 'none' here" in done.stderr
+    assert not (tmp_path / "scores").exists()
+
+
+def test_eval_refuses_other_classes_and_a_place_that_cannot_be_written_before_it_works(tiny_run, tmp_path):
+    (tmp_path / "images").mkdir()
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}
+    content["images"].append({"id": 1, "file_name": "a.png", "height": 30, "width": 40})
+    content["annotations"].append({"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20]})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (tmp_path / "images" / "a.png").write_bytes(b"never read")
+    recipe = (tiny_run / "tiny.py").read_text()
+    data = dict(source="coco_json", root=str(tmp_path), annotations="a.json", images="images", skip_empty=False)
+    (tmp_path / "cars.py").write_text(
+        recipe.replace("    return config", f"    config.data.eval = {data}\n    return config")
+    )
+    args = ("--workdir", tiny_run / "runs" / "tiny")
+    done = run_command(eval_command, "--config", "cars.py", *args, "--output", tmp_path / "scores", folder=tmp_path)
+    assert done.status == 2 and "step 7" in done.stderr and "car" in done.stderr
+    assert not (tmp_path / "scores").exists()
+    (tmp_path / "file").write_text("mine")
+    done = run_command(eval_command, "--config", "tiny.py", *args, "--output", tmp_path / "file", folder=tiny_run)
+    assert done.status == 2 and done.stderr.startswith(f"error: {tmp_path / 'file'}")
+    assert (tmp_path / "file").read_text() == "mine"

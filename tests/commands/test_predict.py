@@ -4,29 +4,63 @@ import json
 
 import cv2
 import numpy as np
+import pytest
 
+from lga_jax.commands import predict as predict_command
+from tests.commands.calling import run_command
 from tests.tiny_run import call
 
 
-def test_predict_needs_the_workdir_only(tiny_run, tmp_path):
+@pytest.fixture
+def photos(tmp_path):
+    """Two images, and a file that is none."""
     (tmp_path / "photos").mkdir()
-    for name, hw in (("tall.png", (120, 70)), ("wide.jpg", (50, 90))):
-        cv2.imwrite(str(tmp_path / "photos" / name), np.random.default_rng(0).integers(0, 255, (*hw, 3), np.uint8))
+    for name, hw in (("tall.png", (120, 70)), ("wide.png", (50, 90))):
+        pixels = np.random.default_rng(0).integers(0, 255, (*hw, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "photos" / name), pixels)
     (tmp_path / "photos" / "broken.png").write_bytes(b"no image")
-    args = (
-        "--workdir",
-        "runs/tiny",
-        "--input",
-        tmp_path / "photos",
-        "--output",
-        tmp_path / "found",
-        "--score_threshold",
-        "0.0",
-    )
-    result = call(tiny_run, "predict.py", *args)
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("error: --input: expected images, found 1 of 3 files")
-    assert "objects in 2 images" in result.stdout
-    assert {path.name for path in (tmp_path / "found").iterdir()} == {"detections.json", "tall.png", "wide.jpg"}
-    results = json.loads((tmp_path / "found" / "detections.json").read_text())
-    assert {result["file_name"] for result in results} == {"tall.png", "wide.jpg"}
+    return tmp_path / "photos"
+
+
+def check(photos, output, predictor):
+    """The files that must be there, and the same detections as the Predictor's."""
+    assert {path.name for path in output.iterdir()} == {"detections.json", "tall.png", "wide.png"}
+    results = json.loads((output / "detections.json").read_text())
+    found = predictor.predict([photos / "tall.png", photos / "wide.png"], score_threshold=0.0)
+    flat = [(name, d) for name, some in zip(("tall.png", "wide.png"), found, strict=True) for d in some]
+    assert [(r["file_name"], r["category_name"], r["category_id"]) for r in results] == [
+        (name, d.name, d.category_id) for name, d in flat
+    ]
+    boxes = [(x, y, x + width, y + height) for x, y, width, height in (r["bbox"] for r in results)]
+    np.testing.assert_allclose([d.box for _, d in flat], boxes, atol=1e-3)
+
+
+def test_predict_needs_the_workdir_only(tiny_run, tiny_predictor, photos, tmp_path):
+    args = ("--workdir", "runs/tiny", "--input", photos, "--output", tmp_path / "found", "--score_threshold", "0.0")
+    done = run_command(predict_command, *args, folder=tiny_run)
+    assert done.status == 2
+    assert done.stderr.splitlines()[-1].startswith("error: --input: expected images, found 1 of 3 files")
+    assert "broken.png" in done.stderr
+    assert done.stdout.startswith("step 7, the latest, none has a score\n") and "objects in 2 images" in done.stdout
+    check(photos, tmp_path / "found", tiny_predictor)
+
+
+@pytest.mark.slow
+def test_the_script_does_the_same(tiny_run, tiny_predictor, photos, tmp_path):
+    (photos / "broken.png").unlink()
+    args = ("--workdir", "runs/tiny", "--input", photos, "--output", tmp_path / "found", "--score_threshold", "0.0")
+    done = call(tiny_run, "predict.py", *args)
+    assert done.returncode == 0, done.stderr
+    check(photos, tmp_path / "found", tiny_predictor)
+
+
+@pytest.mark.parametrize(
+    ("args", "subject"),
+    [(("--step", "8"), "--workdir runs/tiny"), (("--step", "newest"), "--step"), (("--batch_size", "0"), "batch_size")],
+)
+def test_faults_of_the_flags_are_one_line_and_write_nothing(tiny_run, photos, tmp_path, args, subject):
+    base = ("--workdir", "runs/tiny", "--input", photos, "--output", tmp_path / "found")
+    done = run_command(predict_command, *base, *args, folder=tiny_run)
+    assert (done.status, done.stdout) == (2, "")
+    assert subject in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "found").exists()
