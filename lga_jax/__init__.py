@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lga_jax.evaluation.evaluate import EvalResult, evaluate
     from lga_jax.inference.predictor import Detection, Predictor, load
     from lga_jax.models.build import build_detector
+    from lga_jax.train.run import open_run, train
 
     __version__: str
 
@@ -30,6 +31,8 @@ __all__ = [
     "build_detector",
     "evaluate",
     "load",
+    "open_run",
+    "train",
 ]
 
 _MODULES = {
@@ -40,6 +43,8 @@ _MODULES = {
     "build_detector": "lga_jax.models.build",
     "evaluate": "lga_jax.evaluation.evaluate",
     "load": "lga_jax.inference.predictor",
+    "open_run": "lga_jax.train.run",
+    "train": "lga_jax.train.run",
 }
 
 

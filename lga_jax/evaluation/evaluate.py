@@ -38,7 +38,7 @@ def evaluate(
     model: str | os.PathLike | Predictor,
     data: Source | Mapping[str, Any] | ConfigDict | None = None,
     *,
-    recipe: ConfigDict | None = None,
+    recipe: ConfigDict | str | os.PathLike | None = None,
     step: int | str | None = None,
     progress: bool = False,
 ) -> EvalResult:

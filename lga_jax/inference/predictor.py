@@ -23,6 +23,8 @@ from lga_jax.inference.images import GivenImages, ImageInput, as_rgb
 from lga_jax.inference.locate import Located, locate, without_filling
 from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_step, replicate
 from lga_jax.models.build import build_detector
+from lga_jax.models.detector import Detector
+from lga_jax.recipe import as_recipe, check
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,8 +55,10 @@ class Predictor:
         recipe: the settings of the run; those under `data` and `inference` are used here.
     """
 
-    def __init__(self, saved: Saved, where: str, recipe: ConfigDict | None = None) -> None:
-        """`where`: name of the checkpoint in errors. `recipe`: None takes the one of its manifest."""
+    def __init__(
+        self, saved: Saved, where: str, recipe: ConfigDict | None = None, detector: Detector | None = None
+    ) -> None:
+        """`where`: name of the checkpoint in errors. `recipe`, `detector`: None takes those of its manifest."""
         manifest = saved.manifest
         self.recipe = config_of(manifest) if recipe is None else recipe
         self.class_names: tuple[str, ...] = tuple(manifest["class_names"])
@@ -62,7 +66,7 @@ class Predictor:
         self.step, self.title = saved.step, saved.title
         self._manifest, self._where = manifest, where
         self._labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
-        self._detector = build_detector(self.recipe.model, len(self.class_names))
+        self._detector = detector or build_detector(self.recipe.model, len(self.class_names))
         self._variables = replicate(saved.variables)
         self._steps: dict[float, PredictStep] = {}  # by their lowest score
         self._compiled: set[tuple] = set()  # (lowest score, shape of a batch)
@@ -160,22 +164,30 @@ class Predictor:
         )
 
 
-def load(workdir: str | os.PathLike, step: int | str = "best", recipe: ConfigDict | None = None) -> Predictor:
+def load(
+    workdir: str | os.PathLike,
+    step: int | str = "best",
+    recipe: ConfigDict | str | os.PathLike | None = None,
+    detector: Detector | None = None,
+) -> Predictor:
     """The detector of a checkpoint, ready to predict.
 
     Args:
         workdir: folder of a run.
         step: of the checkpoint: a number, "latest", or "best": the highest score, or the latest where none has one.
-        recipe: settings to use in place of the checkpoint's; its model must be the same.
+        recipe: settings to use in place of the checkpoint's, as a recipe, its name or its path. Its model must be the
+            checkpoint's.
+        detector: the detector of a run that was trained with one of the caller's own.
 
     Raises:
         UserError: the workdir or the step is missing, or the recipe describes another model.
     """
-    saved = restore_params(str(workdir), step)
+    saved = restore_params(os.fspath(workdir), step)
     where = f"{workdir}, step {saved.step}"
     if recipe is not None:
+        recipe = check(as_recipe(recipe))
         check_model(saved.manifest, recipe.model, where)
-    return Predictor(saved, where, recipe)
+    return Predictor(saved, where, recipe, detector)
 
 
 def config_of(manifest: Mapping[str, Any]) -> ConfigDict:

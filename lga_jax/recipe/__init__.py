@@ -10,12 +10,13 @@ Imports neither jax nor any other room: a wrong value is told before anything is
 from lga_jax.recipe.check import RecipeError, check
 from lga_jax.recipe.compare import differences, flatten
 from lga_jax.recipe.keys import KEYS
-from lga_jax.recipe.load import default_workdir, folder, load, names, override, path_of, start_from
+from lga_jax.recipe.load import as_recipe, default_workdir, folder, load, names, override, path_of, start_from
 from lga_jax.recipe.nearest import nearest_keys
 
 __all__ = [
     "KEYS",
     "RecipeError",
+    "as_recipe",
     "check",
     "default_workdir",
     "differences",

@@ -49,6 +49,11 @@ def load(name_or_path: str | os.PathLike) -> ConfigDict:
     return ConfigDict(config.to_dict(), type_safe=False)
 
 
+def as_recipe(recipe: ConfigDict | str | os.PathLike) -> ConfigDict:
+    """A recipe as callers of the library give it: as it is, by name, or by path."""
+    return recipe if isinstance(recipe, ConfigDict) else load(recipe)
+
+
 def start_from(name_or_path: str | os.PathLike) -> ConfigDict:
     """What `get_config` of a recipe begins with: all values of another recipe, to be changed."""
     return load(name_or_path)

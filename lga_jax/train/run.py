@@ -5,6 +5,7 @@ with open_run(recipe, "runs/mine") as run:
         ...
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -26,7 +27,7 @@ from lga_jax.evaluation.evaluate import score_source
 from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
-from lga_jax.recipe import check
+from lga_jax.recipe import as_recipe, check
 from lga_jax.train.interrupt import Interrupt
 from lga_jax.train.metrics import MetricsLog
 from lga_jax.train.start import (
@@ -42,8 +43,8 @@ from lga_jax.train.start import (
 from lga_jax.train.step import ExtraLoss, Step, make_train_step
 
 
-def train(recipe: ConfigDict, workdir: str, *, extend: bool = False) -> None:
-    """Trains as `open_run` describes it, with a progress bar."""
+def train(recipe: ConfigDict | str | os.PathLike, workdir: str | os.PathLike, *, extend: bool = False) -> None:
+    """Trains as `open_run` describes it, with lines about the run and a progress bar."""
     with open_run(recipe, workdir, extend=extend) as run, _progress_bar(run) as bar:
         for _ in run:
             _show(bar, run)
@@ -53,8 +54,8 @@ def train(recipe: ConfigDict, workdir: str, *, extend: bool = False) -> None:
 
 @contextmanager
 def open_run(
-    recipe: ConfigDict,
-    workdir: str,
+    recipe: ConfigDict | str | os.PathLike,
+    workdir: str | os.PathLike,
     *,
     source: Source | None = None,
     eval_source: Source | None = None,
@@ -72,6 +73,7 @@ def open_run(
     jax.distributed.initialize, with a workdir that all of them see.
 
     Args:
+        recipe: a recipe, its name ("coco") or its path.
         source, eval_source: images to train on and to score on, in place of recipe.data.train and data.eval.
         detector: in place of the one that recipe.model describes, for the classes of the source. `build_detector`
             makes one with a backbone or an attention of your own.
@@ -85,9 +87,11 @@ def open_run(
     Raises:
         UserError: what the user can correct, among it TrainingDivergedError.
     """
+    workdir = os.fspath(workdir)
     given = {"data.train": source, "data.eval": eval_source, "model.backbone": detector, "model.attention": detector}
     own = [part for part, object_ in given.items() if object_ is not None]
-    recipe = check(recipe, device_count=jax.device_count(), new_run=not has_checkpoint(workdir), own=own)
+    new_run = not has_checkpoint(workdir)
+    recipe = check(as_recipe(recipe), device_count=jax.device_count(), new_run=new_run, own=own)
     source, eval_source = open_sources(recipe, source, eval_source)
     detector = detector or build_detector(recipe.model, len(source.class_names))
     with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
