@@ -10,7 +10,7 @@ def test_a_run_becomes_step_0_of_another_with_the_same_weights(tiny_run, tmp_pat
     args = ("--config", "tiny.py", "--weights", "runs/tiny", "--workdir", tmp_path / "run")
     done = run_command(import_weights, *args, folder=tiny_run)
     assert done.status == 0, done.stderr
-    assert "tipper" in done.stdout and str(tmp_path / "run") in done.stdout
+    assert "8 classes" in done.stdout and str(tmp_path / "run") in done.stdout
     manifest = json.loads((tmp_path / "run" / "checkpoints" / "0" / "manifest" / "metadata").read_text())
     assert manifest["step"] == 0
 
