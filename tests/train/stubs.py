@@ -38,6 +38,23 @@ def stub_config(**changes):
     return config
 
 
+def tiny_config():
+    """A real detector, small enough to compile in some seconds."""
+    config = stub_config(num_steps=4, checkpoint_every=2)
+    config.data.update(short_edges=(48, 64), eval_short_edge=64, long_edge=64, buckets=((64, 64),))
+    config.model.update(dtype="float32", backbone=dict(depth=18, width=8, norm="gn", frozen_stages=0))
+    config.model.fpn.channels = 16
+    config.model.anchors.sizes = (8, 16, 32, 48, 64)
+    config.model.anchor_sampling.num_samples = 32
+    config.model.proposals.update(pre_nms_train=32, post_nms_train=32, pre_nms_test=32, post_nms_test=32)
+    config.model.roi_sampling.num_samples = 16
+    config.model.lga.update(reduced_channels=8, hidden=16)
+    config.model.box_head.hidden = 32
+    config.inference.update(max_candidates=64, max_detections=16)
+    config.eval_every = 0
+    return config
+
+
 class StubEvaluation:
     """Stands for score_source(); AP is a function of the parameters. `during` is called between two of its batches."""
 

@@ -24,7 +24,7 @@ from lga_jax.train import run as loop
 from lga_jax.train import start
 from lga_jax.train.metrics import TrainingDivergedError
 from lga_jax.train.run import open_run, train
-from tests.train.stubs import StubEvaluation, install, signal_at_step, stub_config
+from tests.train.stubs import StubEvaluation, install, signal_at_step, stub_config, tiny_config
 
 LAST = 6  # num_steps of stub_config
 
@@ -441,27 +441,11 @@ def compile_once(tmp_path):
 def test_real_detector_resumes_bit_for_bit(tmp_path, monkeypatch, compile_once):
     """As if killed after step 2 was saved. Only the evaluation is stubbed."""
     monkeypatch.setattr(loop, "score_source", StubEvaluation(("rpn", "deltas", "kernel")))
-    train(_tiny_config(), str(tmp_path / "a"))
+    train(tiny_config(), str(tmp_path / "a"))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "checkpoints" / "4")
-    train(_tiny_config(), str(tmp_path / "b"))
+    train(tiny_config(), str(tmp_path / "b"))
     assert_same_run(str(tmp_path / "b"), str(tmp_path / "a"))
-
-
-def _tiny_config():
-    config = stub_config(num_steps=4, checkpoint_every=2)
-    config.data.update(short_edges=(48, 64), eval_short_edge=64, long_edge=64, buckets=((64, 64),))
-    config.model.update(dtype="float32", backbone=dict(depth=18, width=8, norm="gn", frozen_stages=0))
-    config.model.fpn.channels = 16
-    config.model.anchors.sizes = (8, 16, 32, 48, 64)
-    config.model.anchor_sampling.num_samples = 32
-    config.model.proposals.update(pre_nms_train=32, post_nms_train=32, pre_nms_test=32, post_nms_test=32)
-    config.model.roi_sampling.num_samples = 16
-    config.model.lga.update(reduced_channels=8, hidden=16)
-    config.model.box_head.hidden = 32
-    config.inference.update(max_candidates=64, max_detections=16)
-    config.eval_every = 0
-    return config
 
 
 def _start_two(workdir, *arguments, second=()):
