@@ -58,7 +58,7 @@ def measure(config: str, image_hw: str, images: str, dtype: str) -> dict[str, fl
     state = step.create_state(step.init_variables(detector, 0), optimizer, ema=False)
     jax.block_until_ready((state, batch))
     marks.append(("initial state", time.perf_counter()))
-    train_step = step.make_train_step(detector, optimizer, recipe.losses, ema_decay=0.0, seed=0)
+    train_step = step.make_train_step(detector, optimizer, recipe.losses.to_dict(), ema_decay=0.0, seed=0)
     lowered = train_step.lower(state, batch)
     marks.append(("tracing", time.perf_counter()))
     lowered.compile()

@@ -131,7 +131,8 @@ def observe(detector: Detector, variables: dict, batch: Batch, training: bool) -
     if training:
         stage = outputs.stages[0]
         seen["sampling"] = outputs.rpn.samples, stage.rois, stage.targets
-    seen["attention"], seen["guide"] = seen["attention"]._replace(guide_logits=None), seen["attention"].guide_logits
+        seen["guide"] = stage.guide_logits
+        seen["attention"] = seen["attention"]._replace(guide_logits=None)
     return outputs, seen
 
 
@@ -142,7 +143,7 @@ def prefix(detector: Detector, config: ConfigDict, stage: str, training: bool) -
     def run(variables: dict, batch: Batch) -> Any:
         outputs, seen = observe(detector, variables, batch, training)
         if stage == "losses":
-            return detection_losses(detector.stages, outputs, batch.targets, config.losses)["total"]
+            return detection_losses(detector.stages, outputs, batch.targets, config.losses.to_dict())["total"]
         if stage == "detections":
             return detect(outputs, batch.image_hw, **config.inference)
         return [seen[name] for name in order[: order.index(stage) + 1] if name in seen]
@@ -247,7 +248,7 @@ def train_step(
 ) -> tuple[Callable[[], Any], float]:
     """A call of the training step, and the FLOPs that a device does in it."""
     optimizer = optax.sgd(1e-4, 0.9)
-    step = make_train_step(detector, optimizer, config.losses, ema_decay=0.0, seed=0)
+    step = make_train_step(detector, optimizer, config.losses.to_dict(), ema_decay=0.0, seed=0)
     state = create_state(variables, optimizer, ema=False)
     flops = timing.matmul_flops(step, state, batch)
     held = [state]

@@ -81,7 +81,7 @@ def our_answer(network, given, keys):
         def loss(params):
             variables = {"params": params, "batch_stats": network.variables["batch_stats"]}
             outputs, updated = network.ours.apply(variables, images, image_hw, targets, keys, mutable=["batch_stats"])
-            losses = detection_losses(network.ours.stages, outputs, targets, network.config.losses)
+            losses = detection_losses(network.ours.stages, outputs, targets, network.config.losses.to_dict())
             return losses["total"], (losses, outputs, updated["batch_stats"])
 
         gradients, (losses, outputs, updated) = jax.grad(loss, has_aux=True)(params)
