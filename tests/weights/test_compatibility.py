@@ -41,9 +41,7 @@ def test_another_depth_is_named():
         for number in range(1, 30)
         for name, value in foreign.resnet().items()
     }
-    message = refused(
-        deeper, FROZEN, r"expected a ResNet of 18, 34, 50, 101, 152 layers"
-    )
+    message = refused(deeper, FROZEN, r"expected a ResNet of 18, 34, 50, 101, 152 layers")
     assert "found one with (2, 2, 30, 2) basic blocks" in message and "--config" not in message
 
 
