@@ -15,7 +15,7 @@ DEMO_ENV := $(CPU) JAX_COMPILATION_CACHE_DIR=$(DEMO)/compiled
 HELD_OUT_LAST := $(DEMO)/held_out/annotations/instances.json
 WORKERS ?= 2  # test processes
 
-.PHONY: help demo test test-fast fuzz test-parity parity-table bench docs lint clean
+.PHONY: help demo test test-fast fuzz test-parity parity-table bench docs test-wheel lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -89,6 +89,15 @@ docs: $(VENV)/.docs  ## build the pages and the API reference into docs/_site; a
 $(VENV)/.docs: $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
+
+test-wheel: $(STAMP)  ## build the wheel, install it into an empty environment and train two steps there, from another folder
+	@rm -rf build/wheel && mkdir -p build/wheel/elsewhere
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	@$(PY) -m venv build/wheel/venv
+	@build/wheel/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt build/wheel/*.whl
+	cd build/wheel/elsewhere && ../venv/bin/lga_jax recipes coco --output mine.py && ../venv/bin/lga_jax recipes
+	cd build/wheel/elsewhere && $(CPU) ../venv/bin/lga_jax train --config challenge --workdir run --config.num_steps=2 \
+	    --config.batch_size=2 --config.data.train.num_images=8 --config.data.eval.num_images=4
 
 lint: $(STAMP)  ## ruff, and which package may import which
 	$(PY) -m ruff check .

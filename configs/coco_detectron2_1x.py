@@ -6,7 +6,7 @@
 R-50.pkl are MSRA's ImageNet weights: https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl. The
 published detector, to be scored, used or trained further (MODEL_ZOO.md of Detectron2, model id 137257794):
 
-    python -m lga_jax.commands.import_weights --config configs/coco_detectron2_1x.py --weights model_final_b275ba.pkl \
+    lga_jax import-weights --config coco_detectron2_1x --weights model_final_b275ba.pkl \
         --workdir runs/coco_detectron2_1x_published
 
 Published AP: 37.9. Expected AP: not measured yet.

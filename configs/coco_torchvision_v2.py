@@ -7,7 +7,7 @@ Large-scale jitter shows each image at 0.1 to 2 times the size that fits 1024 x 
 (https://download.pytorch.org/models/fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth), to be scored, used or trained
 further:
 
-    python -m lga_jax.commands.import_weights --config configs/coco_torchvision_v2.py \
+    lga_jax import-weights --config coco_torchvision_v2 \
         --weights fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth --workdir runs/coco_torchvision_v2_published
 
 Published AP: 46.7. Expected AP: not measured yet.

@@ -1,6 +1,6 @@
 """Looks over the data of a recipe: what is wrong with annotations and images, how grave it is, and what helps.
 
-    python -m lga_jax.commands.doctor --config configs/coco_json.py --output runs/mine/doctor
+    lga_jax doctor --config configs/coco_json.py --output runs/mine/doctor
 
 Prints a table; with --output also writes DIR/doctor.html, a page with the images that have most faults, and
 DIR/doctor.json with everything by name. --quick reads the annotations only. Exit status 1 if training would stop or

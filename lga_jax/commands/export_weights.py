@@ -1,6 +1,6 @@
 """Writes a checkpoint's detector as a state dict of torchvision's Faster R-CNN.
 
-    python -m lga_jax.commands.export_weights --format torchvision --workdir runs/coco --output detector.safetensors
+    lga_jax export-weights --format torchvision --workdir runs/coco --output detector.safetensors
 
 The file is .safetensors, with the class names in its metadata, or .pth, which needs torch. It holds the moving average
 of the parameters where the run keeps one. What torchvision cannot compute (attention, say) cannot be exported.

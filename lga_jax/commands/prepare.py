@@ -1,8 +1,8 @@
 r"""Prepares sets for TfdsSource: official ones of TensorFlow Datasets (TFDS), or any folder with COCO annotations.
 
-    python -m lga_jax.commands.prepare coco/2017 --data_dir data/tfds
-    python -m lga_jax.commands.prepare voc/2007 --data_dir data/tfds --manual_dir downloads
-    python -m lga_jax.commands.prepare coco_json --name mine --data_dir data/tfds --root data/mine \
+    lga_jax prepare coco/2017 --data_dir data/tfds
+    lga_jax prepare voc/2007 --data_dir data/tfds --manual_dir downloads
+    lga_jax prepare coco_json --name mine --data_dir data/tfds --root data/mine \
         --split train validation --annotations annotations/train.json annotations/val.json --images train val
 
 Images are kept as they are, in a few large files that are read in any order (array_record). TFDS downloads to
@@ -27,7 +27,7 @@ def main() -> None:
 
 def _prepare() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m lga_jax.commands.prepare",
+        prog="lga_jax prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

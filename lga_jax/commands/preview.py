@@ -1,6 +1,6 @@
 """Draws what training sees: samples of the first steps as the loader makes them, each beside its original.
 
-    python -m lga_jax.commands.preview --config configs/coco.py --output runs/coco/preview --num_images 32
+    lga_jax preview --config configs/coco.py --output runs/coco/preview --num_images 32
 
 Writes sheets of 16 into DIR/preview_000.jpg, ...: left an image with its boxes as stored, crowds dashed, right the same
 image as the step of a new run sees it, with the padding of its bucket. Another --config.seed shows other draws.
