@@ -59,10 +59,10 @@ export HELD_OUT
 
 # tests/parity needs PyTorch, several gigabytes, and minutes: it has targets of its own.
 test: lint  ## lint and the whole test suite with shape checks, but for the comparison with torchvision
-	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/parity
+	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/parity
 
 test-fast: $(STAMP)  ## the tests that take less than ten seconds each
-	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/parity -m "not slow"
+	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/parity -m "not slow"
 
 fuzz: $(STAMP)  ## 5,000 damaged annotation files of either of two kinds, two minutes
 	$(CPU) $(PY) -m pytest tests/data/coco -k "mutated_file or bytes_changed" --hypothesis-profile=fuzz

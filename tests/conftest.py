@@ -31,6 +31,26 @@ hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("re
 hypothesis.settings.load_profile("repeatable")
 
 
+# What compiles most comes first, so that no worker begins it when the others have ended.
+_LONGEST = (
+    "tests/train/",
+    "tests/models/",
+    "tests/studies/",
+    "tests/inference/",
+    "tests/weights/",
+    "tests/test_scripts.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of files, the same in every worker."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((rank for rank, name in enumerate(_LONGEST) if item.nodeid.startswith(name)), len(_LONGEST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
     """A folder with tiny.py, a recipe, and runs/tiny, a run of it whose checkpoint has random weights. Only to read."""
