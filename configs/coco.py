@@ -17,8 +17,10 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
-    config.batch_size = 16  # images in a step, over all devices and processes
-    config.images_at_once = 0  # of a device's share of a step; fewer need less memory ("bn": all); 0: all of them
+    config.batch_size = 16  # images per step, over all devices and processes
+    config.images_at_once = (
+        0  # images per device processed at a time; 0: all. Smaller uses less memory; must be 0 with "bn"
+    )
     config.num_steps = 90_000
     config.log_every = 20  # steps
     config.checkpoint_every = 2_500  # steps
@@ -30,27 +32,27 @@ def get_config() -> ConfigDict:
                 root="data/coco",
                 annotations="annotations/instances_train2017.json",  # relative to root
                 images="train2017",  # relative to root
-                skip_empty=True,  # leave out images without a box to train on; False: they are background
+                skip_empty=True,  # leave out images without a box to train on; False: train them as background
             ),
             eval=dict(
                 source="coco_json",
                 root="data/coco",
                 annotations="annotations/instances_val2017.json",
                 images="val2017",
-                skip_empty=False,  # a score is over all images
+                skip_empty=False,  # a score needs all images
             ),
-            short_edges=(640, 672, 704, 736, 768, 800),  # pixels; training draws one per image
+            short_edges=(640, 672, 704, 736, 768, 800),  # pixels; training draws one of them per image
             eval_short_edge=800,  # pixels
             long_edge=1333,  # pixels, upper bound after resizing
-            size_rounding="nearest",  # of the resized height and width to whole pixels, or "floor"
-            resize="bilinear",  # or "antialias": Pillow's, a filter that widens when an image is made smaller
-            scale_jitter=(),  # or (0.1, 2.0): training draws a factor of what fits the bucket, not an edge, and crops
+            size_rounding="nearest",  # how resized heights and widths are rounded to pixels; or "floor"
+            resize="bilinear",  # or "antialias": Pillow's filter, which becomes wider when an image shrinks
+            scale_jitter=(),  # or (0.1, 2.0): large-scale jitter instead of short_edges; 1.0 fits the bucket
             flip_probability=0.5,
-            photometric=0.0,  # probability of another brightness, of another contrast, saturation and hue (SSD: 0.5)
-            copy_paste=0.0,  # probability that boxes of another image are pasted in, pixels and all
-            repeat_threshold=0.0,  # images of a class that a smaller share shows are repeated (LVIS: 1e-3)
-            buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the tightest that fits
-            eval_buckets=(),  # those of evaluation; (): the same
+            photometric=0.0,  # probability of each change: brightness, contrast, saturation, hue (SSD: 0.5)
+            copy_paste=0.0,  # probability that objects of another image are pasted in
+            repeat_threshold=0.0,  # classes in a smaller share of the images are repeated (LVIS: 1e-3); 0: none
+            buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the smallest that fits
+            eval_buckets=(),  # buckets of evaluation; (): the same
             max_boxes=None,  # ground-truth slots per image; None: as many as the image with most boxes needs
             num_workers=8,  # decoding threads per process
             prefetch=2,  # batches kept ready on the devices
@@ -58,20 +60,20 @@ def get_config() -> ConfigDict:
     )
     config.model = ConfigDict(
         dict(
-            dtype="bfloat16",  # of activations; parameters, boxes and losses stay float32
+            dtype="bfloat16",  # type of activations; parameters, boxes and losses are float32
             pixel_mean=(123.675, 116.28, 103.53),  # RGB, 0..255 (ImageNet)
             pixel_std=(58.395, 57.12, 57.375),
             init_from="",  # .npz .safetensors .pth .pkl, hf://ORG/REPO/FILE, a workdir; "": random (needs "bn" or "gn")
-            init_strict=False,  # every parameter that the file's layout covers is loaded, and nothing is left over
+            init_strict=False,  # True: the file must fill every parameter of its parts, with nothing left over
             backbone=dict(
-                name="resnet",  # a recipe of another family replaces this section by the keys of that one
+                name="resnet",  # a backbone of another family has other keys in this section
                 depth=50,  # 18, 34, 50, 101, 152
                 width=64,  # channels of the stem
                 norm="frozen_bn",  # "frozen_bn", "bn" (statistics over all devices), "gn"
                 norm_eps=1e-5,
-                stride_in_1x1=False,  # where a bottleneck strides: in its 3x3 (torchvision) or first 1x1 (Caffe)
+                stride_in_1x1=False,  # stride of a bottleneck in its first 1x1 (Caffe); False: in its 3x3 (torchvision)
                 frozen_stages=2,  # 0: none, 1: stem, 2: stem and layer1, ... 5: all
-                remat=False,  # True: less memory and more time, the backward pass computes each block again
+                remat=False,  # True: the backward pass computes each block again; less memory, more time
             ),
             fpn=dict(
                 channels=256,
@@ -80,7 +82,7 @@ def get_config() -> ConfigDict:
             anchors=dict(
                 sizes=(32, 64, 128, 256, 512),  # pixels, one per level P2..P6
                 aspect_ratios=(0.5, 1.0, 2.0),  # height / width
-                rounded=False,  # corners of an anchor around the origin in whole pixels (torchvision)
+                rounded=False,  # True: corners of the base anchors rounded to pixels (torchvision)
                 fixed_stride=True,  # cells are 4 to 64 pixels apart; False: input side // feature side (torchvision)
             ),
             rpn=dict(num_convs=1),
@@ -96,28 +98,28 @@ def get_config() -> ConfigDict:
             roi_sampling=dict(num_samples=512, positive_fraction=0.25, positive_iou=0.5),
             roi_align=dict(
                 crop_size=7,
-                sampling_ratio=2,  # points per cell and axis; 0: as many as a cell has pixels of its level (Detectron2)
-                aligned=True,  # pixel centres at one half
+                sampling_ratio=2,  # points per cell and axis; 0: adaptive, one per pixel of the level (Detectron2)
+                aligned=True,  # pixel centres at 0.5
             ),
             attention="lga",  # "lga", "cbam", "non_local", "none"
             lga=dict(
                 num_masks=4,  # k of the paper
                 reduced_channels=64,  # output of f_d
                 hidden=256,  # hidden units of f_c
-                mu="softmax",  # f_c of the centres: mean place of a heat map per mask, or "dense", from the whole crop
+                mu="softmax",  # centres: mean position of a heat map per mask; or "dense": from the whole crop
                 sigma="per_axis",  # or "isotropic"
                 fusion="sum",  # x + mean_k(x M_k), or "concat": a 1x1 convolution over [x, x M_1 .. x M_k]
-                classifier="joint",  # of the masked features, for the guide: of all together, or "shared", of each
-                guide_level="c2",  # whose crops the guide masks: the backbone's first stage, or "pyramid", the head's
+                classifier="joint",  # the guide classifies all masked features together; or "shared": each alone
+                guide_level="c2",  # the guide masks crops of the backbone's first stage; or "pyramid": of the FPN
             ),
             cbam=dict(reduction=16, kernel_size=7),
             non_local=dict(reduction=2),
             box_head=dict(
-                num_convs=0,  # 3x3, before the dense layers
+                num_convs=0,  # 3x3 convolutions before the dense layers
                 num_fcs=2,
                 hidden=1024,  # units of a dense layer
-                norm="none",  # of the convolutions: "none", "bn", "gn", "frozen_bn"
-                dense_init="detectron2",  # of the dense layers, or "torchvision"
+                norm="none",  # norm of the convolutions: "none", "bn", "gn", "frozen_bn"
+                dense_init="detectron2",  # initial values of the dense layers; or "torchvision"
             ),
         )
     )
@@ -125,8 +127,8 @@ def get_config() -> ConfigDict:
         dict(
             rpn_box_beta=0.0,  # smooth-L1 transition, in units of the deltas; 0: L1
             roi_box_beta=0.0,
-            guide_weight=0.5,  # of the classification loss on the masked features
-            guide_rois="foreground",  # that it is asked about, or "all"; its sum is divided by the number of all
+            guide_weight=0.5,  # weight of the classification loss on the masked features
+            guide_rois="foreground",  # RoIs of the guide loss, or "all"; divided by the number of all sampled RoIs
         )
     )
     config.inference = ConfigDict(
@@ -150,7 +152,7 @@ def get_config() -> ConfigDict:
             milestones=(60_000, 80_000),  # steps at which "step" multiplies by decay_factor
             decay_factor=0.1,
             warmup_steps=1000,  # linear
-            warmup_factor=1e-3,  # of the learning rate, at step 0
+            warmup_factor=1e-3,  # share of the learning rate at step 0
             clip_norm=0.0,  # global gradient norm; 0: no clipping
             ema_decay=0.0,  # moving average of the parameters, used by evaluation; 0: none
         )

@@ -19,7 +19,7 @@ html_title = f"lga_jax {release}"
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 
-# One page of reference for each module, made anew by every build.
+# One reference page for each module, rebuilt every time.
 apidoc_modules = [
     {
         "path": "../lga_jax",

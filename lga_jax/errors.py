@@ -1,18 +1,18 @@
-"""How the project tells a user that something they gave it is wrong."""
+"""The error for faulty input of a user, and helpers for its text."""
 
 from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """A fault in what the user gave. Its text is one line:
+    """Faulty input of the user. Its text is one line:
 
         data.resize: expected 'bilinear' or 'antialias', found 'cubic'; correct the recipe
 
     Args:
-        subject: what is wrong: a key, a flag, a file.
-        expected: what would be right. Empty parts are left out of the text.
-        found: what is there instead.
-        remedy: what to do about it.
+        subject: the faulty key, flag or file.
+        expected: a description of valid input. Empty fields are left out of the text.
+        found: the actual input.
+        remedy: how to correct it.
     """
 
     def __init__(self, subject: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
@@ -21,13 +21,13 @@ class UserError(ValueError):
         super().__init__("; ".join(filter(None, [": ".join(filter(None, [subject, wanted])), remedy])))
 
     def within(self, place: str) -> "UserError":
-        """The same fault, said of a part of something larger: `place` comes before its subject."""
+        """The same error with `place` before its subject."""
         parts = dict(expected=self.expected, found=self.found, remedy=self.remedy)
         return type(self)(": ".join(filter(None, [place, self.subject])), **parts)
 
 
 def listed(names: Sequence[object], most: int = 5, separator: str = ", ") -> str:
-    """The first names and how many more there are: 'a, b, c and 4 more'; 'none' for no names."""
+    """The first names and the number of the others: 'a, b, c and 4 more'; 'none' without names."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return (separator.join(map(str, names[:most])) or "none") + more
 
@@ -36,7 +36,7 @@ _PLURALS = {"box": "boxes", "class": "classes", "category": "categories"}
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and what it counts: '1 box', '3,941 boxes'."""
+    """A number with its noun: '1 box', '3,941 boxes'."""
     return f"{number:,} {noun if number == 1 else _PLURALS.get(noun, f'{noun}s')}"
 
 

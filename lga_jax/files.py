@@ -1,4 +1,4 @@
-"""Writing files so that what was there stays whole until it is replaced."""
+"""Writes files atomically: an existing file stays intact until it is replaced."""
 
 import errno
 import json
@@ -13,14 +13,14 @@ from lga_jax.errors import UserError
 
 
 def remedy_for_writing(error: OSError) -> str:
-    """What to do where something could not be written."""
+    """The remedy for a failed write."""
     return "free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "name another folder"
 
 
 def make_folder(folder: str | os.PathLike) -> None:
-    """Makes an output folder unless it is there. Raises UserError where nothing could be written into it.
+    """Creates an output folder if it does not exist. Raises UserError if files cannot be written into it.
 
-    To be called before the hours of work whose result it is for.
+    Call it before long computations.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -35,12 +35,12 @@ def make_folder(folder: str | os.PathLike) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Strict JSON, written beside its place and renamed into it."""
+    """Writes strict JSON atomically."""
     write_atomically(path, json.dumps(content, indent=indent, allow_nan=False).encode())
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """What was at `path` is replaced as a whole, or stays as it was and UserError is raised."""
+    """Replaces the file at `path`, or leaves it unchanged and raises UserError."""
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -53,14 +53,14 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise UserError(
             str(path),
-            expected="to write it",
+            expected="a file that can be written",
             found=str(error.strerror),
             remedy=remedy_for_writing(error),
         ) from error
 
 
 def null_for_nan(value: Any) -> Any:
-    """The value with None for every nan in it: JSON has no nan, a reader other than Python's would refuse the file."""
+    """Replaces every nan by None, because strict JSON has no nan."""
     if isinstance(value, Mapping):
         return {key: null_for_nan(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

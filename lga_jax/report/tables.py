@@ -9,7 +9,7 @@ from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
 from lga_jax.files import null_for_nan, write_json
 
-_WIDTH = 24  # of the column of names
+_WIDTH = 24  # characters of the column of names
 
 
 def format_result(result: EvalResult) -> str:

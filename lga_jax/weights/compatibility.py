@@ -198,7 +198,7 @@ def _sees_whole_pixels(layout: Layout, weights: Weights) -> bool:
             f"weights {weights.where}",
             expected="a convolution and as many variances",
             found=f"{kernel} with shape {arrays[kernel].shape} and {variance} with {arrays[variance].shape}",
-            remedy="get the file anew",
+            remedy="download the file again",
         )
     power = np.square(arrays[kernel]).reshape(len(arrays[kernel]), -1).sum(1)
     input_variance = np.median(arrays[variance] / np.maximum(power, 1e-12))

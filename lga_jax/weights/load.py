@@ -244,6 +244,6 @@ def _report(
     if account.apart:
         parts = ", ".join(f"{part} ({count} arrays)" for part, count in account.apart.items())
         lines.append(f"  not in such a file, left at initial values: {parts}")
-    besides = f" (besides {account.ignored} of classifiers, counters and anchors)" if account.ignored else ""
+    besides = f" (and {account.ignored} of classifiers, counters and anchors)" if account.ignored else ""
     lines.append(f"  in the file and not used: {listed(account.unused, _SHOWN)}{besides}")
     return "\n".join([*lines, *(f"  {note}" for note in fit.notes)])

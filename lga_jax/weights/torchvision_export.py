@@ -11,7 +11,7 @@ from lga_jax.weights.compatibility import PIXEL_MEAN, PIXEL_STD, lookup
 from lga_jax.weights.layouts import Slot
 from lga_jax.weights.layouts.torchvision import TORCHVISION_COMPUTES, torchvision_detector
 
-EPSILON = 1e-5  # of torchvision's batch norm; also of its frozen one, except for COCO_V1 weights
+EPSILON = 1e-5  # epsilon of torchvision's batch norm; also of its frozen one, except for COCO_V1
 _BATCH_NORM = ("bn", "frozen_bn")
 
 # Settings of torchvision's models, as keys of config.model. A tuple of strings: any of them.

@@ -97,7 +97,7 @@ def test_refused_before_anything_is_written(tmp_path, saved, monkeypatch):
     refused(there, "expected a new file, found one; remove it or choose another name")
     assert there.read_bytes() == b"mine"
     refused(tmp_path / "w.npz", r"expected a name that ends in \.safetensors or \.pth, found another")
-    refused(tmp_path / "none" / "w.safetensors", "expected to write it, found No such file")
+    refused(tmp_path / "none" / "w.safetensors", "found No such file")
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(tmp_path / "w.pth", r"expected torch, .* pip install 'lga_jax\[torch\]'")
     saved(**{"model.attention": "lga", "model.roi_align.aligned": True})

@@ -48,7 +48,7 @@ def test_every_array_of_a_resnet_finds_its_place():
     assert lines[1].startswith("  loaded into backbone: 100 arrays, ")
     assert lines[1].endswith("such as conv1.weight (8, 3, 7, 7) -> backbone/conv1/kernel (7, 7, 3, 8)")
     assert "  left at initial values: none" in lines
-    assert "  in the file and not used: none (besides 22 of classifiers, counters and anchors)" in lines
+    assert "  in the file and not used: none (and 22 of classifiers, counters and anchors)" in lines
     others = "attention (11 arrays), box_head (8 arrays), fpn (16 arrays), rpn (6 arrays)"
     assert f"  not in such a file, left at initial values: {others}" in lines
 
@@ -107,7 +107,7 @@ def test_caffe2_names(spelled_out):
     np.testing.assert_array_equal(
         at(variables, "params/backbone/layer3_5/conv2/kernel").transpose(3, 2, 0, 1), arrays["res4_5_branch2b_w"]
     )
-    assert "not used: none (besides 3 of classifiers" in report
+    assert "not used: none (and 3 of classifiers" in report
 
 
 def test_caffe2_norms_of_scale_and_bias_alone_compute_just_that():
@@ -297,7 +297,7 @@ def test_strict_names_what_is_missing_and_left_over():
     assert "backbone/layer4_1/norm2/bn/var (64,)" in message and "box_head/fc1/bias (32,)" in message
     assert "1 left over (roi_heads.mask_predictor.conv5_mask.weight (3, 3))" in message
     _, report = load(arrays, V1, strict=False)
-    assert "not used: roi_heads.mask_predictor.conv5_mask.weight (3, 3) (besides" in report
+    assert "not used: roi_heads.mask_predictor.conv5_mask.weight (3, 3) (and" in report
 
 
 def test_other_shapes_are_named_as_the_file_has_them():
@@ -332,7 +332,7 @@ def test_biases_of_nothing_beside_norms_are_ignored():
     arrays = foreign.caffe2_backbone(foreign.resnet(50))
     arrays |= {f"res2_0_branch{branch}_b": np.zeros(8, np.float32) for branch in ("1", "2a", "2b", "2c")}
     _, report = load(arrays, CAFFE | {"backbone.depth": 50})
-    assert "not used: none (besides 4 of" in report
+    assert "not used: none (and 4 of" in report
     arrays["res2_0_branch2a_b"] += 1.0
     refused(arrays, CAFFE | {"backbone.depth": 50}, r"1 left over \(res2_0_branch2a_b \(8,\)\)", strict=True)
 

@@ -20,7 +20,7 @@ class Fault(NamedTuple):
 
     kind: str  # a name for programs
     section: str  # 'images', 'categories' or 'annotations'
-    positions: list[int]  # of the faulty entries in their section, at least one
+    positions: list[int]  # indices of the faulty entries in their section, at least one
     subject: str  # the first faulty entry, such as "annotations[3].bbox", or the checked list
     expected: str
     found: str  # in the first faulty entry, or a count of all

@@ -15,7 +15,7 @@ from lga_jax.data.source import UnreadableImageError
 from lga_jax.data.tfds.split import Row, TfdsSplit
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 1  # of the index file: raise it if the content or its meaning changes, and every index is built again
+_VERSION = 1  # version of the index file: raise it when its content changes, and every index is built again
 _NUM_THREADS = 8  # more than cores: they mostly wait for the disk
 
 

@@ -30,7 +30,7 @@ from lga_jax.data.tfds.store import one_line
 from lga_jax.errors import UserError
 from lga_jax.files import remedy_for_writing
 
-_MAX_RETRIES = 5  # of a download, with doubled waiting times: seconds in total without a network
+_MAX_RETRIES = 5  # per download, with doubled waiting times: seconds in total without a network
 
 
 def prepare_official(name: str, data_dir: str, manual_dir: str | None = None) -> list[str]:

@@ -29,7 +29,7 @@ class Slot(NamedTuple):
     """A parameter of ours, such as batch_stats/backbone/layer2_0/norm1/bn/mean."""
 
     key: str
-    part: str  # of ALL_PARTS, or a later stage of a cascade: stages_1, ...
+    part: str  # one of ALL_PARTS, or a later stage of a cascade: stages_1, ...
     module: str  # layer2_0/norm1
     norm: str  # kind of its norm layer: "", "bn" or "gn"
     leaf: str  # mean
@@ -53,7 +53,7 @@ class Layout(NamedTuple):
     ignored: re.Pattern  # classifiers, counters, anchors: not needed by a detector
     background_first: bool = False  # background is the first row of the predictor, also for boxes
     affine_norms: bool = False  # norms of the backbone may have only scale and bias: mean 0, variance 1
-    family: str = ""  # of the backbone, as in model.backbone.name; "": another one, or none
+    family: str = ""  # family of the backbone, as in model.backbone.name; "": another one, or none
     ours: bool = False
     pixels: str = ""  # input pixels: "torchvision" or "caffe"; "": read from the file
     computes: Mapping[str, Any] = MappingProxyType({})  # keys of config.model that shapes do not show
