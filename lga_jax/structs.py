@@ -12,7 +12,7 @@ Letters, the same everywhere in the project:
 
 `boxes` always means (x1, y1, x2, y2), float32, continuous pixel coordinates of the padded network input (a box that
 covers the whole first pixel is (0, 0, 1, 1)). Any other frame has its name in the variable (`boxes_original`,
-`boxes_xywh`) and lives only at the doors of the project: `data` on the way in, `evaluation` on the way out.
+`boxes_xywh`) and stands only where arrays enter or leave: in `data` and in `evaluation`.
 Masks are positive: `valid` is True where a slot holds something real.
 """
 
