@@ -70,7 +70,7 @@ def _check_images_known(ground_truth: dict, detections: list[dict], wanted: list
     strangers = ({detection["image_id"] for detection in detections} | set(wanted)) - known
     if strangers:
         raise ValueError(
-            f"image ids {listed(sorted(map(str, strangers)))}: not in the ground truth's {len(known)} images"
+            f"image ids {listed(sorted(map(repr, strangers)))}: not in the ground truth's {len(known)} images"
         )
 
 

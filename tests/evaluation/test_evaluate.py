@@ -1,81 +1,24 @@
 """Evaluation of a whole source with a stand-in for the detector that knows the ground truth."""
 
-import dataclasses
 import json
 import math
 import socket
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.coco import get_config
 from lga_jax.data.batches import loader
 from lga_jax.data.challenge.source import Challenge
-from lga_jax.data.source import Record
+from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
-from lga_jax.evaluation.evaluate import score_source
+from lga_jax.evaluation.evaluate import evaluate, score_source
 from lga_jax.files import make_folder
-from lga_jax.inference import step as step_module
-from lga_jax.inference.step import lower_predictions, make_predict_step
-from lga_jax.models.detector import Detector
 from lga_jax.report.tables import describe_attention, format_result, write_result
-from lga_jax.structs import Detections, Outputs, RoIs, RPNOutputs, StageOutputs
-from tests.models import tiny
-
-DATA = get_config().data
-DATA.update(
-    short_edges=(64,),
-    eval_short_edge=64,
-    long_edge=128,
-    flip_probability=0.0,
-    buckets=((64, 96), (96, 64)),
-    num_workers=1,
-    prefetch=1,
-)
-
-
-class Boards:
-    """Images of three sizes, each with one object of class 'b' (category 30) in its middle; image ids are strings."""
-
-    class_names = ("a", "b")
-    report = ()
-    fingerprint = ""
-
-    def __init__(self, count):
-        sizes = [(40, 50), (50, 40), (128, 128)]
-        self.records = [
-            Record(
-                image_id=f"{count - i}.png",
-                height=h,
-                width=w,
-                boxes_original=np.float32([[w / 4, h / 4, w / 2, h / 2]]),
-                labels=np.int32([1]),
-                crowd=np.array([False]),
-            )
-            for i, (h, w) in zip(range(count), sizes * count, strict=False)
-        ]
-
-    def image(self, index):
-        record = self.records[index]
-        return np.full((record.height, record.width, 3), index, np.uint8)
-
-    def coco_json(self):
-        boxes = [(record.image_id, record.boxes_original[0].tolist()) for record in self.records]
-        return {
-            "images": [{"id": r.image_id, "height": r.height, "width": r.width} for r in self.records],
-            "categories": [{"id": 20, "name": "a"}, {"id": 30, "name": "b"}],
-            "annotations": [
-                {"id": i + 1, "image_id": name, "category_id": 30, "bbox": [x, y, x2 - x, y2 - y]}
-                for i, (name, (x, y, x2, y2)) in enumerate(boxes)
-            ],
-        }
+from lga_jax.structs import Detections
+from tests.evaluation.boards import DATA, Boards
 
 
 def oracle(source, spoil=lambda index, box: box, slots=2):
@@ -202,46 +145,6 @@ def test_challenge_source_reports_challenges(tmp_path):
     assert sorted(path.name for path in (tmp_path / "eval_5").iterdir()) == ["detections.json", "metrics.json"]
 
 
-@pytest.mark.parametrize("pixels", [2**20, 1])
-def test_the_predict_step_answers_for_every_device_and_batch_row(pixels, monkeypatch):
-    """A stand-in detector whose single RoI is the image itself: the real `detect`, under pmap on four devices.
-
-    All images of a device at once, or one after the other, as large ones on CPUs.
-    """
-
-    class WholeImage(Detector):
-        def setup(self):
-            """No stages."""
-
-        @nn.compact
-        def __call__(self, images, image_hw):
-            b = images.shape[0]
-            corner = jnp.concatenate([jnp.zeros((b, 2)), image_hw[:, ::-1]], axis=1)
-            nothing = jnp.zeros((b, 1))
-            stage = StageOutputs(
-                rois=RoIs(corner[:, None], nothing, jnp.ones((b, 1), bool)),
-                targets=None,
-                gaussians=None,
-                guide_logits=None,
-                class_logits=jnp.tile(self.param("logits", nn.initializers.zeros, (1, 3)), (b, 1, 1)),
-                box_deltas=jnp.zeros((b, 1, 2, 4)),
-                coder_weights=jnp.ones(4),
-            )
-            return Outputs(RPNOutputs(jnp.zeros((1, 4)), nothing, jnp.zeros((b, 1, 4)), None), (stage,))
-
-    monkeypatch.setattr(step_module, "_CPU_PIXELS", pixels)
-    source = Boards(9)
-    inference = dict(score_threshold=0.1, nms_iou=0.5, max_candidates=10, max_detections=3, min_size=0.0)
-    fields = {field.name: None for field in dataclasses.fields(Detector) if field.name not in ("parent", "name")}
-    predict = make_predict_step(WholeImage(**fields), inference)
-    variables = {"params": {"logits": np.float32([[0.0, 9.0, 0.0]])}}
-    result = score_source(predict, variables, source, DATA, 2 * jax.local_device_count(), lambda: False, False)
-    assert len(result.detections) == 9
-    for detection, record in zip(result.detections, source.records, strict=True):
-        assert detection["category_id"] == 30
-        np.testing.assert_allclose(detection["bbox"], [0, 0, record.width, record.height], atol=2e-3)
-
-
 TWO_PROCESSES = """
 import json, sys
 import jax
@@ -283,24 +186,21 @@ def test_two_processes_share_the_images_and_agree_on_the_result_and_on_stopping(
         assert detections == alone.detections
 
 
-def test_images_at_once_divide_the_batch_and_stay_below_the_bound():
-    assert [step_module._images_at_once(8, 2**10, width) for width in (2**7, 300, 2**9, 2**10, 2**12)] == [
-        8,
-        2,
-        2,
-        1,
-        1,
+def test_a_model_is_scored_on_the_data_of_its_recipe_or_on_others(tiny_run, tiny_predictor):
+    result = evaluate(tiny_predictor)
+    settings = tiny_predictor.recipe.data.eval.to_dict()
+    assert result.num_images == settings["num_images"] == 5
+    assert [d["image_id"] for d in evaluate(tiny_predictor, settings | {"num_images": 2}).detections] == [
+        d["image_id"] for d in result.detections if d["image_id"] in (0, 1)
     ]
-    assert step_module._images_at_once(7, 2**10, 2**8) == 1
+    assert evaluate(tiny_predictor, open_source(**settings)).summary == result.summary
 
 
-def test_parameters_of_another_model_are_one_line():
-    case = tiny.built()
-    params = dict(case.variables["params"])
-    params["attention"] = {name: leaves for name, leaves in params["attention"].items() if name != "centres"}
-    predict_step = make_predict_step(case.detector, get_config().inference.to_dict())
-    with closing(loader.EvalLoader(Boards(4), DATA, 4, jax.local_devices())) as batches:
-        message = "checkpoint: expected the parameters of this version's model, found others .*centres"
-        with pytest.raises(UserError, match=message) as raised:
-            lower_predictions(predict_step, {"params": params}, batches)
-    assert "\n" not in str(raised.value)
+def test_data_of_other_classes_and_settings_beside_a_predictor_are_refused(tiny_predictor):
+    with pytest.raises(UserError) as raised:
+        evaluate(tiny_predictor, Boards(3))
+    assert raised.value.subject.endswith("step 7")
+    for options in (dict(step=7), dict(recipe=tiny_predictor.recipe)):
+        with pytest.raises(UserError) as raised:
+            evaluate(tiny_predictor, **options)
+        assert raised.value.subject == "recipe, step"

@@ -1,6 +1,7 @@
 """Prediction on a user's files, with a stand-in that finds one object in the middle of every image."""
 
 import json
+import os
 
 import cv2
 import jax
@@ -184,3 +185,19 @@ def test_an_image_named_like_the_picture_of_another_keeps_its_own(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.bmp.png", "a.bmp_.png", "detections.json"]
     dark, bright = (cv2.imread(str(tmp_path / "out" / name)) for name in ("a.bmp_.png", "a.bmp.png"))
     assert np.median(dark) < 100 < np.median(bright)
+
+
+def test_names_that_are_not_utf_8_have_their_pictures(photos, tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9.png")
+    os.rename(photos / "b.png", photos / name)
+    run(photos, tmp_path / "out")
+    assert cv2.imdecode(np.frombuffer((tmp_path / "out" / name).read_bytes(), np.uint8), 1) is not None
+    results = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert name in {result["file_name"] for result in results}
+
+
+def test_objects_below_the_threshold_are_left_out(photos, tmp_path):
+    run(photos, tmp_path / "out", score_threshold=0.76)  # each object has 0.75
+    assert json.loads((tmp_path / "out" / "detections.json").read_text()) == []
+    run(photos, tmp_path / "all", score_threshold=0.75)
+    assert len(json.loads((tmp_path / "all" / "detections.json").read_text())) == 3
