@@ -63,6 +63,13 @@ def test_a_true_positive_covers_half_of_the_union(width, counts):
     assert measure_attention(truth_of(OBJECT), [detection]).num_true_positives == counts
 
 
+def test_crowds_are_no_objects():
+    crowd = OBJECT | {"id": 2, "bbox": [100, 10, 70, 70], "part_bbox": [100, 10, 14, 35], "iscrowd": 1}
+    detections = [found(), found(((150, 60), (150, 60)), bbox=(100, 10, 70, 70), roi=(100, 10, 70, 70))]
+    attention = measure_attention(truth_of(OBJECT, crowd), detections)
+    assert (attention.num_true_positives, attention.hit_rate) == (1, 1.0)
+
+
 def test_two_objects_in_a_row_take_one_detection_each():
     neighbour = OBJECT | {"id": 2, "bbox": [20, 10, 70, 70]}
     first, second = found(score=0.9, bbox=(12, 10, 70, 70)), found(score=0.8, bbox=(12, 10, 70, 70))
