@@ -58,7 +58,7 @@ class Jpegs:
         record = self.records[index]
         return decode_image(self._files[index % len(self._files)], "a JPEG", (record.height, record.width))[0]
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         raise NotImplementedError
 
 

@@ -174,7 +174,7 @@ def train_torchvision(config: ConfigDict, weights: Path) -> tuple[dict, float]:
         decay.step()
 
     model.eval()
-    truth, results = held_out.coco_json(), []
+    truth, results = held_out.truth(), []
     category_ids = {category["name"]: category["id"] for category in truth["categories"]}
     with torch.inference_mode():
         for index, record in enumerate(held_out.records):

@@ -9,7 +9,7 @@ import jax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from lga_jax.data.source import Source
+from lga_jax.data.source import Source, truth_of
 from lga_jax.errors import UserError, listed
 from lga_jax.recipe import differences
 
@@ -62,7 +62,7 @@ def manifest_for_classes(
 
 def category_ids(source: Source) -> list[int]:
     """The ids that the data's ground truth gives its classes, in the order of class_names."""
-    categories = {category["name"]: category["id"] for category in source.coco_json()["categories"]}
+    categories = {category["name"]: category["id"] for category in truth_of(source)["categories"]}
     return [categories[name] for name in source.class_names]
 
 

@@ -48,7 +48,7 @@ class ImageFiles:
                 remedy=error.remedy,
             ) from error
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         """The images, without annotations; category ids count from 1."""
         return {
             "images": [

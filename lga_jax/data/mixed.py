@@ -52,12 +52,12 @@ class MixedSource:
         source = self._parts[number].source
         return source.image(index - int(self._ends[number]) + len(source.records))
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         """Ground truth of all parts for pycocotools; images, annotations and categories get new ids."""
         ids = {name: number for number, name in enumerate(self.class_names, start=1)}
         images, annotations = [], []
         for part in self._parts:
-            truth = part.source.coco_json()
+            truth = part.source.truth()
             category_id = {category["id"]: ids.get(category["name"]) for category in truth["categories"]}
             images += [{**image, "id": _image_id(part, image["id"])} for image in truth["images"]]
             annotations += [

@@ -1,5 +1,6 @@
 """The interface of data sources: annotations of all images at once, pixels one image at a time."""
 
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -33,20 +34,70 @@ class UnreadableImageError(UserError):
 
 @runtime_checkable
 class Source(Protocol):
-    """Random access to annotated images. `image` and `coco_json` may be called from several threads."""
+    """Random access to annotated images: all that training needs. Several threads call `image` at the same time."""
 
     class_names: tuple[str, ...]
     records: Sequence[Record]
-    report: list[str]  # report lines: what was found and counted
-    fingerprint: str  # digest of the data, independent of its path
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index], as stored. Raises UnreadableImageError if they cannot be decoded."""
         ...
 
-    def coco_json(self) -> dict:
+
+@runtime_checkable
+class Scored(Source, Protocol):
+    """A source with a ground truth of its own for evaluation; for others `truth_of` makes it from the records."""
+
+    def truth(self) -> dict:
         """Ground truth for pycocotools: original image and category ids, boxes in original pixels."""
         ...
+
+
+def truth_of(source: Source) -> dict:
+    """Ground truth for pycocotools: the source's own, or its records with category ids that count from 1."""
+    if isinstance(source, Scored):
+        return source.truth()
+    boxes = [
+        (record, box, label, crowd)
+        for record in source.records
+        for box, label, crowd in zip(record.boxes_original, record.labels.tolist(), record.crowd.tolist(), strict=True)
+    ]
+    return {
+        "info": {},
+        "images": [{"id": r.image_id, "height": r.height, "width": r.width} for r in source.records],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(source.class_names, start=1)],
+        "annotations": [_annotation(number, *entry) for number, entry in enumerate(boxes, start=1)],
+    }
+
+
+def _annotation(number: int, record: Record, box: Float[np.ndarray, "4"], label: int, crowd: bool) -> dict:
+    x1, y1, x2, y2 = box.tolist()
+    return {
+        "id": number,
+        "image_id": record.image_id,
+        "category_id": label + 1,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1),
+        "iscrowd": int(crowd),
+    }
+
+
+def report_of(source: Source) -> list[str]:
+    """What the source says about its data, one line each; nothing where it has no `report`."""
+    return list(getattr(source, "report", ()))
+
+
+def fingerprint_of(source: Source) -> str:
+    """Digest of the data, independent of its path: the source's own, or one of class names and records."""
+    own = getattr(source, "fingerprint", None)
+    if own is not None:
+        return own
+    sha = hashlib.sha256(repr(source.class_names).encode())
+    for record in source.records:
+        sha.update(repr((record.image_id, record.height, record.width, record.weight)).encode())
+        for array in (record.boxes_original, record.labels, record.crowd):
+            sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
 
 
 # Names instead of imports: a source may need packages that others do not need.

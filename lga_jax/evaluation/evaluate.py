@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lga_jax.data.batches.loader import EvalLoader
-from lga_jax.data.source import Source, open_source
+from lga_jax.data.source import Source, open_source, truth_of
 from lga_jax.errors import UserError
 from lga_jax.evaluation.coco import coco_metrics
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
@@ -110,7 +110,7 @@ def score_source(
 
 def summarise(source: Source, located: Located) -> EvalResult:
     """Metrics of the detections of all images of the source, in its order."""
-    truth = source.coco_json()
+    truth = truth_of(source)
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     detections = to_coco(
         located.detections,

@@ -41,7 +41,7 @@ class GivenImages:
         """RGB pixels, upright; what is there of a truncated JPEG."""
         return as_rgb(self._images[index], f"image {index}")
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         """The images, without annotations; category ids count from 1."""
         return {
             "images": [{"id": r.image_id, "height": r.height, "width": r.width} for r in self.records],

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from lga_jax.data.source import Source, UnreadableImageError
+from lga_jax.data.source import Source, UnreadableImageError, truth_of
 from lga_jax.drawing.pictures import draw_detections
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.files import write_atomically
@@ -65,7 +65,7 @@ def choose_images(images: Sequence[dict], count: int) -> list[int]:
 
 
 def _pictures(source: Source, result: EvalResult) -> Iterator[Picture]:
-    truth = source.coco_json()
+    truth = truth_of(source)
     names = {category["id"]: category["name"] for category in truth["categories"]}
     position = {record.image_id: i for i, record in enumerate(source.records)}
     for chosen in choose_images(truth["images"], _NUM_PICTURES):

@@ -17,7 +17,7 @@ from lga_jax.checkpoints.manifest import Manifest, make_manifest
 from lga_jax.checkpoints.write import Checkpoints, Restored
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import quick_warnings
-from lga_jax.data.source import Source, open_source
+from lga_jax.data.source import Source, open_source, report_of
 from lga_jax.errors import UserError
 from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, replicate
@@ -43,7 +43,7 @@ def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source 
         for part, given in (("train", source), ("eval", eval_source))
     )
     for part, opened in (("train", source), ("eval", eval_source)):
-        for line in opened.report:
+        for line in report_of(opened):
             say(f"data.{part}: {line}")
     if source.class_names != eval_source.class_names:
         missing = set(source.class_names) ^ set(eval_source.class_names)

@@ -63,7 +63,7 @@ def find_pairs(row_name: str, given: argparse.Namespace) -> tuple[Source, list[P
     masked = [detection for detection in result.detections if "mask_centres" in detection]
     if not masked:
         raise SystemExit(f"--rows: {row_name} has no masks to show")
-    return source, true_positives(source.coco_json()["annotations"], masked)
+    return source, true_positives(source.truth()["annotations"], masked)
 
 
 def choose(pairs: list[Pair], count: int) -> list[Pair]:
@@ -79,7 +79,7 @@ def choose(pairs: list[Pair], count: int) -> list[Pair]:
 
 
 def draw_sheet(source: Source, pairs: list[Pair]) -> UInt8[np.ndarray, "h w 3"]:
-    truth = source.coco_json()
+    truth = source.truth()
     index = {image["id"]: position for position, image in enumerate(truth["images"])}
     names = {category["id"]: category["name"] for category in truth["categories"]}
     tiles = [
@@ -122,7 +122,7 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict, name: s
 
 def plot_average_masks(source: Source, pairs: list[Pair], title: str, path: Path) -> None:
     """A line for each class, a column for each mask; the last column is the share of objects whose part is there."""
-    names = {category["id"]: category["name"] for category in source.coco_json()["categories"]}
+    names = {category["id"]: category["name"] for category in source.truth()["categories"]}
     by_class = defaultdict(list)
     for pair in pairs:
         by_class[pair[0]["category_id"]].append(pair)

@@ -165,7 +165,7 @@ def describe_attention(result: EvalResult, source: Source) -> dict[str, Any] | N
     masked = [detection for detection in result.detections if "mask_centres" in detection]
     if not masked:
         return None
-    truth = source.coco_json()
+    truth = source.truth()
     pairs = true_positives([box for box in truth["annotations"] if not box.get("iscrowd", 0)], masked)
     if not pairs:
         return None

@@ -41,8 +41,8 @@ class CachedSource:
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         return self._source.image(index) if self._pixels is None else np.array(self._pixels[index])
 
-    def coco_json(self) -> dict:
-        return self._source.coco_json()
+    def truth(self) -> dict:
+        return self._source.truth()
 
 
 def _write(source: Source, path: Path) -> None:

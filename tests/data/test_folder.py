@@ -45,7 +45,7 @@ def test_numbers_do_not_close_up_behind_a_broken_file(folder):
 
 
 def test_ground_truth_has_the_images_and_no_annotation(folder):
-    truth = ImageFiles([folder / "b.png"], ["car", "ship"]).coco_json()
+    truth = ImageFiles([folder / "b.png"], ["car", "ship"]).truth()
     assert truth == {
         "images": [{"id": 1, "file_name": "b.png", "height": 20, "width": 30}],
         "annotations": [],

@@ -85,7 +85,7 @@ def test_the_report_warns_of_what_is_learnt_as_background(parts):
 def test_the_ground_truth_says_the_same_as_the_records(parts, classes):
     source = open_source("mixed", parts=parts, classes=classes)
     truth = COCO()
-    truth.dataset = source.coco_json()
+    truth.dataset = source.truth()
     truth.createIndex()
     assert len(truth.anns) == sum(len(record.labels) for record in source.records)
     for index, record in enumerate(source.records):

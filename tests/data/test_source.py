@@ -6,7 +6,16 @@ import pytest
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.data.coco.source import CocoJson
 from lga_jax.data.mixed import MixedSource
-from lga_jax.data.source import Record, Source, UnreadableImageError, find_source, open_source
+from lga_jax.data.source import (
+    Record,
+    Source,
+    UnreadableImageError,
+    find_source,
+    fingerprint_of,
+    open_source,
+    report_of,
+    truth_of,
+)
 from lga_jax.data.tfds.source import TfdsSource
 from lga_jax.errors import UserError
 
@@ -37,3 +46,40 @@ def test_an_unreadable_image_is_a_fault_of_the_user_within_its_place():
     fault = UnreadableImageError("4.jpg", expected="an image", found="3 bytes").within("data part 'a'")
     assert isinstance(fault, UnreadableImageError) and isinstance(fault, UserError)
     assert (fault.subject, fault.expected, fault.found) == ("data part 'a': 4.jpg", "an image", "3 bytes")
+
+
+class Own:
+    """A source with the three members that training needs."""
+
+    class_names = ("bright", "dark")
+
+    def __init__(self, shift=0.0):
+        box = np.array([[4, 6, 24, 36], [0, 0, 8, 8]], np.float32) + np.float32(shift)
+        self.records = [Record("a", 64, 48, box, np.array([1, 0], np.int32), np.array([False, True]))]
+
+    def image(self, index):
+        return np.zeros((64, 48, 3), np.uint8)
+
+
+def test_truth_comes_from_the_records_of_a_source_without_its_own():
+    truth = truth_of(Own())
+    assert truth["categories"] == [{"id": 1, "name": "bright"}, {"id": 2, "name": "dark"}]
+    assert truth["images"] == [{"id": "a", "height": 64, "width": 48}]
+    first, second = truth["annotations"]
+    expected = {"id": 1, "image_id": "a", "category_id": 2, "bbox": [4, 6, 20, 30], "area": 600, "iscrowd": 0}
+    assert first == expected
+    assert (second["category_id"], second["bbox"], second["iscrowd"]) == (1, [0, 0, 8, 8], 1)
+
+
+def test_a_truth_of_its_own_is_taken():
+    class Scored(Own):
+        def truth(self):
+            return {"annotations": "mine"}
+
+    assert truth_of(Scored()) == {"annotations": "mine"}
+
+
+def test_report_and_fingerprint_are_optional():
+    assert report_of(Own()) == [] and fingerprint_of(Own()) == fingerprint_of(Own())
+    assert fingerprint_of(Own(1.0)) != fingerprint_of(Own())
+    assert isinstance(Own(), Source)

@@ -42,7 +42,7 @@ class Boards:
         record = self.records[index]
         return np.full((record.height, record.width, 3), index, np.uint8)
 
-    def coco_json(self):
+    def truth(self):
         boxes = [(record.image_id, record.boxes_original[0].tolist()) for record in self.records]
         return {
             "images": [{"id": r.image_id, "height": r.height, "width": r.width} for r in self.records],

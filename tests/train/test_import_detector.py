@@ -110,7 +110,7 @@ def test_classes_come_from_the_file_or_else_from_the_data(tmp_path):
     import_weights(config, write(tmp_path, arrays), str(tmp_path / "data"))
     manifest = restore_params(str(tmp_path / "data")).manifest
     assert manifest["class_names"] == list(source.class_names)
-    assert manifest["category_ids"] == [category["id"] for category in source.coco_json()["categories"]]
+    assert manifest["category_ids"] == [category["id"] for category in source.truth()["categories"]]
 
     config.data.eval = coco.get_config().data.eval  # not there
     names = [f"thing {i}" for i in range(count)]

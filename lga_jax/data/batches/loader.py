@@ -21,7 +21,7 @@ from lga_jax.data.batches.plan import (
     report_overflow,
 )
 from lga_jax.data.batches.repeats import repeat_factors, report_repeats
-from lga_jax.data.source import Source
+from lga_jax.data.source import Source, fingerprint_of
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch
 
@@ -55,7 +55,7 @@ class TrainLoader:
         self._plan = BatchPlan(bucket_of, weights, batch_size, seed)
         padding = padded_share(source.records, data_config.buckets, largest_hw, bucket_of, self._plan.shares)
         self._step, self._seed, self._batch_size = start_step, seed, batch_size
-        self._num_images, self._fingerprint = len(source.records), source.fingerprint
+        self._num_images, self._fingerprint = len(source.records), fingerprint_of(source)
         self.steps_per_epoch = self._plan.steps_per_epoch
         self.report = [
             f"an epoch is {self.steps_per_epoch} steps; {slots} ground-truth slots per image",
@@ -126,7 +126,7 @@ class EvalLoader:
     """Every image once over all processes, in batches with leaves [local_devices, images per device, ...].
 
     All processes run the same number of batches of the same shapes. Rows that only fill up a batch have index -1.
-    Targets have no slots, because evaluation compares with the source's coco_json().
+    Targets have no slots, because evaluation compares with the source's truth().
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class Challenge:
         scene = make_scene(self._seed, index, self._mixture)
         return draw_scene(scene, RandomInts(self._seed, index, PAINT), self._mixture.image_hw)
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         """COCO ground truth; every annotation has its `part_bbox`, every image its `challenge` and `severity`.
 
         `area` is the area of the box.
@@ -121,7 +121,7 @@ def export(source: Challenge, root: str | Path) -> None:
         )
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
-    coco = source.coco_json()
+    coco = source.truth()
     for index, entry in enumerate(coco["images"]):
         path = root / "images" / entry["file_name"]
         if not cv2.imwrite(str(path), source.image(index)[..., ::-1]):

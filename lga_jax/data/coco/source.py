@@ -84,7 +84,7 @@ class CocoJson:
             _LOG.warning("%s: truncated, the missing part is grey (%d such files so far)", path, len(self._truncated))
         return image
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         """The file's content for pycocotools: `info`, `area` and `iscrowd` are always set; unusable boxes are left out.
 
         It has all images of the file, also those that skip_empty leaves out of `records`. Annotation ids are renumbered

@@ -138,7 +138,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.name = name
         self.num_clipped = 0
         self._sources = {split: CocoJson(root, *places, skip_empty=False) for split, places in splits.items()}
-        truth = next(iter(self._sources.values())).coco_json()
+        truth = next(iter(self._sources.values())).truth()
         self._categories, self._id_kind = category_names(truth), type(truth["images"][0]["id"])
         for class_name in self._categories.values():
             if [class_name] != class_name.strip().split("\n") or not class_name:
@@ -178,7 +178,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(split) for split in self._sources}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        truth = self._sources[split].coco_json()
+        truth = self._sources[split].truth()
         if category_names(truth) != self._categories or not isinstance(truth["images"][0]["id"], self._id_kind):
             raise UserError(
                 f"split {split!r}",

@@ -83,7 +83,7 @@ class TfdsSource:
             _LOG.warning("%s: truncated, the missing part is grey (%d such files so far)", name, len(self._truncated))
         return image
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         """Ground truth for pycocotools: all images of known size and all usable boxes, unclipped.
 
         Annotation ids are counted from 1, because pycocotools treats the id 0 as "no match".

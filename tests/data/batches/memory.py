@@ -29,7 +29,7 @@ class Memory:
             raise self._broken
         return self._pixels[index]
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         raise NotImplementedError
 
 

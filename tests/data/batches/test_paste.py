@@ -123,7 +123,7 @@ class _Objects:
             raise UnreadableImageError("1.png", expected="an image")
         return _picture(self.records[index])
 
-    def coco_json(self) -> dict:
+    def truth(self) -> dict:
         raise NotImplementedError
 
 

@@ -58,7 +58,7 @@ def test_it_is_a_source(mixed):
 
 def test_coco_json_is_read_by_pycocotools(mixed):
     coco = COCO()
-    coco.dataset = mixed.coco_json()
+    coco.dataset = mixed.truth()
     coco.createIndex()
     assert [coco.cats[i]["name"] for i in sorted(coco.cats)] == list(mixed.class_names)
     image = coco.imgs[mixed.records[4].image_id]

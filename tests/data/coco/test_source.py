@@ -64,7 +64,7 @@ def test_images_are_rgb(make_folder):
 
 
 def test_ground_truth_is_complete_for_pycocotools(make_folder):
-    content = _open(make_folder()).coco_json()
+    content = _open(make_folder()).truth()
     assert content["info"] == {}
     assert content["images"] == truth()["images"]
     assert [a["id"] for a in content["annotations"]] == [1, 2, 3]
@@ -80,7 +80,7 @@ def test_perfect_detections_score_one(make_folder, name_of):
         image["id"] = name_of(image["id"])
     for annotation in content["annotations"]:
         annotation["image_id"] = name_of(annotation["image_id"])
-    ground_truth = _open(make_folder(content)).coco_json()
+    ground_truth = _open(make_folder(content)).truth()
     found = [{**a, "score": 0.9} for a in copy.deepcopy(ground_truth["annotations"]) if not a["iscrowd"]]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = _pycocotools(ground_truth)
@@ -107,7 +107,7 @@ def test_a_file_that_changes_under_the_run_is_noticed(make_folder):
     source = _open(root)
     (root / "annotations.json").write_text(json.dumps(truth(), indent=1))
     with pytest.raises(UserError) as caught:
-        source.coco_json()
+        source.truth()
     assert caught.value.subject == str(root / "annotations.json")
 
 
@@ -129,7 +129,7 @@ def test_images_without_boxes_to_train_on_are_skipped_if_asked(make_folder):
     assert [source.image(number).shape[:2] for number in range(2)] == [(40, 60), (50, 30)]
     assert source.report[0].endswith("4 images, 5 boxes, 3 classes")
     assert source.report[1] == "2 images without boxes to train on: left out"
-    assert [image["id"] for image in source.coco_json()["images"]] == [11, 8, 5, 9]
+    assert [image["id"] for image in source.truth()["images"]] == [11, 8, 5, 9]
     assert len(_open(root).records) == 4
 
 
@@ -145,7 +145,7 @@ def test_class_names_that_repeat_get_their_ids(make_folder):
     content["categories"][0]["name"] = "car"
     source = _open(make_folder(content))
     assert source.class_names == ("car (3)", "train", "car (90)")
-    assert [category["name"] for category in source.coco_json()["categories"]] == ["car (90)", "car (3)", "train"]
+    assert [category["name"] for category in source.truth()["categories"]] == ["car (90)", "car (3)", "train"]
 
 
 def test_class_names_made_different_are_so_from_all_others(make_folder):
@@ -160,7 +160,7 @@ def test_a_box_too_thin_for_float32_is_degenerate(make_folder):
     content["annotations"] = [{"image_id": 11, "category_id": 3, "bbox": [50, 5, 1e-9, 5]}]
     source = _open(make_folder(content))
     assert source.report[-1].startswith("1 degenerate")
-    assert source.coco_json()["annotations"] == []
+    assert source.truth()["annotations"] == []
 
 
 def _without(key: str):
@@ -411,7 +411,7 @@ def _check_sound(source: CocoJson) -> None:
         assert ((x1 >= 0) & (x1 < x2) & (x2 <= record.width)).all()
         assert ((y1 >= 0) & (y1 < y2) & (y2 <= record.height)).all()
         assert ((record.labels >= 0) & (record.labels < len(source.class_names))).all()
-    _pycocotools(source.coco_json())
+    _pycocotools(source.truth())
 
 
 # Real sets, where they are.
@@ -436,6 +436,6 @@ def test_real_sets_are_read_completely(root, annotations, images, num_images, nu
     assert len(source.records) == num_images
     assert sum(len(record.labels) for record in source.records) == num_boxes
     assert sum(int(record.crowd.sum()) for record in source.records) == num_crowds
-    assert len(source.coco_json()["annotations"]) == num_boxes
+    assert len(source.truth()["annotations"]) == num_boxes
     for index in range(0, num_images, 16):
         source.image(index)

@@ -20,7 +20,7 @@ def test_an_image_of_unknown_size_is_left_out_and_counted(tmp_path):
     assert [(record.image_id, record.width) for record in source.records] == [("0", 9), ("3", 11)]
     assert [source.image(index).shape[1] for index in range(2)] == [9, 11]
     assert source.report[-1] == "2 images of unknown size: left out, also from evaluation"
-    assert [annotation["image_id"] for annotation in source.coco_json()["annotations"]] == ["0", "3"]
+    assert [annotation["image_id"] for annotation in source.truth()["annotations"]] == ["0", "3"]
 
 
 def test_images_are_read_once_and_then_an_index_beside_them(make_set, monkeypatch):
@@ -30,7 +30,7 @@ def test_images_are_read_once_and_then_an_index_beside_them(make_set, monkeypatc
     monkeypatch.setattr(TfdsSplit, "row", None)
     after = open_set(data_dir)
     assert (after.fingerprint, after.report) == (before.fingerprint, before.report)
-    assert after.coco_json() == before.coco_json()
+    assert after.truth() == before.truth()
 
 
 def test_the_index_goes_to_the_cache_where_the_data_are_write_protected(make_set, monkeypatch, tmp_path, caplog):

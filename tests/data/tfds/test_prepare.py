@@ -59,8 +59,8 @@ def test_the_official_coco_is_prepared_from_archives(coco, tmp_path):
     ]
     source = TfdsSource("coco/2017", str(tmp_path / "tfds"), "train", skip_empty=False)
     assert sorted((record.image_id, record.width) for record in source.records) == [(500, 30), (501, 31), (502, 32)]
-    assert {annotation["category_id"] for annotation in source.coco_json()["annotations"]} == {90}
-    assert {annotation["area"] for annotation in source.coco_json()["annotations"]} == {33.5}
+    assert {annotation["category_id"] for annotation in source.truth()["annotations"]} == {90}
+    assert {annotation["area"] for annotation in source.truth()["annotations"]} == {33.5}
     np.testing.assert_allclose(source.records[0].boxes_original, [[1.25, 2, 9.25, 11]], atol=1e-5)
 
 

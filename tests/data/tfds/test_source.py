@@ -62,8 +62,8 @@ def _check_same(source: TfdsSource, reference: CocoJson, every: int = 1) -> None
 
 def _check_same_metrics(source: TfdsSource, reference: CocoJson) -> None:
     """To the last digit, of the same detections."""
-    found = _detections(reference.coco_json())
-    metrics, expected = coco_metrics(source.coco_json(), found), coco_metrics(reference.coco_json(), found)
+    found = _detections(reference.truth())
+    metrics, expected = coco_metrics(source.truth(), found), coco_metrics(reference.truth(), found)
     np.testing.assert_equal(metrics.summary, expected.summary)
     np.testing.assert_equal(metrics.per_class, expected.per_class)
 
@@ -77,11 +77,11 @@ def test_reads_the_folder_known_by_heart_as_coco_json_does(make_set, tmp_path):
     reference = CocoJson(str(tmp_path), "annotations.json", "images", skip_empty=False)
     assert [record.image_id for record in source.records] == [11, 5]
     _check_same(source, reference)
-    clipped = source.coco_json()["annotations"][1]
+    clipped = source.truth()["annotations"][1]
     np.testing.assert_allclose(clipped["bbox"], [50.5, 30, 9.5, 10], atol=1e-4)  # TFDS takes none beyond the image
     assert clipped["area"] == 123.5
-    assert [category["id"] for category in source.coco_json()["categories"]] == [3, 7, 90]
-    assert [annotation["id"] for annotation in source.coco_json()["annotations"]] == [1, 2, 3]
+    assert [category["id"] for category in source.truth()["categories"]] == [3, 7, 90]
+    assert [annotation["id"] for annotation in source.truth()["annotations"]] == [1, 2, 3]
 
 
 def test_reports_what_it_counted(make_set):
@@ -98,7 +98,7 @@ def test_images_without_boxes_to_train_on_are_skipped_if_asked(make_set):
     assert [record.image_id for record in source.records] == [11]
     assert source.image(0).shape == (40, 60, 3)
     assert source.report[1] == "1 images without boxes to train on: left out"
-    assert [image["id"] for image in source.coco_json()["images"]] == [11, 5]
+    assert [image["id"] for image in source.truth()["images"]] == [11, 5]
 
 
 def test_nothing_to_train_on_is_said(make_set):
@@ -195,7 +195,7 @@ def test_degenerate_boxes_are_left_out_and_counted(tmp_path):
     write_set(tmp_path, "mine", OBJECTS, [{"image": jpeg(8, 9), "objects": annotated}])
     source = open_set(tmp_path)
     assert source.report[1:] == ["1 degenerate boxes (no area, nan or infinity): left out"]
-    assert [annotation["category_id"] for annotation in source.coco_json()["annotations"]] == [2]
+    assert [annotation["category_id"] for annotation in source.truth()["annotations"]] == [2]
     np.testing.assert_array_equal(source.records[0].boxes_original, [[0, 0, 9, 8]])
 
 

@@ -19,7 +19,7 @@ def test_coco_gets_its_category_ids_and_areas_back(tmp_path):
         for label, area in zip([0, 11, 12, 79], areas, strict=True)
     ]
     write_set(tmp_path, "coco", objects, [{"image": jpeg(8, 9), "objects": annotated}])
-    content = open_set(tmp_path, "coco").coco_json()
+    content = open_set(tmp_path, "coco").truth()
     ids = [category["id"] for category in content["categories"]]
     assert (len(ids), ids[0], ids[11], ids[12], ids[79]) == (80, 1, 13, 14, 90)
     assert [annotation["category_id"] for annotation in content["annotations"]] == [1, 13, 14, 90]
@@ -53,7 +53,7 @@ def test_voc_counts_pixels_from_one_and_its_difficult_objects_are_ignored(tmp_pa
     np.testing.assert_allclose(record.boxes_original, [[0, 0, 60, 40], [9, 4, 20, 30]], atol=1e-5)
     np.testing.assert_array_equal(record.crowd, [False, True])
     assert [source.class_names[label] for label in record.labels] == ["car", "cat"]
-    content = source.coco_json()
+    content = source.truth()
     found = [
         {"image_id": "000005.jpg", "category_id": 8, "bbox": [9, 4, 11, 26], "score": 0.9},  # the difficult one
         {"image_id": "000005.jpg", "category_id": 7, "bbox": [0, 0, 60, 40], "score": 0.8},
@@ -89,7 +89,7 @@ def test_groups_of_open_images_are_crowds(tmp_path):
     assert source.records[0].image_id == "000002b66c9c498e.jpg"
     np.testing.assert_array_equal(source.records[0].crowd, [False, False, True])
     np.testing.assert_array_equal(source.records[0].boxes_original, [[20, 5, 40, 15]] * 3)
-    assert [annotation["area"] for annotation in source.coco_json()["annotations"]] == [200] * 3
+    assert [annotation["area"] for annotation in source.truth()["annotations"]] == [200] * 3
 
 
 @pytest.mark.parametrize("hw", [(0, 9), (8, -20), (2**40, 2**40)])
