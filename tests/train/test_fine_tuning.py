@@ -20,9 +20,9 @@ class Renamed:
     def __getattr__(self, name):
         return getattr(self._source, name)
 
-    def coco_json(self):
+    def truth(self):
         names = {name: number for number, name in enumerate(self.class_names, 1)}
-        return self._source.coco_json() | {"categories": [dict(id=number, name=name) for name, number in names.items()]}
+        return self._source.truth() | {"categories": [dict(id=number, name=name) for name, number in names.items()]}
 
 
 def config_of(**changes):

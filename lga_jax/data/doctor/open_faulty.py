@@ -17,7 +17,7 @@ from lga_jax.data.coco.schema import category_names, find_missing_files, read_co
 from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.decode import decode_image, read_header, read_image_file
 from lga_jax.data.doctor.findings import Case, Findings
-from lga_jax.data.source import ImageId, Record, Source, UnreadableImageError, find_source
+from lga_jax.data.source import ImageId, Record, Source, UnreadableImageError, find_source, fingerprint_of, report_of
 from lga_jax.errors import UserError, shown
 
 # The kinds of coco.faults without their section: the problem, and the keys that show it; None: all keys.
@@ -84,10 +84,13 @@ def from_source(source: Source) -> OpenedSource:
     if isinstance(source, CocoJson):
         identities, file_names = source.paths, source.file_names
     else:
-        identities = [f"{source.fingerprint} {index}" for index in range(len(source.records))]
+        fingerprint = fingerprint_of(source)
+        identities = [f"{fingerprint} {index}" for index in range(len(source.records))]
         file_names = [None] * len(source.records)
     check = partial(_check_pixels, source)
-    return OpenedSource(source.report, source.class_names, source.records, file_names, identities, check, source.image)
+    return OpenedSource(
+        report_of(source), source.class_names, source.records, file_names, identities, check, source.image
+    )
 
 
 def _open_coco(findings: Findings, root: str, annotations: str, images: str, skip_empty: bool) -> OpenedSource:
