@@ -24,7 +24,6 @@ WITHOUT_TEST = {
     "commands/hints.py",
     "commands/prepare.py",
     "commands/recipes.py",
-    "commands/train.py",
     "recipe/relations.py",
 }
 WITHOUT_MODULE = {"train/test_extend.py", "train/test_fine_tuning.py", "train/test_program.py"}
