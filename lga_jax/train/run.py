@@ -69,25 +69,18 @@ def open_run(
 
     Iterating over the run trains until recipe.num_steps, or until SIGTERM or SIGINT. Opened again it goes on where it
     stopped, bit for bit. Leaving the context without an exception saves the last step. Writes checkpoints/,
-    metrics.jsonl and tensorboard/ into the workdir. In a run of several processes each opens it, after
-    jax.distributed.initialize, with a workdir that all of them see.
+    metrics.jsonl and tensorboard/ into the workdir. Each of several processes opens the run, after
+    jax.distributed.initialize, in a workdir that all of them see. Raises UserError, among it TrainingDivergedError.
 
     Args:
-        recipe: a recipe, its name ("coco") or its path.
         source, eval_source: images to train on and to score on, in place of recipe.data.train and data.eval.
-        detector: in place of the one that recipe.model describes, for the classes of the source. `build_detector`
-            makes one with a backbone or an attention of your own.
-        extra_losses: functions of (outputs, batch), by name, whose values are added to the loss and logged
-            (`make_train_step`).
+        detector: in place of recipe.model's, for the classes of the source (`build_detector`).
+        extra_losses: functions of (outputs, batch), by name; see `make_train_step`.
         after_optimizer: applied to the optimizer's updates, such as another learning rate for some parameters.
-        sampling_seed: of the anchors and RoIs that are drawn inside the step, None: recipe.seed. It is a constant of
-            the compiled program; runs that share it share the program in JAX's compilation cache.
+        sampling_seed: of the anchors and RoIs drawn inside the step, None: recipe.seed. It is a constant of the
+            compiled program; runs that share it share the program in JAX's compilation cache.
         extend: a checkpoint whose cosine schedule ends before recipe.num_steps gets a new one from its step on.
-
-    Raises:
-        UserError: what the user can correct, among it TrainingDivergedError.
     """
-    workdir = os.fspath(workdir)
     given = {"data.train": source, "data.eval": eval_source, "model.backbone": detector, "model.attention": detector}
     own = [part for part, object_ in given.items() if object_ is not None]
     new_run = not has_checkpoint(workdir)

@@ -47,12 +47,10 @@ def make_train_step(
     Leaves of the batch are [local devices, b, ...]; metrics are scalars, equal on all devices: the loss terms,
     'grad_norm' (before clipping) and 'positive_rois' (per image, of the first stage).
 
-    images_at_once: of a device's b images, so many are worked on together, and the gradients of all are averaged; 0
-        for all of them. The result is the same, but for running statistics: those of a detector with "bn" would be of
-        fewer images.
-    extra_losses: functions of what the detector computes for a device's images and of these, by name; each gives a mean
-        over images, with its weight in it. They are added to 'total' and are metrics of that name. Raises UserError
-        while the step is traced, for a name that is taken and for a result that is no scalar.
+    images_at_once: images of a device in one pass; the gradients of all passes are averaged. 0: all of its b images. The
+        result is the same, except for the statistics of "bn", which would be of fewer images.
+    extra_losses: functions of a device's outputs and batch, by name. Each returns a mean over images, times its weight,
+        which is added to 'total' and is a metric. A name that is taken raises UserError while the step is traced.
     """
 
     def loss_fn(
