@@ -47,7 +47,7 @@ def make_train_step(
     Leaves of the batch are [local devices, b, ...]; metrics are scalars, equal on all devices: the loss terms,
     'grad_norm' (before clipping) and 'positive_rois' (per image, of the first stage).
 
-    images_at_once: images of a device in one pass; the gradients of all passes are averaged. 0: all of its b images. The
+    images_at_once: images of a device in one pass; the gradients of all passes are averaged. 0: all b images. The
         result is the same, except for the statistics of "bn", which would be of fewer images.
     extra_losses: functions of a device's outputs and batch, by name. Each returns a mean over images, times its weight,
         which is added to 'total' and is a metric. A name that is taken raises UserError while the step is traced.
