@@ -186,6 +186,18 @@ def test_gradients_are_the_derivatives(aligned, sampling_ratio):
     )
 
 
+@pytest.mark.parametrize(
+    ("centre", "weight"), [(-4.01, 0.0), (-4.0, 1.0), (0.0, 1.0), (64.0, 1.0), (64.01, 0.0)], ids=str
+)
+def test_points_up_to_one_cell_outside_count(centre, weight):
+    """One cell, one point in its middle, on 16 cells of 4 pixels that all hold 1."""
+    options = OPTIONS | dict(crop_size=1, sampling_ratio=1, aligned=False)
+    features = [jnp.ones((16, 16, 1)), jnp.ones((8, 8, 1))]
+    for box in ([centre - 8, 20.0, centre + 8, 36.0], [20.0, centre - 8, 36.0, centre + 8]):
+        crop = multilevel_roi_align(features, jnp.array([box]), **options)
+        assert crop.item() == weight
+
+
 def test_no_gradient_outside_the_box_nor_on_another_level():
     fine, coarse = gradient(pyramid(), np.tile(BOXES[:1], (len(BOXES), 1)), weights())
     x1, y1, x2, y2 = BOXES[0] / STRIDES[0] - 0.5

@@ -86,10 +86,11 @@ def test_boxes_without_slots_are_the_smallest_and_order_is_kept():
 
 
 def test_of_boxes_of_one_size_the_first_have_the_slots():
-    targets = empty_batch(1, (10, 10), slots=20).targets
-    boxes = np.tile(np.array([0, 0, 3, 3], np.float32), (50, 1))
-    assert write_targets(targets, 0, boxes, np.arange(50, dtype=np.int32)) == 30
-    np.testing.assert_array_equal(targets.labels[0], np.arange(20))
+    """Small and large boxes take turns: all 50 large ones are kept, and the first 10 small ones."""
+    targets = empty_batch(1, (10, 10), slots=60).targets
+    boxes = np.tile(np.array([[0, 0, 3, 3], [0, 0, 5, 5]], np.float32), (50, 1))
+    assert write_targets(targets, 0, boxes, np.arange(100, dtype=np.int32)) == 40
+    np.testing.assert_array_equal(targets.labels[0], sorted([*range(1, 100, 2), *range(0, 20, 2)]))
 
 
 def test_targets_take_the_place_of_those_that_were_there():
