@@ -244,8 +244,8 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
     from lga_jax.models.build import build_detector, init_variables
     from lga_jax.models.freezing import frozen_labels
     from lga_jax.structs import Batch, Targets
-    from lga_jax.train.optimizer import make_optimizer
-    from lga_jax.train.step import create_state, make_train_step
+    from lga_jax.training.optimizer import make_optimizer
+    from lga_jax.training.step import create_state, make_train_step
     from lga_jax.weights.files import read_weights
     from lga_jax.weights.load import load_pretrained
 

@@ -29,7 +29,7 @@ from configs import coco_torchvision_v1
 from lga_jax.data.coco.source import CocoJson
 from lga_jax.data.source import open_source
 from lga_jax.evaluation.coco import coco_metrics
-from lga_jax.train.run import train
+from lga_jax.training.run import train
 
 DATA = flags.DEFINE_string("data", "data/bccd", "Folder of BCCD as COCO JSON.")
 WEIGHTS = flags.DEFINE_string("weights", None, "ImageNet weights of a ResNet-18, whole or partial.", required=True)

@@ -29,7 +29,7 @@ from lga_jax.models.losses import detection_losses
 from lga_jax.models.postprocess import detect
 from lga_jax.recipe import check, load, override
 from lga_jax.structs import Batch, Outputs, Targets
-from lga_jax.train.step import create_state, make_train_step
+from lga_jax.training.step import create_state, make_train_step
 
 NUM_CLASSES = 80
 # Method of the detector or of one of its parts -> the stage that its result ends.

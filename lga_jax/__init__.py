@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lga_jax.evaluation.evaluate import EvalResult, evaluate
     from lga_jax.inference.predictor import Detection, Predictor, load
     from lga_jax.models.build import build_detector
-    from lga_jax.train.run import open_run, train
+    from lga_jax.training.run import open_run, train
 
     __version__: str
 
@@ -43,8 +43,8 @@ _MODULES = {
     "build_detector": "lga_jax.models.build",
     "evaluate": "lga_jax.evaluation.evaluate",
     "load": "lga_jax.inference.predictor",
-    "open_run": "lga_jax.train.run",
-    "train": "lga_jax.train.run",
+    "open_run": "lga_jax.training.run",
+    "train": "lga_jax.training.run",
 }
 
 

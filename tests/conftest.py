@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("repeatable")
 
 # What compiles most comes first, so that no worker begins it when the others have ended.
 _LONGEST = (
-    "tests/train/",
+    "tests/training/",
     "tests/models/",
     "tests/studies/",
     "tests/inference/",

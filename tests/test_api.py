@@ -17,17 +17,8 @@ ROOT = Path(__file__).parents[1]
 def test_every_name_is_there_and_is_what_its_module_calls_so(name):
     value = getattr(lga_jax, name)
     assert name in dir(lga_jax)
-    if name not in ("__version__", "train"):  # `train` is a package that can be called
+    if name != "__version__":
         assert value.__name__ == name and value.__module__ == lga_jax._MODULES[name]
-
-
-def test_train_can_be_called_whatever_was_imported_before(monkeypatch):
-    from lga_jax.train import run
-
-    calls = []
-    monkeypatch.setattr(run, "train", lambda *args, **options: calls.append((args, options)))
-    lga_jax.train("coco", "runs/coco", extend=True)
-    assert calls == [(("coco", "runs/coco"), {"extend": True})]
 
 
 def test_type_checkers_see_the_same_names_from_the_same_modules():

@@ -26,7 +26,7 @@ WITHOUT_TEST = {
     "commands/recipes.py",
     "recipe/relations.py",
 }
-WITHOUT_MODULE = {"train/test_extend.py", "train/test_fine_tuning.py", "train/test_program.py"}
+WITHOUT_MODULE = {"training/test_extend.py", "training/test_fine_tuning.py", "training/test_program.py"}
 TOO_FULL = {"lga_jax/commands"}
 
 

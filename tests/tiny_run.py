@@ -13,7 +13,7 @@ from lga_jax.checkpoints.manifest import make_manifest
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.source import open_source
 from lga_jax.models.build import build_detector, init_variables
-from lga_jax.train.step import create_state
+from lga_jax.training.step import create_state
 
 ROOT = Path(__file__).parents[1]
 STEP = 7

@@ -29,7 +29,7 @@ def main() -> None:
         place = workdir.value or config.default_workdir
         check(config.value, new_run=not any(Path(place, "checkpoints").glob("[0-9]*")))
 
-        from lga_jax.train.run import train  # takes seconds, faults of the recipe are told before
+        from lga_jax.training.run import train  # takes seconds, faults of the recipe are told before
 
         _join_processes(address.value, count.value, number.value)
         train(config.value, place, extend=extend.value)

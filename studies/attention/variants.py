@@ -15,7 +15,7 @@ from lga_jax.models.detector import Detector
 from lga_jax.models.roi.attention import Crop, RegionAttention
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
 from lga_jax.structs import Attention, Batch, Gaussians, Outputs
-from lga_jax.train.step import ExtraLoss
+from lga_jax.training.step import ExtraLoss
 from studies.attention.rows import Row
 
 HEAD_SIZE = 7  # cells of the crop that the box head reads, whatever the attention works on

@@ -9,8 +9,8 @@ from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.errors import UserError
 from lga_jax.models.build import build_detector
 from lga_jax.structs import TrainState
-from lga_jax.train import start
-from tests.train.stubs import stub_config
+from lga_jax.training import start
+from tests.training.stubs import stub_config
 from tests.weights import foreign
 from tests.weights.loading import ABC, COCO_ANCHORS, FROZEN, V1, as_variables, model, own, shapes
 

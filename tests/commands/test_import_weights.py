@@ -1,4 +1,4 @@
-"""`lga_jax import_weights` as a user calls it; tests/train/test_import_detector.py has what is imported."""
+"""`lga_jax import_weights` as a user calls it; tests/training/test_import_detector.py has what is imported."""
 
 import json
 

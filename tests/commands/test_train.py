@@ -6,10 +6,10 @@ import pytest
 
 from lga_jax.commands import train as train_command
 from tests.commands.calling import run_command
-from tests.train import stubs
+from tests.training import stubs
 
 RECIPE = """
-from tests.train.stubs import stub_config
+from tests.training.stubs import stub_config
 
 def get_config():
     return stub_config()

@@ -11,7 +11,7 @@ from lga_jax.data.augment.view import evaluation_hw, training_hw
 from lga_jax.data.batches.plan import choose_bucket
 from lga_jax.models.build import build_detector
 from lga_jax.recipe import check, differences, flatten, load, names
-from lga_jax.train.optimizer import make_optimizer
+from lga_jax.training.optimizer import make_optimizer
 
 REGENERATE = "python -m tests.configs.test_goldens"
 GOLDEN = Path(__file__).parents[1] / "golden"

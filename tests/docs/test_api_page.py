@@ -13,7 +13,7 @@ import pytest
 
 import lga_jax
 from lga_jax import recipe
-from tests.train import stubs
+from tests.training import stubs
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 RETURNED = ("Predictor", "Detection", "EvalResult")  # types of what functions of the page return

@@ -14,7 +14,7 @@ from lga_jax.models.build import build_backbone, build_detector, build_stage
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.models.postprocess import detect
 from lga_jax.structs import Attention, Batch
-from lga_jax.train.step import create_state, make_train_step
+from lga_jax.training.step import create_state, make_train_step
 from tests.models import tiny
 
 LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="foreground")

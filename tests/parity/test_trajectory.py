@@ -9,9 +9,9 @@ from flax.traverse_util import flatten_dict
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.models.losses import detection_losses
 from lga_jax.structs import DEVICE_AXIS, Batch, RoIs, Samples
-from lga_jax.train import step as step_module
-from lga_jax.train.optimizer import make_optimizer
-from lga_jax.train.step import create_state, make_train_step
+from lga_jax.training import step as step_module
+from lga_jax.training.optimizer import make_optimizer
+from lga_jax.training.step import create_state, make_train_step
 from tests.parity.detectors import pair
 from tests.parity.reference import array, torch
 from tests.parity.training import examples, small, their_losses

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from lga_jax.models.build import build_detector, init_variables
-from lga_jax.train.step import create_state, make_train_step
+from lga_jax.training.step import create_state, make_train_step
 from tests.models import tiny
-from tests.train.test_step import LOSSES, make_batch
+from tests.training.test_step import LOSSES, make_batch
 
 
 @pytest.fixture(scope="module", params=["none", "lga"])

@@ -28,9 +28,9 @@ from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
 from lga_jax.recipe import as_recipe, check
-from lga_jax.train.interrupt import Interrupt
-from lga_jax.train.metrics import MetricsLog
-from lga_jax.train.start import (
+from lga_jax.training.interrupt import Interrupt
+from lga_jax.training.metrics import MetricsLog
+from lga_jax.training.start import (
     Beginning,
     begin,
     check_processes_agree,
@@ -40,7 +40,7 @@ from lga_jax.train.start import (
     say,
     scored_variables,
 )
-from lga_jax.train.step import ExtraLoss, Step, make_train_step
+from lga_jax.training.step import ExtraLoss, Step, make_train_step
 
 
 def train(recipe: ConfigDict | str | os.PathLike, workdir: str | os.PathLike, *, extend: bool = False) -> None:

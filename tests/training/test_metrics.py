@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 import pytest
 
-from lga_jax.train.metrics import MetricsLog, TrainingDivergedError
+from lga_jax.training.metrics import MetricsLog, TrainingDivergedError
 
 
 def _log(workdir, start=0, log_every=2):

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from lga_jax.train.interrupt import Interrupt
+from lga_jax.training.interrupt import Interrupt
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from lga_jax.errors import UserError
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.structs import Batch, Targets
-from lga_jax.train import step as step_module
-from lga_jax.train.step import create_state, make_train_step
+from lga_jax.training import step as step_module
+from lga_jax.training.step import create_state, make_train_step
 from tests.models import tiny
 
 LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="all")

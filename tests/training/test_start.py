@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.train import start
+from lga_jax.training import start
 
 
 def _agree(monkeypatch, *whats):

@@ -22,7 +22,7 @@ from tensorboardX import SummaryWriter
 
 from lga_jax.errors import UserError
 from lga_jax.files import null_for_nan
-from lga_jax.train.optimizer import Schedule
+from lga_jax.training.optimizer import Schedule
 
 
 class TrainingDivergedError(UserError):

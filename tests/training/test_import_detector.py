@@ -19,9 +19,9 @@ from lga_jax.checkpoints.read import restore_params
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
-from lga_jax.train.import_detector import import_weights
-from lga_jax.train.optimizer import make_optimizer
-from lga_jax.train.step import create_state
+from lga_jax.training.import_detector import import_weights
+from lga_jax.training.optimizer import make_optimizer
+from lga_jax.training.step import create_state
 from lga_jax.weights.coco_classes import COCO_CLASSES
 from tests.weights import foreign
 
@@ -163,7 +163,7 @@ def test_the_config_computes_what_the_file_does(tmp_path):
 def test_other_data_of_cocos_size_is_not_coco(tmp_path, monkeypatch):
     place = write(tmp_path, foreign.torchvision_detector(num_classes=90))
     names = tuple(f"thing {i}" for i in range(90))
-    monkeypatch.setattr("lga_jax.train.import_detector.open_source", lambda **_: SimpleNamespace(class_names=names))
+    monkeypatch.setattr("lga_jax.training.import_detector.open_source", lambda **_: SimpleNamespace(class_names=names))
     expected = r"predictor of 90 without names, found data.eval with 90 others \(thing 0, .*class_names in the metadata"
     refused(recipe(), place, tmp_path / "run", expected)
 

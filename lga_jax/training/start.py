@@ -25,8 +25,8 @@ from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.structs import TrainState
-from lga_jax.train.optimizer import Schedule, describe, make_optimizer
-from lga_jax.train.step import Step, create_state
+from lga_jax.training.optimizer import Schedule, describe, make_optimizer
+from lga_jax.training.step import Step, create_state
 from lga_jax.weights.load import load_pretrained
 
 

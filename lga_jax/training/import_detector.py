@@ -13,8 +13,8 @@ from lga_jax.data.source import open_source
 from lga_jax.errors import UserError, listed
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.freezing import frozen_labels
-from lga_jax.train.optimizer import make_optimizer
-from lga_jax.train.step import create_state
+from lga_jax.training.optimizer import make_optimizer
+from lga_jax.training.step import create_state
 from lga_jax.weights.class_rows import coco_rows, num_classes
 from lga_jax.weights.coco_classes import COCO_CLASSES
 from lga_jax.weights.files import Weights

@@ -20,11 +20,11 @@ from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.errors import UserError
-from lga_jax.train import run as loop
-from lga_jax.train import start
-from lga_jax.train.metrics import TrainingDivergedError
-from lga_jax.train.run import open_run, train
-from tests.train.stubs import StubEvaluation, install, signal_at_step, stub_config, tiny_config
+from lga_jax.training import run as loop
+from lga_jax.training import start
+from lga_jax.training.metrics import TrainingDivergedError
+from lga_jax.training.run import open_run, train
+from tests.training.stubs import StubEvaluation, install, signal_at_step, stub_config, tiny_config
 
 LAST = 6  # num_steps of stub_config
 
@@ -373,7 +373,7 @@ def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
         source.class_names = tuple(next(sources))
         return source
 
-    monkeypatch.setattr("lga_jax.train.start.open_source", renamed)
+    monkeypatch.setattr("lga_jax.training.start.open_source", renamed)
     with pytest.raises(UserError, match=r"data.eval: expected the 2 classes .* \(differing: b, c\)"):
         train(stub_config(), str(tmp_path))
 
@@ -468,5 +468,5 @@ def _truncate_arrays(directory):
 
 
 def _start(workdir, *arguments):
-    command = [sys.executable, "-m", "tests.train.stubs", str(workdir), *arguments]
+    command = [sys.executable, "-m", "tests.training.stubs", str(workdir), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 from configs.coco import get_config
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.layers import NORMS
-from lga_jax.train.optimizer import describe, in_norms, make_optimizer, make_schedule
+from lga_jax.training.optimizer import describe, in_norms, make_optimizer, make_schedule
 
 
 def _optim(**changes):

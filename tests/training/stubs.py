@@ -1,7 +1,7 @@
 """Runs with everything real but the detector: a few numbers that learn from the images and their places in the batch.
 
 They compile in a second, so that stopping, killing and resuming can be tried many times. Also a script, for tests that
-end processes: python -m tests.train.stubs WORKDIR [--signal SIGKILL --at_step 4] [--coordinator PORT ...].
+end processes: python -m tests.training.stubs WORKDIR [--signal SIGKILL --at_step 4] [--coordinator PORT ...].
 """
 
 import argparse
@@ -22,8 +22,8 @@ from configs.coco import get_config
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.structs import DEVICE_AXIS as AXIS
 from lga_jax.structs import TrainState
-from lga_jax.train import run as loop
-from lga_jax.train import start
+from lga_jax.training import run as loop
+from lga_jax.training import start
 
 
 def stub_config(**changes):

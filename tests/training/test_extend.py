@@ -8,8 +8,8 @@ import pytest
 
 from lga_jax.checkpoints.read import restore_params
 from lga_jax.errors import UserError
-from lga_jax.train.run import train
-from tests.train.stubs import install, signal_at_step, stub_config
+from lga_jax.training.run import train
+from tests.training.stubs import install, signal_at_step, stub_config
 
 
 def cosine(num_steps):

@@ -5,9 +5,9 @@ import pytest
 
 from lga_jax.checkpoints.read import restore_params
 from lga_jax.data.source import open_source
-from lga_jax.train import run as loop
-from lga_jax.train.run import open_run, train
-from tests.train.stubs import StubEvaluation, tiny_config
+from lga_jax.training import run as loop
+from lga_jax.training.run import open_run, train
+from tests.training.stubs import StubEvaluation, tiny_config
 
 
 class Renamed:
