@@ -1,4 +1,4 @@
-"""How `make docs` builds the pages of this folder and the API reference into a site."""
+"""Configuration of `make docs`, which builds the pages of this folder and the API reference into a site."""
 
 import importlib.metadata
 import re
@@ -7,15 +7,15 @@ project = "lga_jax"
 author = copyright = "the authors of lga_jax"
 release = importlib.metadata.version("lga_jax")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx.ext.apidoc"]
-# The sources are the whole repository, so that links from a page to the README or to a table are the same on the site.
+# The source folder is the whole repository, so that links to the README or to a table work on the site.
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "benchmarks/**.md", "studies/**.md"]
 exclude_patterns = ["docs/_site"]
-suppress_warnings = ["myst.header"]  # tables that programs write begin with a second heading
+suppress_warnings = ["myst.header"]  # generated tables start with a second-level heading
 html_theme = "furo"
 html_title = f"lga_jax {release}"
 
-# Links between pages are the same on GitHub and on the site: paths, with #headings as GitHub makes them.
+# Links between pages work on GitHub and on the site: paths with #headings in GitHub's form.
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 
@@ -29,6 +29,7 @@ apidoc_modules = [
         "automodule_options": {"members", "show-inheritance"},
     }
 ]
+autodoc_default_options = {"ignore-module-all": True}  # names that a package re-exports appear in their own module
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True

@@ -178,7 +178,7 @@ _FREE_OF_MODEL = (
     *("backbone.frozen_stages", "backbone.remat"),
 )
 
-_BLOCKS = ("lga", "cbam", "non_local")  # sections of which only the chosen `attention` is in use
+_BLOCKS = ("lga", "cbam", "non_local")  # sections; only that of `attention` is used
 
 
 def _refuse(differing: Mapping[str, tuple[Any, Any]], where: str, *, expected: str, remedy: str) -> None:

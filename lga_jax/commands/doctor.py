@@ -1,10 +1,10 @@
-"""Looks over the data of a recipe: what is wrong with annotations and images, how grave it is, and what helps.
+"""Checks the data of a recipe: lists faults of annotations and images with severity and remedy.
 
     lga_jax doctor --config configs/coco_json.py --output runs/mine/doctor
 
-Prints a table; with --output also writes DIR/doctor.html, a page with the images that have most faults, and
-DIR/doctor.json with everything by name. --quick reads the annotations only. Exit status 1 if training would stop or
-lose an image (errors), 2 if no set can be opened, 0 with warnings and notes only. Nothing of the data is changed.
+Prints a table. --output also writes DIR/doctor.html with example images of each fault, and DIR/doctor.json with all
+cases. --quick reads only the annotations. The exit status is 1 if training would stop or lose an image (errors), 2 if
+no data set can be opened, 0 with warnings and notes only. The data are not changed.
 """
 
 import sys
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def examine_config(config: ConfigDict, title: str, output: str | None, quick: bool) -> "Report":
-    """Examines data.train and data.eval, prints what was found and writes doctor.html and doctor.json into `output`."""
-    # Takes seconds; faults of the recipe are told before.
+    """Examines data.train and data.eval, prints the findings, writes doctor.html and doctor.json into `output`."""
+    # Importing takes seconds; faults of the recipe are reported before.
     from lga_jax.data.doctor.examine import examine
     from lga_jax.report.doctor_page import doctor_html, format_report, report_json
 
@@ -48,7 +48,7 @@ def main() -> None:
     def run() -> None:
         import cv2
 
-        # What its decoders have to say of a file would stand within the progress bar.
+        # Messages of its decoders would break the progress bar.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         title = f"Data of {config.name}"
         report = examine_config(config.value, title, output.value, quick.value)

@@ -1,10 +1,10 @@
-"""Scores a checkpoint with COCO's metrics: tables on the terminal, JSON and a page of pictures.
+"""Evaluates a checkpoint with COCO's metrics: tables on the terminal, JSON files and an HTML report.
 
     python eval.py --config configs/coco.py --workdir runs/coco
 
-Needs the parameters only, on any number of devices. Writes eval_<step>/{detections,metrics}.json and report.html, a
-page with scores, curves and pictures, to --output, by default the workdir. Another score of the same checkpoint, on
-other data or with other settings, needs another --output, or it takes the place of the first.
+Runs on any number of devices and needs only the parameters. Writes eval_<step>/{detections,metrics}.json and
+report.html with scores, curves and pictures to --output, by default the workdir. A second evaluation of the same
+checkpoint, on other data or with other settings, needs another --output; otherwise it overwrites the first.
 """
 
 import os

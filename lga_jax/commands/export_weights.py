@@ -1,9 +1,10 @@
-"""Writes a checkpoint's detector as a state dict of torchvision's Faster R-CNN.
+"""Exports the detector of a checkpoint as a state dict of torchvision's Faster R-CNN.
 
     lga_jax export-weights --format torchvision --workdir runs/coco --output detector.safetensors
 
-The file is .safetensors, with the class names in its metadata, or .pth, which needs torch. It holds the moving average
-of the parameters where the run keeps one. What torchvision cannot compute (attention, say) cannot be exported.
+The file is .safetensors, with the class names in its metadata, or .pth, which needs torch. It contains the moving
+average of the parameters if the run has one. Models that torchvision cannot compute, such as those with attention,
+cannot be exported.
 """
 
 from absl import flags

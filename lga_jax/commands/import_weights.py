@@ -1,9 +1,9 @@
-"""Makes a checkpoint of another project's detector: eval.py, predict.py and train.py take it for step 0 of a run.
+"""Converts a detector of another project to a checkpoint: step 0 of a run for train, eval and predict.
 
     lga_jax import-weights --config coco_torchvision_v1 --weights fasterrcnn.pth --workdir runs/tv
 
-The config must describe the very model that the weights belong to; what differs is named. No data is needed for
-detectors of COCO's classes; for others whose classes the file does not name, data.eval of the config names them.
+The recipe must describe exactly the model of the weights; differences are listed. Detectors of COCO's classes need no
+data. For other detectors without class names in the file, data.eval of the recipe gives the names.
 """
 
 from absl import flags

@@ -1,16 +1,16 @@
-r"""Prepares sets for TfdsSource: official ones of TensorFlow Datasets (TFDS), or any folder with COCO annotations.
+r"""Prepares data sets: those of TensorFlow Datasets (TFDS), or a folder with COCO annotations.
 
     lga_jax prepare coco/2017 --data_dir data/tfds
     lga_jax prepare voc/2007 --data_dir data/tfds --manual_dir downloads
     lga_jax prepare coco_json --name mine --data_dir data/tfds --root data/mine \
         --split train validation --annotations annotations/train.json annotations/val.json --images train val
 
-Images are kept as they are, in a few large files that are read in any order (array_record). TFDS downloads to
-data_dir/downloads, or takes archives from --manual_dir that came there by other means, and checks their checksums; run
-again, it goes on with the archives it has. What was killed before left folders behind, which are named. A set that is
-there is left alone: to prepare it anew, remove its folder.
+Image files are packed unchanged into a few large files with random access (array_record). TFDS downloads archives to
+data_dir/downloads, or takes downloaded archives from --manual_dir, and verifies their checksums. After an interruption
+run the command again: complete archives are kept. Unfinished folders of killed preparations are listed. An existing
+data set is not changed; to prepare it again, remove its folder.
 
-coco, voc, open_images_v4 and COCO-JSON folders need no TensorFlow; other sets may.
+coco, voc, open_images_v4 and folders with COCO JSON need no TensorFlow; other data sets may.
 """
 
 import argparse

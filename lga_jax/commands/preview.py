@@ -1,9 +1,10 @@
-"""Draws what training sees: samples of the first steps as the loader makes them, each beside its original.
+"""Draws training images: samples of the first steps after augmentation, each beside its original.
 
     lga_jax preview --config configs/coco.py --output runs/coco/preview --num_images 32
 
-Writes sheets of 16 into DIR/preview_000.jpg, ...: left an image with its boxes as stored, crowds dashed, right the same
-image as the step of a new run sees it, with the padding of its bucket. Another --config.seed shows other draws.
+Writes sheets of 16 samples to DIR/preview_000.jpg, ... On the left is an image as stored with its boxes, crowds dashed;
+on the right is the same image as a new run trains on it, with the padding of its bucket. Another --config.seed shows
+other augmentations.
 """
 
 from absl import flags

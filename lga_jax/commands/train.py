@@ -1,10 +1,10 @@
-"""Trains a detector, or goes on with a run that was stopped.
+"""Trains a detector, or resumes a run.
 
     python train.py --config configs/coco.py --config.model.init_from=resnet50.npz
 
-Several processes (one per machine) train together: each runs the same command with --coordinator_address HOST:PORT,
---num_processes N and its own --process_id, and sees the same workdir. --coordinator_address auto asks the cluster
-(TPU pods, Slurm) for all three.
+Several machines train together with one process each: run the same command on all of them with --coordinator_address
+HOST:PORT, --num_processes N, a different --process_id and the same shared workdir. --coordinator_address auto gets all
+three from the cluster (TPU pods, Slurm).
 """
 
 from pathlib import Path

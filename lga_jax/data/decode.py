@@ -97,9 +97,11 @@ def read_image_file(path: Path | str) -> bytes:
 def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> Decoded:
     """Decodes an image to the RGB pixels of Pillow; 16-bit grey keeps the upper eight bits.
 
-    name: the subject of errors.
-    hw: height and width in the annotations. They decide whether the EXIF orientation is applied: not if the stored
-        pixels have this size, as in COCO, otherwise it is. With None it is applied.
+    Args:
+        data: the bytes of the file.
+        name: the subject of errors.
+        hw: height and width in the annotations. They decide whether the EXIF orientation is applied: not if the stored
+            pixels have this size, as in COCO, otherwise it is. With None it is applied.
 
     A truncated JPEG gives the pixels before its end. Raises UnreadableImageError if no pixel can be decoded, and
     UserError before decoding if the header declares more than MAX_PIXELS.

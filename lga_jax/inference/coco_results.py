@@ -43,7 +43,7 @@ def to_coco(
 def per_image(
     located: Located, records: Sequence[Record], category_ids: Sequence[int]
 ) -> Iterator[tuple[int, list[dict]]]:
-    """(index, COCO results) of each row, all of which hold an image; `records` are those of the whole source."""
+    """(index, COCO results) of each row; every row has an image. `records`: all records of the source."""
     for row, index in enumerate(located.index.tolist()):
         record = records[index]
         found = to_coco(

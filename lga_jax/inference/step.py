@@ -69,7 +69,7 @@ def lower_predictions(
             "checkpoint",
             expected="the parameters of this version's model",
             found=f"others ({found})",
-            remedy="read it by the version that wrote it, or train anew",
+            remedy="use the version that wrote it, or train again",
         ) from None
 
 

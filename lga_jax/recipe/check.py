@@ -115,7 +115,7 @@ def _where_keys_are(key: str, rules: Mapping[str, Rule]) -> str:
 
 
 def _missing(nested: Mapping[str, Any], rules: Mapping[str, Rule], told: Sequence[str]) -> Iterator[UserError]:
-    """Keys that the recipe lacks, but for those of sections of which it is told already that they are none."""
+    """Missing keys of the recipe, except in sections that are already reported."""
     present = {".".join(path) for path, _ in _leaves(nested, rules)}
     for key, rule in rules.items():
         if rule.needed and key not in present and not _is_within(key, tuple(told)):

@@ -216,7 +216,7 @@ def rules_of(nested: Mapping[str, Any]) -> dict[str, Rule]:
 
 
 def _source_rules(place: str, settings: Any) -> dict[str, Rule]:
-    """The rules of data.train or data.eval, of which `place` is the name, or of a part of a mixed source."""
+    """The rules of data.train, data.eval or a part of a mixed source; `place` is its key."""
     rules = {f"{place}.source": _SOURCE}
     if not isinstance(settings, Mapping) or settings.get("source") not in _SOURCE.choices:
         return rules

@@ -32,7 +32,7 @@ SIZES, RATIOS = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
 
 
 def stage_outputs(**fields):
-    """Answers of a RoI stage of which only some fields matter."""
+    """Outputs of a RoI stage; only some fields matter."""
     return StageOutputs(**dict.fromkeys(StageOutputs._fields) | {"coder_weights": stage.CODER_WEIGHTS} | fields)
 
 

@@ -167,7 +167,7 @@ def test_work_is_started_ahead_of_the_batch_that_is_due(inline, prefetch, num_wo
 
 
 class _Meeting(Memory):
-    """Three images are asked for by three threads, none of which goes on before all have come."""
+    """Three threads each ask for an image; none continues before all have asked."""
 
     def __init__(self) -> None:
         super().__init__()

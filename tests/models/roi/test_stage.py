@@ -25,7 +25,7 @@ def stage(**changes):
 
 
 def outputs(**changes):
-    """Two RoIs of which the first should become (0, 0, 10, 20) and the second is background (class 2 of 2)."""
+    """Two RoIs: the first should become (0, 0, 10, 20), the second is background (class 2 of 2)."""
     rois = RoIs(jnp.array([[[0.0, 0, 10, 10], [0, 0, 20, 20]]]), jnp.zeros((1, 2)), jnp.array([[True, True]]))
     return StageOutputs(
         rois=rois,
