@@ -21,13 +21,13 @@ MEDIAN_LINES = 8
 # What does not hold yet. These lists only become shorter.
 WITHOUT_TEST = {
     "commands/environment.py",
-    "commands/hints.py",
+    "command_line/hints.py",
     "commands/prepare.py",
     "commands/recipes.py",
     "recipe/relations.py",
 }
 WITHOUT_MODULE = {"training/test_extend.py", "training/test_fine_tuning.py", "training/test_program.py"}
-TOO_FULL = {"lga_jax/commands"}
+TOO_FULL: set[str] = set()
 
 
 class Function(NamedTuple):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 from ml_collections import ConfigDict
 
-from lga_jax.commands import command_line
+from lga_jax.command_line import parsing
 from lga_jax.files import make_folder, write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def examine_config(config: ConfigDict, title: str, output: str | None, quick: bo
 
 def main() -> None:
     """Reads the flags and examines."""
-    config = command_line.define_config()
-    output = command_line.define_path("output", "Folder for doctor.html and doctor.json.")
+    config = parsing.define_config()
+    output = parsing.define_path("output", "Folder for doctor.html and doctor.json.")
     quick = flags.DEFINE_bool("quick", False, "Read annotations only, no images.")
 
     def run() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
         report = examine_config(config.value, title, output.value, quick.value)
         sys.exit(any(finding.severity == "error" for finding in report.findings()))
 
-    command_line.run(run, config)
+    parsing.run(run, config)
 
 
 if __name__ == "__main__":

@@ -12,22 +12,22 @@ import os
 from absl import flags
 from ml_collections import ConfigDict
 
-from lga_jax.commands import command_line
+from lga_jax.command_line import parsing
 from lga_jax.files import make_folder
 
 
 def main() -> None:
     """Reads the flags and scores."""
-    config = command_line.define_config()
-    workdir = command_line.define_path("workdir", "Folder of the run; default runs/RECIPE.")
-    output = command_line.define_path("output", "Folder for eval_STEP and report.html; default the workdir.")
+    config = parsing.define_config()
+    workdir = parsing.define_path("workdir", "Folder of the run; default runs/RECIPE.")
+    output = parsing.define_path("output", "Folder for eval_STEP and report.html; default the workdir.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
 
     def run() -> None:
         place = workdir.value or config.default_workdir
         _score(config.value, place, output.value or place, step.value)
 
-    command_line.run(run, config)
+    parsing.run(run, config)
 
 
 def _score(config: ConfigDict, workdir: str, output: str, step: str) -> None:

@@ -9,15 +9,15 @@ cannot be exported.
 
 from absl import flags
 
-from lga_jax.commands import command_line
+from lga_jax.command_line import parsing
 
 
 def main() -> None:
     """Reads the flags."""
     flags.DEFINE_enum("format", None, ["torchvision"], "Whose names and conventions the file has.")
-    workdir = command_line.define_path("workdir", "Folder of the run.")
+    workdir = parsing.define_path("workdir", "Folder of the run.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
-    output = command_line.define_path("output", "A new file: .safetensors or .pth.")
+    output = parsing.define_path("output", "A new file: .safetensors or .pth.")
     flags.mark_flags_as_required(["format", "workdir", "output"])
 
     def run() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
         export_weights(workdir.value, parse_step(step.value), output.value)
 
-    command_line.run(run)
+    parsing.run(run)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ data. For other detectors without class names in the file, data.eval of the reci
 
 from absl import flags
 
-from lga_jax.commands import command_line
+from lga_jax.command_line import parsing
 
 
 def main() -> None:
     """Reads the flags."""
-    config = command_line.define_config("Recipe of the same model, by name or path.")
-    weights = command_line.define_path("weights", "File of weights, hf://ORG/REPO/FILE, or the workdir of a run.")
-    workdir = command_line.define_path("workdir", "Folder of the run that begins with these weights.")
+    config = parsing.define_config("Recipe of the same model, by name or path.")
+    weights = parsing.define_path("weights", "File of weights, hf://ORG/REPO/FILE, or the workdir of a run.")
+    workdir = parsing.define_path("workdir", "Folder of the run that begins with these weights.")
     flags.mark_flags_as_required(["weights", "workdir"])
 
     def run() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
 
         import_weights(config.value, weights.value, workdir.value)
 
-    command_line.run(run, config)
+    parsing.run(run, config)
 
 
 if __name__ == "__main__":

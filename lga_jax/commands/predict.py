@@ -9,14 +9,14 @@ and extents of the Gaussian masks) and, for each image, a picture of them. For m
 
 from absl import flags
 
-from lga_jax.commands import command_line
+from lga_jax.command_line import parsing
 
 
 def main() -> None:
     """Reads the flags, restores and predicts."""
-    workdir = command_line.define_path("workdir", "Folder of the run, as train.py has it.")
-    place = command_line.define_path("input", "An image, or a folder of images.")
-    output = command_line.define_path("output", "A new or empty folder for detections.json and the pictures.")
+    workdir = parsing.define_path("workdir", "Folder of the run, as train.py has it.")
+    place = parsing.define_path("input", "An image, or a folder of images.")
+    output = parsing.define_path("output", "A new or empty folder for detections.json and the pictures.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     score = flags.DEFINE_float("score_threshold", 0.5, "Least score of a detection.", lower_bound=0.0, upper_bound=1.0)
     batch_size = flags.DEFINE_integer("batch_size", 1, "Images per device in one pass.", lower_bound=1)
@@ -40,7 +40,7 @@ def main() -> None:
             pictures=pictures.value,
         )
 
-    command_line.run(run)
+    parsing.run(run)
 
 
 if __name__ == "__main__":

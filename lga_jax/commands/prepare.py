@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 
-from lga_jax.commands.command_line import exit_on_user_error
+from lga_jax.command_line.parsing import exit_on_user_error
 
 
 def main() -> None:

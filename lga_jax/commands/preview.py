@@ -9,13 +9,13 @@ other augmentations.
 
 from absl import flags
 
-from lga_jax.commands import command_line
+from lga_jax.command_line import parsing
 
 
 def main() -> None:
     """Reads the flags."""
-    config = command_line.define_config()
-    output = command_line.define_path("output", "Folder for the sheets.")
+    config = parsing.define_config()
+    output = parsing.define_path("output", "Folder for the sheets.")
     num_images = flags.DEFINE_integer("num_images", 16, "Samples to draw.", lower_bound=1)
     flags.mark_flag_as_required("output")
 
@@ -24,7 +24,7 @@ def main() -> None:
 
         print("written:", *preview(config.value, output.value, num_images.value))
 
-    command_line.run(run, config)
+    parsing.run(run, config)
 
 
 if __name__ == "__main__":

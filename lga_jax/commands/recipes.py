@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from lga_jax import recipe
-from lga_jax.commands.command_line import exit_on_user_error
+from lga_jax.command_line.parsing import exit_on_user_error
 from lga_jax.errors import UserError
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from absl import flags
 
-from lga_jax.commands import command_line
+from lga_jax.command_line import parsing
 from lga_jax.errors import UserError
 from lga_jax.recipe import check
 
 
 def main() -> None:
     """Reads the flags and trains."""
-    config = command_line.define_config()
-    workdir = command_line.define_path("workdir", "Folder of the run; default runs/RECIPE: checkpoints, metrics.")
+    config = parsing.define_config()
+    workdir = parsing.define_path("workdir", "Folder of the run; default runs/RECIPE: checkpoints, metrics.")
     address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
     count = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
     number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
@@ -34,7 +34,7 @@ def main() -> None:
         _join_processes(address.value, count.value, number.value)
         train(config.value, place, extend=extend.value)
 
-    command_line.run(run, config)
+    parsing.run(run, config)
 
 
 def _join_processes(address: str | None, count: int | None, number: int | None) -> None:

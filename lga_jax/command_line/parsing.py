@@ -12,7 +12,7 @@ from types import FrameType
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from lga_jax.commands import hints
+from lga_jax.command_line import hints
 from lga_jax.errors import UserError
 from lga_jax.recipe import check, default_workdir, load, override
 

@@ -12,11 +12,11 @@ SCRIPT = '''"""A command for tests."""
 import threading
 import time
 from absl import flags, logging
-from lga_jax.commands import command_line
+from lga_jax.command_line import parsing
 from lga_jax.errors import UserError
 
-config = command_line.define_config()
-workdir = command_line.define_path("workdir", "A folder.")
+config = parsing.define_config()
+workdir = parsing.define_path("workdir", "A folder.")
 flags.DEFINE_integer("step", None, "")
 flags.mark_flag_as_required("workdir")
 
@@ -38,7 +38,7 @@ def main():
     print("lr", config.value.optim.lr, "steps", config.value.num_steps, workdir.value, config.default_workdir)
 
 if __name__ == "__main__":
-    command_line.run(main, config)
+    parsing.run(main, config)
 '''
 OWN = """
 from lga_jax.recipe import start_from
