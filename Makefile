@@ -35,11 +35,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## train, evaluate and predict on generated images, on the CPU, in minutes; resumes after an interruption
-	@echo "1/3 training on generated images: the first lines take about 20 s"
+	@echo "1/3 training on generated images; imports take a few seconds"
 	$(DEMO_ENV) $(PY) train.py --config $(DEMO_CONFIG) --workdir $(DEMO)
-	@echo; echo "2/3 evaluating the best checkpoint: starting takes about 20 s"
+	@echo; echo "2/3 evaluating the best checkpoint; imports take a few seconds"
 	$(DEMO_ENV) $(PY) eval.py --config $(DEMO_CONFIG) --workdir $(DEMO)
-	@echo; echo "3/3 drawing 12 held-out images as files and predicting on them: starting takes about 20 s"
+	@echo; echo "3/3 drawing 12 held-out images and predicting on them; imports take a few seconds"
 	@test -f $(HELD_OUT_LAST) || { rm -rf $(DEMO)/held_out && $(CPU) $(PY) -c "$$HELD_OUT" $(DEMO)/held_out; }
 	@rm -rf $(DEMO)/predictions
 	$(DEMO_ENV) $(PY) predict.py --workdir $(DEMO) --input $(DEMO)/held_out/images --output $(DEMO)/predictions --batch_size 8
