@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from lga_jax.commands import __main__ as console
-from lga_jax.commands import environment, recipes
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,35 +67,3 @@ def test_the_top_level_scripts_are_the_commands():
     for name in ("train", "eval", "predict"):
         calls = [node for node in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())) if isinstance(node, ast.Call)]
         assert ast.unparse(calls[0]) == f"main(['{name}', *sys.argv[1:]])"
-
-
-def test_recipes_are_listed_shown_and_copied(monkeypatch, capsys, tmp_path):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["lga_jax recipes", *args])
-        recipes.main()
-        return capsys.readouterr().out
-
-    names = {path.stem for path in (ROOT / "configs").glob("[!_]*.py")}
-    assert {line.split()[0] for line in call().splitlines()} == names
-    text = (ROOT / "configs" / "coco_json.py").read_text()
-    assert call("coco_json") == text
-    copy = tmp_path / "mine.py"
-    call("coco_json", "--output", str(copy))
-    assert copy.read_text() == text
-    copy.write_text("precious")
-    with pytest.raises(SystemExit):
-        call("coco_json", "--output", str(copy))
-    assert copy.read_text() == "precious"
-
-
-def test_the_environment_is_described(monkeypatch):
-    monkeypatch.setenv("JAX_OF_MINE", "1")
-    lines = dict(environment.describe())
-    assert {"python", "jax", "jaxlib", "devices", "processor", "memory"} <= lines.keys()
-    assert lines["devices"] == "4 x cpu (cpu)"
-    assert lines["JAX_OF_MINE"] == "1"
-
-
-def test_the_environment_is_described_without_a_device(monkeypatch):
-    monkeypatch.setattr("jax.devices", lambda: (_ for _ in ()).throw(RuntimeError("no\ndevice")))
-    assert dict(environment.describe())["devices"] == "none: no device"

@@ -2,26 +2,9 @@ import pytest
 
 from lga_jax.errors import UserError
 from lga_jax.recipe import RecipeError, check, load
+from tests.recipe.faults import changed, faults
 
 PART = dict(source="challenge", num_images=9, weight=1.0)
-
-
-def changed(name, changes):
-    config = load(name)
-    for key, value in changes.items():
-        section, _, last = key.rpartition(".")
-        place = config
-        for part in filter(None, section.split(".")):
-            place = place[part]
-        place[last] = value
-    return config
-
-
-def faults(name="challenge", changes=(), **how):
-    """{subject: fault} of a recipe with these changes."""
-    with pytest.raises(RecipeError) as caught:
-        check(changed(name, dict(changes)), **how)
-    return {fault.subject: fault for fault in caught.value.faults}
 
 
 @pytest.mark.parametrize(
@@ -169,52 +152,6 @@ def test_values_take_their_types_in_a_copy():
     assert (checked.num_steps, checked.data.short_edges, checked.data.max_boxes) == (1000, (640, 800), 20)
     assert [type(value) for value in (checked.num_steps, checked.data.max_boxes, checked.optim.lr)] == [int, int, float]
     assert (type(config.num_steps), config.is_locked, checked.is_locked) == (float, False, True)
-
-
-@pytest.mark.parametrize(
-    ("changes", "how", "key"),
-    [
-        ({"batch_size": 10}, dict(device_count=4), "batch_size"),
-        ({"batch_size": 3}, dict(device_count=4), "batch_size"),
-        ({"batch_size": 8, "images_at_once": 3}, dict(device_count=4), "images_at_once"),
-        ({"batch_size": 8, "images_at_once": 3}, dict(), "images_at_once"),
-        ({"batch_size": 8, "images_at_once": 1, "model.fpn.norm": "bn"}, dict(device_count=4), "images_at_once"),
-        ({"batch_size": 4001}, dict(), "batch_size"),
-        ({"data.long_edge": 159}, dict(), "data.long_edge"),
-        ({"data.buckets": ((159, 400),), "data.eval_buckets": ((160, 160),)}, dict(), "data.buckets"),
-        ({"data.eval_buckets": ((159, 400),)}, dict(), "data.eval_buckets"),
-        ({"model.fpn.norm": "gn", "model.fpn.channels": 40}, dict(), "model.fpn.channels"),
-        ({"model.attention": "cbam", "model.cbam.reduction": 97}, dict(), "model.cbam.reduction"),
-        ({"model.attention": "non_local", "model.non_local.reduction": 97}, dict(), "model.non_local.reduction"),
-        ({"model.backbone.frozen_stages": 1}, dict(new_run=True), "model.init_from"),
-        ({"model.backbone.norm": "frozen_bn"}, dict(new_run=True), "model.init_from"),
-        ({"model.init_strict": True}, dict(new_run=True), "model.init_strict"),
-    ],
-)
-def test_values_that_do_not_go_together(changes, how, key):
-    assert faults(changes=changes, **how).keys() == {key}
-
-
-@pytest.mark.parametrize(
-    ("changes", "how"),
-    [
-        ({"batch_size": 8, "images_at_once": 2}, dict(device_count=4)),
-        ({"batch_size": 8, "images_at_once": 1}, dict(device_count=4)),
-        ({"optim.schedule": "step", "optim.milestones": (60000, 80000)}, {}),  # a short try of a long recipe
-        ({"data.scale_jitter": (0.1, 2.0), "data.short_edges": (800,)}, {}),
-        ({"model.cbam.reduction": 97}, {}),  # attention is "lga"
-        ({"model.backbone.frozen_stages": 1, "model.init_from": "r18.npz"}, dict(new_run=True)),
-        ({"model.backbone.frozen_stages": 1}, {}),  # evaluation of a run that had weights
-        ({"model.fpn.channels": 40}, {}),
-    ],
-)
-def test_values_that_go_together(changes, how):
-    check(changed("challenge", changes), **how)
-
-
-def test_the_nearest_batch_sizes_are_named():
-    assert faults(changes={"batch_size": 10}, device_count=4)["batch_size"].remedy.endswith("8 or 12")
-    assert faults(changes={"batch_size": 3}, device_count=4)["batch_size"].remedy.endswith("4")
 
 
 @pytest.mark.parametrize(
