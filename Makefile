@@ -79,7 +79,7 @@ bench: $(TORCH)  ## measure the speed of everything and write benchmarks/speed, 
 
 $(TORCH): $(STAMP)
 	@echo "installing PyTorch, torchvision and timm into $(VENV)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench,parity]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench,parity,efficientnet]'
 	@touch $@
 
 docs: $(VENV)/.docs  ## build the pages and the API reference into docs/_site; a broken link is an error

@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
             dtype="bfloat16",  # type of activations; parameters, boxes and losses are float32
             pixel_mean=(123.675, 116.28, 103.53),  # RGB, 0..255 (ImageNet)
             pixel_std=(58.395, 57.12, 57.375),
-            init_from="",  # .npz .safetensors .pth .pkl, hf://ORG/REPO/FILE, a workdir; "": random (needs "bn" or "gn")
+            init_from="",  # a file, hf://ORG/REPO/FILE, package://NAME, a workdir; "": random (needs "bn" or "gn")
             init_strict=False,  # True: the file must fill every parameter of its parts, with nothing left over
             backbone=dict(
                 name="resnet",  # a backbone of another family has other keys in this section

@@ -1,6 +1,6 @@
 """LGA R-CNN with a ResNet-50-FPN on your own annotations in COCO's JSON format.
 
-For some hundred to some ten thousand images:
+For some hundred to some ten thousand images, on a GPU or TPU; configs/coco_json_small.py is the recipe for a CPU.
 
     data/mine/annotations/train.json   the format of COCO's "instances" files; category ids may have gaps
     data/mine/annotations/val.json

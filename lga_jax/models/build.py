@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.errors import UserError, listed
 from lga_jax.models.backbones import Backbone
+from lga_jax.models.backbones.efficientnet_lite import EfficientNetLite
 from lga_jax.models.backbones.resnet import ResNet
 from lga_jax.models.detector import Detector
 from lga_jax.models.fpn import FPN, pyramid_strides
@@ -24,7 +25,7 @@ from lga_jax.models.roi.stage import RoIStage
 from lga_jax.models.rpn import RPN
 from lga_jax.structs import Targets
 
-BACKBONES = {"resnet": ResNet}
+BACKBONES = {"resnet": ResNet, "efficientnet_lite": EfficientNetLite}
 ATTENTIONS = {"lga": LGAHead, "cbam": CBAM, "non_local": NonLocal, "none": NoAttention}
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -1,6 +1,7 @@
 """Convolution and normalisation layers shared by the networks."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -64,7 +65,10 @@ class FrozenBatchNorm(nn.Module):
 
 
 class Norm(nn.Module):
-    """Normalisation by name: "frozen_bn", "bn" (statistics over all devices), "gn" (16 channels a group)."""
+    """Normalisation by name: "frozen_bn", "bn" (statistics over all devices), "gn" (16 channels a group).
+
+    A number of channels that is no multiple of 16 has smaller groups: 8 channels for 24, 40 or 120.
+    """
 
     kind: str  # of NORMS
     epsilon: float = 1e-5
@@ -88,7 +92,7 @@ class Norm(nn.Module):
             case "gn":
                 norm = nn.GroupNorm(
                     num_groups=None,
-                    group_size=min(16, x.shape[-1]),
+                    group_size=math.gcd(16, x.shape[-1]),
                     epsilon=self.epsilon,
                     dtype=self.dtype,
                     name="gn",

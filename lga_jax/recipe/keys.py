@@ -85,7 +85,9 @@ KEYS: dict[str, Rule] = {
     "model.dtype": choice("float32", "bfloat16"),
     "model.pixel_mean": several(number(0, 255), f"{_COLOURS} from 0 to 255", least=3, most=3),
     "model.pixel_std": several(number(above=0), f"{_COLOURS} above 0", least=3, most=3),
-    "model.init_from": path("a file of weights, hf://ORG/REPO/FILE, a workdir, or ''", may_be_empty=True),
+    "model.init_from": path(
+        "a file of weights, hf://ORG/REPO/FILE, package://NAME, a workdir, or ''", may_be_empty=True
+    ),
     "model.init_strict": flag(),
     "model.fpn.channels": _COUNT,
     "model.fpn.norm": choice("none", *NORMS),
@@ -164,6 +166,13 @@ BACKBONES: dict[str, dict[str, Rule]] = {
         "norm": choice(*NORMS),
         "norm_eps": number(0),
         "stride_in_1x1": flag(),
+        "frozen_stages": whole(0, 5),
+        "remat": flag(),
+    },
+    "efficientnet_lite": {
+        "variant": choice(0, 1, 2),
+        "norm": choice(*NORMS),
+        "norm_eps": number(0),
         "frozen_stages": whole(0, 5),
         "remat": flag(),
     },

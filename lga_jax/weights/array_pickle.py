@@ -9,6 +9,7 @@ import pickle
 import pickletools
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ def unpickle_arrays(data: bytes) -> Any:
 
     Raises UserError if the pickle names anything but arrays, and the errors of pickle if it is damaged.
     """
-    _check_claims(data)
-    return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()  # Python 2 wrote bytes as text
+    check_claims(data)
+    return ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()  # Python 2 wrote bytes as text
 
 
 def forbidden(name: str) -> UserError:
@@ -35,7 +36,7 @@ def forbidden(name: str) -> UserError:
     )
 
 
-def _check_claims(data: bytes) -> None:
+def check_claims(data: bytes) -> None:
     """Raises ValueError if a pickle declares more memory than it needs, because the unpickler would allocate it."""
     for opcode, argument, position in pickletools.genops(data):  # genops raises for arguments longer than the file
         if "PUT" in opcode.name and argument > position:
@@ -85,24 +86,23 @@ def _no_bytes() -> bytes:
     return b""
 
 
-_ALLOWED = {
-    "numpy.core.multiarray._reconstruct": lambda *_: PickledArray(),
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy.core.numeric._frombuffer": _from_buffer,
-    "numpy.ndarray": PickledArray,
-    "numpy.dtype": _PickledType,
-    "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": _encode,
-    "builtins.bytes": _no_bytes,  # empty bytes in protocol 2
-    "__builtin__.bytes": _no_bytes,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
+class ArrayUnpickler(pickle.Unpickler):
     """Builds containers, numbers, strings and numpy arrays; refuses a pickle with any other name."""
+
+    allowed: Mapping[str, Any] = {
+        "numpy.core.multiarray._reconstruct": lambda *_: PickledArray(),
+        "numpy.core.multiarray.scalar": _scalar,
+        "numpy.core.numeric._frombuffer": _from_buffer,
+        "numpy.ndarray": PickledArray,
+        "numpy.dtype": _PickledType,
+        "collections.OrderedDict": OrderedDict,
+        "_codecs.encode": _encode,
+        "builtins.bytes": _no_bytes,  # empty bytes in protocol 2
+        "__builtin__.bytes": _no_bytes,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         full_name = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
-        if full_name not in _ALLOWED:
+        if full_name not in self.allowed:
             raise forbidden(ascii(f"{module}.{name}")[1:-1])
-        return _ALLOWED[full_name]
+        return self.allowed[full_name]

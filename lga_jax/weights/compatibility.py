@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lga_jax.errors import UserError
+from lga_jax.weights.efficientnet_lite import examine_efficientnet_lite
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
 from lga_jax.weights.layouts.layout import count_modules, found_norm
@@ -20,7 +21,13 @@ UNIT_STD = (1.0, 1.0, 1.0)
 _SILENT = ("pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm_eps")
 _ANCHORS = ("anchors.sizes", "anchors.aspect_ratios")
 _SEVERAL_NUMBERS = ("pixel_mean", "pixel_std", *_ANCHORS)
-_FAMILIES = {"resnet": examine_resnet}
+_FAMILIES = {"resnet": examine_resnet, "efficientnet_lite": examine_efficientnet_lite}
+# The input that a network was trained on: whether in the order blue, green, red, and the keys that say the rest.
+_INPUTS: dict[str, tuple[bool, dict[str, Any]]] = {
+    "torchvision": (False, {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD, "backbone.stride_in_1x1": False}),
+    "caffe": (True, {"pixel_mean": PIXEL_MEAN, "pixel_std": UNIT_STD, "backbone.stride_in_1x1": True}),
+    "tensorflow": (False, {"pixel_mean": (127.0, 127.0, 127.0), "pixel_std": (128.0, 128.0, 128.0)}),
+}
 
 
 class Fit(NamedTuple):
@@ -163,10 +170,8 @@ def _expected_input(layout: Layout, weights: Weights) -> tuple[bool, dict[str, A
     """Whether the file's network takes BGR, the keys that its pixels and strides ask for, and notes."""
     if layout.ours:
         return False, {}, []
-    caffe = {"pixel_mean": PIXEL_MEAN, "pixel_std": UNIT_STD, "backbone.stride_in_1x1": True}
-    torchvision = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD, "backbone.stride_in_1x1": False}
     if layout.pixels:
-        return (True, caffe, []) if layout.pixels == "caffe" else (False, torchvision, [])
+        return *_INPUTS[layout.pixels], []
     mean, std = (weights.arrays.get(name) for name in ("pixel_mean", "pixel_std"))
     if mean is not None and std is not None and mean.size == std.size == 3:
         first, last = mean.reshape(3)[[0, 2]]
@@ -177,9 +182,8 @@ def _expected_input(layout: Layout, weights: Weights) -> tuple[bool, dict[str, A
         )
         settings = {"pixel_mean": mean, "pixel_std": std, "backbone.stride_in_1x1": std == UNIT_STD}
         return bgr, settings, notes if first == last else []
-    if weights.author == "torchvision" or not _sees_whole_pixels(layout, weights):
-        return False, torchvision, []
-    return True, caffe, []
+    is_torchvision = weights.author == "torchvision" or not _sees_whole_pixels(layout, weights)
+    return *_INPUTS["torchvision" if is_torchvision else "caffe"], []
 
 
 def _sees_whole_pixels(layout: Layout, weights: Weights) -> bool:

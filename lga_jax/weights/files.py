@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import pickle
 import re
 import zipfile
-from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +14,9 @@ from huggingface_hub import errors as hub_errors
 from safetensors import safe_open
 
 from lga_jax.errors import UserError
-from lga_jax.weights.array_pickle import PickledArray, forbidden, unpickle_arrays
+from lga_jax.weights.array_pickle import PickledArray, unpickle_arrays
+from lga_jax.weights.packages import find_in_package
+from lga_jax.weights.torch_file import read_torch_file
 
 
 class Weights(NamedTuple):
@@ -31,7 +31,6 @@ class Weights(NamedTuple):
 
 
 _LIMIT = 4 * 2**30  # bytes; ten times the largest detector of this project
-_TORCH = (2, 10)  # files can make older versions run code (CVE-2025-32434, CVE-2026-24747)
 _NESTED = ("model", "state_dict", "model_state", "blobs")
 # torch.hub puts the first digits of the SHA-256 into file names. A date of eight digits does not count.
 _DIGEST = re.compile(r"-(?!20\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.(?:pth|pt|pkl)$")
@@ -39,12 +38,14 @@ _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([^/@]+))?/(.+)")
 
 
 def read_weights(place: str) -> Weights:
-    """Reads a weight file (.npz, .safetensors, .pth, .pt, .bin, .pkl) or hf://ORG/REPO[@REVISION]/FILE.
+    """Reads a weight file (.npz, .safetensors, .pth, .pt, .bin, .pkl), hf://ORG/REPO[@REVISION]/FILE or package://NAME.
+
+    NAME is one of weights.packages.PACKAGES.
 
     Nested state dicts are unwrapped, a common prefix "module." is removed, half precision becomes float32.
     Raises UserError if the place or the file is faulty.
     """
-    path = _download(place) if place.startswith("hf://") else Path(place)
+    path = _find(place)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "none"
         raise UserError(
@@ -53,7 +54,7 @@ def read_weights(place: str) -> Weights:
             found=found,
             remedy="correct the path",
         )
-    suffix = Path(place).suffix.lower()
+    suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise UserError(
             f"weights {place}",
@@ -93,6 +94,12 @@ def read_weights(place: str) -> Weights:
         author=author if isinstance(author, str) else "",
         model=_from_json(place, metadata, "model", lambda value: isinstance(value, dict)),
     )
+
+
+def _find(place: str) -> Path:
+    if place.startswith("hf://"):
+        return _download(place)
+    return find_in_package(place) if place.startswith("package://") else Path(place)
 
 
 def _download(place: str) -> Path:
@@ -164,51 +171,17 @@ def _read_torch(path: Path) -> tuple[dict, dict]:
             _check_size(sum(member.file_size for member in archive.infolist()))
     else:
         _check_size(path.stat().st_size)
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            "",
-            expected="the package torch, which reads this format",
-            found="none",
-            remedy="pip install 'lga_jax[torch]', or convert the file to .safetensors on a machine with torch",
-        ) from None
-    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _TORCH:
-        raise UserError(
-            "",
-            expected=f"torch {'.'.join(map(str, _TORCH))} or newer, which reads this format safely",
-            found=str(torch.__version__),
-            remedy="pip install -U 'lga_jax[torch]'",
-        )
-    try:
-        with torch.serialization.safe_globals([Namespace]):  # torchvision's training scripts save a Namespace of flags
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if named := re.search(r"GLOBAL (\S+)", str(error)):
-            raise forbidden(named[1]) from None
-        raise
-    content = _mapping(content)
-    _check_size(_num_bytes(content, torch))
-    return _tensors_to_numpy(content, torch), {}
+    content = _mapping(read_torch_file(path))
+    _check_size(_num_bytes(content))
+    return content, {}
 
 
-def _num_bytes(content: Mapping, torch: Any, depth: int = 3) -> int:
-    """Bytes of all tensors as float arrays; views can be larger than the stored data."""
+def _num_bytes(content: Mapping, depth: int = 3) -> int:
+    """Size of all arrays as floats: views can be larger than what was stored."""
     values = content.values()
-    inner = sum(_num_bytes(value, torch, depth - 1) for value in values if isinstance(value, Mapping) and depth)
-    return inner + sum(max(value.itemsize, 4) * value.numel() for value in values if isinstance(value, torch.Tensor))
-
-
-def _tensors_to_numpy(content: Mapping, torch: Any, depth: int = 3) -> dict:
-    converted = {}
-    for name, value in content.items():
-        if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
-            value = value.detach()
-            value = (value.float() if value.is_floating_point() else value).numpy()
-        elif isinstance(value, Mapping) and depth:
-            value = _tensors_to_numpy(value, torch, depth - 1)
-        converted[name] = value
-    return converted
+    inner = sum(_num_bytes(value, depth - 1) for value in values if isinstance(value, Mapping) and depth)
+    arrays = [value.array for value in values if isinstance(value, PickledArray) and value.array is not None]
+    return inner + sum(max(array.itemsize, 4) * array.size for array in arrays)
 
 
 def _read_pickle(path: Path) -> tuple[dict, dict]:

@@ -17,6 +17,7 @@ START, END = "<!-- parity table: written by `make parity-table` -->", "<!-- end 
 MODULES = (
     "test_ops",
     "test_network",
+    "test_efficientnet_lite",
     "test_resize",
     "test_detector",
     "test_export",

@@ -10,7 +10,7 @@ from lga_jax.data import decode, source
 from lga_jax.data.augment import geometry
 from lga_jax.data.challenge import scene
 from lga_jax.models import build, layers
-from lga_jax.models.backbones import resnet
+from lga_jax.models.backbones import efficientnet_lite, resnet
 from lga_jax.models.fpn import pyramid_strides
 from lga_jax.recipe import flatten, load
 from lga_jax.recipe.keys import BACKBONES, CHALLENGES, KEYS, MAX_PIXELS, NORMS, NUM_LEVELS, SOURCES
@@ -49,7 +49,8 @@ def test_backbones_and_their_keys_are_those_of_the_modules():
         fields = {field.name for field in dataclasses.fields(build.BACKBONES[name])}
         assert rules.keys() == fields - {"dtype", "parent", "name"}
     assert BACKBONES["resnet"]["depth"].choices == tuple(resnet.ARCHITECTURES)
-    assert BACKBONES["resnet"]["norm"].choices == tuple(layers.NORMS)
+    assert BACKBONES["efficientnet_lite"]["variant"].choices == tuple(efficientnet_lite.MULTIPLIERS)
+    assert all(rules["norm"].choices == tuple(layers.NORMS) for rules in BACKBONES.values())
 
 
 def test_sources_and_their_settings_are_those_of_the_modules():

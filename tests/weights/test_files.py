@@ -1,4 +1,3 @@
-import argparse
 import hashlib
 import io
 import json
@@ -6,7 +5,6 @@ import os
 import pickle
 import re
 import struct
-import sys
 import zipfile
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -20,6 +18,7 @@ from huggingface_hub import errors as hub_errors
 from lga_jax.weights import files
 from lga_jax.weights.files import read_weights
 from tests import faults
+from tests.weights.torch_writer import Call, Named, as_tensors, tensor, write_archive, write_row
 
 ARRAYS = {
     "conv1.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -39,8 +38,7 @@ def write(path, arrays=ARRAYS, **nested):
         case ".pkl":
             path.write_bytes(pickle.dumps(content))
         case ".pth" | ".pt" | ".bin":
-            torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
-            torch.save({name: torch.from_numpy(np.array(value)) for name, value in content.items()}, path)
+            write_archive(path, as_tensors(content))
     return str(path)
 
 
@@ -103,9 +101,9 @@ def test_half_precision_becomes_float32(tmp_path):
         np.testing.assert_array_equal(read[name], value.astype(np.float32))
 
 
-def test_half_precision_of_torch(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
-    torch.save({"w": torch.tensor([1.0, 2.5]).bfloat16().requires_grad_()}, tmp_path / "w.pth")
+@pytest.mark.parametrize("write_torch", [write_archive, write_row])
+def test_half_precision_of_torch(tmp_path, write_torch):
+    write_torch(tmp_path / "w.pth", as_tensors({"w": np.array([1.0, 2.5], ml_dtypes.bfloat16)}))
     array = read_weights(str(tmp_path / "w.pth")).arrays["w"]
     assert array.dtype == np.float32 and array.tolist() == [1.0, 2.5]
 
@@ -120,15 +118,16 @@ def test_nested_state_dicts_are_unwrapped(tmp_path, key):
 
 
 def test_training_checkpoint_of_torchvisions_scripts(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
-    content = {
-        "model": {"module.conv1.weight": torch.ones(3)},
-        "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
-        "args": argparse.Namespace(lr=0.02),
-        "epoch": 3,
-    }
-    torch.save(content, tmp_path / "new.pth")
-    torch.save(content, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    content = as_tensors(
+        {
+            "model": {"module.conv1.weight": np.ones(3, np.float32)},
+            "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
+            "args": Call(Named("argparse", "Namespace"), ()),
+            "epoch": 3,
+        }
+    )
+    write_archive(tmp_path / "new.pth", content)
+    write_row(tmp_path / "legacy.pth", content)
     (tmp_path / "by_torch.pkl").write_bytes((tmp_path / "new.pth").read_bytes())
     for name in ("new.pth", "legacy.pth", "by_torch.pkl"):
         assert read_weights(str(tmp_path / name)).arrays["conv1.weight"].tolist() == [1.0, 1.0, 1.0]
@@ -173,10 +172,10 @@ def test_pickles_never_run_code(tmp_path, function, arguments, name):
 
 
 def test_torch_files_never_run_code(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
     marker = tmp_path / "marker"
-    torch.save({"w": torch.ones(2), "hook": Runs(os.system, f"touch {marker}")}, tmp_path / "w.pth")
-    refused(tmp_path / "w.pth", r"^(posix|nt)\.system,")
+    hook = Call(Named("posix", "system"), (f"touch {marker}",))
+    write_archive(tmp_path / "w.pth", as_tensors({"w": np.ones(2)}) | {"hook": hook})
+    refused(tmp_path / "w.pth", r"^posix\.system,")
     assert not marker.exists()
 
 
@@ -261,22 +260,9 @@ def test_digest_in_the_name_is_checked(tmp_path):
     read_weights(str(tmp_path / "model-12ab.pkl"))  # too short to be one
 
 
-def test_torch_is_needed_for_its_own_format_only(tmp_path, monkeypatch):
-    (tmp_path / "w.pth").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    refused(tmp_path / "w.pth", "^none$", r"pip install 'lga_jax\[torch\]'")
-    read_weights(write(tmp_path / "w.pkl"))
-
-
-def test_old_torch_is_not_trusted(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__="2.9.1+cpu"))
-    (tmp_path / "w.pth").write_bytes(b"")
-    refused(tmp_path / "w.pth", r"^2\.9\.1\+cpu$", "pip install -U")
-
-
 def test_views_in_torch_files_count_as_what_they_become(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch", reason="needs torch, which writes .pth files")
-    torch.save({"model": {"w": torch.zeros(1).expand(10**5)}}, tmp_path / "view.pth")
+    view = tensor(np.zeros(1, np.float32), "0", shape=(10**5,), strides=(0,))
+    write_archive(tmp_path / "view.pth", {"model": {"w": view}})
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(10**6))
     monkeypatch.setattr(files, "_LIMIT", 2**18)

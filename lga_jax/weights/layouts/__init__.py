@@ -8,6 +8,7 @@ import numpy as np
 from lga_jax.errors import UserError, listed
 from lga_jax.weights.layouts.caffe2 import caffe2_resnet
 from lga_jax.weights.layouts.detectron2 import detectron2
+from lga_jax.weights.layouts.efficientnet_pytorch import efficientnet_pytorch
 from lga_jax.weights.layouts.layout import ALL_PARTS, Layout, Slot
 from lga_jax.weights.layouts.own import own_layout
 from lga_jax.weights.layouts.torchvision import COCO_V1_DIGEST, torchvision_detector, torchvision_resnet
@@ -35,11 +36,13 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
         return detectron2(detector=False)
     if has(r"(?:conv1_w|res2_0_branch2a_w)$"):
         return caffe2_resnet()
+    if has(r"_blocks\.\d+\._depthwise_conv\.weight$"):
+        return efficientnet_pytorch(arrays)
     if has(r"conv1(?:\.0)?\.weight$|layer[1-4]\.\d+\.conv\d\.weight$"):
         return torchvision_resnet()
     raise UserError(
         f"weights {where}",
-        expected="the names of torchvision, timm, Detectron2, Caffe2 or lga_jax",
+        expected="the names of torchvision, timm, Detectron2, Caffe2, EfficientNet-PyTorch or lga_jax",
         found=listed(sorted(arrays), 3),
         remedy=_nearest(arrays),
     )
@@ -60,6 +63,7 @@ _SIGNATURES = {
     r"layer1\.0\.conv1\.weight$": "torchvision's ResNet",
     r"res2\.0\.conv1\.weight$": "Detectron2's ResNet",
     r"res2_0_branch2a_w$": "Caffe2's ResNet",
+    r"_blocks\.0\._depthwise_conv\.weight$": "EfficientNet-PyTorch's EfficientNet-Lite",
 }
 _FOREIGN = {
     r"neck\.lateral_convs|bbox_head\.(?:shared_fcs|fc_cls)|rpn_head\.rpn_conv": "MMDetection",

@@ -21,5 +21,5 @@ def own_layout(names: Collection[str]) -> Layout:
 
 
 def _family(names: Collection[str]) -> str:
-    is_resnet = any(name.startswith("params/backbone/layer1_0/conv1/") for name in names)
-    return "resnet" if is_resnet else ""
+    signs = {"params/backbone/layer1_0/conv1/": "resnet", "params/backbone/layer1_0/depthwise/": "efficientnet_lite"}
+    return next((family for sign, family in signs.items() if any(name.startswith(sign) for name in names)), "")
