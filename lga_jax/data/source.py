@@ -83,7 +83,7 @@ def _annotation(number: int, record: Record, box: Float[np.ndarray, "4"], label:
 
 
 def report_of(source: Source) -> list[str]:
-    """What the source says about its data, one line each; nothing where it has no `report`."""
+    """The report lines of the source; none if it has no `report`."""
     return list(getattr(source, "report", ()))
 
 

@@ -44,7 +44,7 @@ def draw_curves(metrics: Sequence[dict]) -> bytes | None:
 
 
 def curves_figure(metrics: Sequence[dict]) -> Figure | None:
-    """The losses (faint: as logged, strong: smoothed) and, where there were evaluations, AP and AP50.
+    """The losses (faint: as logged, strong: smoothed), and AP and AP50 if there were evaluations.
 
     None without a line to draw.
     """

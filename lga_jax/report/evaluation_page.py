@@ -33,7 +33,7 @@ class Picture(NamedTuple):
 def write_report(result: EvalResult, source: Source, *, workdir: str, output: str, title: str) -> Path:
     """Writes output/report.html: the result, the curves from the workdir's metrics.jsonl, and pictures of the source.
 
-    Raises UserError where it cannot be written.
+    Raises UserError if it cannot be written.
     """
     curves = draw_curves(read_metrics(Path(workdir, "metrics.jsonl")))
     path = Path(output, "report.html")

@@ -77,7 +77,7 @@ def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any], exact:
 
 
 def lookup(model: Mapping[str, Any], key: str) -> Any:
-    """The value of a key such as "backbone.depth"; None where there is none (older checkpoints lack some)."""
+    """The value of a key such as "backbone.depth"; None where there is none (older checkpoints lack some keys)."""
     for part in key.split("."):
         model = model.get(part) if isinstance(model, Mapping) else None
     return model
@@ -86,7 +86,7 @@ def lookup(model: Mapping[str, Any], key: str) -> Any:
 def _examine_backbone(
     layout: Layout, weights: Weights, model: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any], set[str]]:
-    """A title of the whole file, the keys of its backbone, and keys that do not matter for a backbone of its family."""
+    """Returns a title of the file, the keys of its backbone, and keys without effect on this family of backbones."""
     family = model["backbone"].get("name", "resnet")  # 0.1 wrote no name
     if layout.family != family and layout.family in _FAMILIES:
         raise UserError(
@@ -102,7 +102,7 @@ def _examine_backbone(
 
 
 def _parts_behind(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What the keys of the parts behind the backbone would have to be for the parameters to fit."""
+    """The keys of the parts after the backbone, with the values that the file needs."""
     arrays = weights.arrays
     expected = {}
     if "fpn" in layout.parts:
@@ -118,7 +118,7 @@ def _parts_behind(layout: Layout, weights: Weights, model: Mapping[str, Any]) ->
 
 
 def _backbone_norm(layout: Layout, weights: Weights, configured: str) -> tuple[dict[str, str], list[str]]:
-    """What the config would have to name, and notes. What holds no statistics must not be normalised by a batch's."""
+    """The needed value of backbone.norm, and notes. A norm without statistics must stay frozen."""
     norm = _norm(layout, weights, "backbone", "norm1", configured)
     kind = found_norm(layout, weights.arrays, "backbone", "norm1")
     folded = kind == "none" and layout.name_of("params/backbone/conv1/bias", weights.arrays)
@@ -133,7 +133,7 @@ def _backbone_norm(layout: Layout, weights: Weights, configured: str) -> tuple[d
 
 
 def _norm(layout: Layout, weights: Weights, part: str, module: str, configured: str) -> str:
-    """The kind of norm the config would have to name; as it does, where it is one of several that do."""
+    """The needed kind of norm of a part; the configured kind if several kinds fit."""
     found = found_norm(layout, weights.arrays, part, module)
     if found == "affine" and layout.ours:
         return "gn"
@@ -150,7 +150,7 @@ def _norm(layout: Layout, weights: Weights, part: str, module: str, configured: 
 
 
 def _stated(weights: Weights, keys: Iterable[str]) -> dict[str, Any]:
-    """Those of the keys whose values the file names itself."""
+    """The keys whose values are in the metadata of the file."""
     stated = {key: value for key in keys if (value := lookup(weights.model or {}, key)) is not None}
     for key, value in stated.items():
         numbers = value if isinstance(value, list | tuple) and key in _SEVERAL_NUMBERS else [value]
@@ -167,7 +167,7 @@ def _stated(weights: Weights, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def _expected_input(layout: Layout, weights: Weights) -> tuple[bool, dict[str, Any], list[str]]:
-    """Whether the file's network takes BGR, the keys that its pixels and strides ask for, and notes."""
+    """Returns whether the file's network has BGR input, the needed keys of pixels and strides, and notes."""
     if layout.ours:
         return False, {}, []
     if layout.pixels:
@@ -176,7 +176,7 @@ def _expected_input(layout: Layout, weights: Weights) -> tuple[bool, dict[str, A
     if mean is not None and std is not None and mean.size == std.size == 3:
         first, last = mean.reshape(3)[[0, 2]]
         bgr = bool(first <= last)
-        notes = ["its pixel_mean does not tell the order of channels: taken for BGR, as Detectron2 has it by default"]
+        notes = ["its pixel_mean does not show the order of channels: BGR is assumed, the default of Detectron2"]
         mean, std = (
             tuple(float(f"{value:.6g}") for value in array.reshape(3)[:: -1 if bgr else 1]) for array in (mean, std)
         )
@@ -187,10 +187,10 @@ def _expected_input(layout: Layout, weights: Weights) -> tuple[bool, dict[str, A
 
 
 def _sees_whole_pixels(layout: Layout, weights: Weights) -> bool:
-    """Whether a Detectron2 file that does not say so comes from MSRA's weights, whose input has a deviation near 58.
+    """Detects MSRA's weights, with an input deviation of about 58, in a Detectron2 file without this information.
 
-    There the first norm's variances are thousands of times as large for the size of the first kernels as with an input
-    of deviation 1; or, where the norm was folded, they are all 1.
+    For the same first kernels, the variances of the first norm are then thousands of times larger than with an input
+    deviation of 1. If the norm was folded, all variances are 1.
     """
     arrays = weights.arrays
     kernel = layout.name_of("params/backbone/conv1/kernel", arrays)
@@ -206,7 +206,7 @@ def _sees_whole_pixels(layout: Layout, weights: Weights) -> bool:
         )
     power = np.square(arrays[kernel]).reshape(len(arrays[kernel]), -1).sum(1)
     input_variance = np.median(arrays[variance] / np.maximum(power, 1e-12))
-    return bool(input_variance > 58.0)  # the geometric mean of 1 and 58 squared
+    return bool(input_variance > 58.0)  # the geometric mean of the variances 1 and 58 ** 2
 
 
 def _same(key: str, expected: Any, found: Any) -> bool:

@@ -224,7 +224,7 @@ def test_means_that_tell_no_order_are_taken_for_bgr():
     arrays = foreign.detectron2_detector() | {name: np.full(3, value) for name, value in PIXELS}
     changes = V1 | {"pixel_mean": (127.5,) * 3, "pixel_std": (58.0,) * 3}
     _, report = load(arrays, changes)
-    assert "BGR turned to RGB" in report and "its pixel_mean does not tell the order of channels" in report
+    assert "BGR turned to RGB" in report and "its pixel_mean does not show the order of channels" in report
 
 
 @pytest.mark.parametrize("stated", ["abc", [1.0, 2.0], {"a": 1}, 3.0, ["a", "b", "c"]])
