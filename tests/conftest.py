@@ -38,7 +38,7 @@ _LONGEST = (
     "tests/studies/",
     "tests/inference/",
     "tests/weights/",
-    "tests/test_scripts.py",
+    "tests/commands/",
 )
 
 

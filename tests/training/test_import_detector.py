@@ -32,7 +32,7 @@ from configs import challenge
 def get_config():
     config = challenge.get_config()
     config.data.eval.update(num_images=5, image_hw=(64, 64))
-    config.data.update(eval_short_edge=64, long_edge=64, buckets=((64, 64),))
+    config.data.update(short_edges=(64,), eval_short_edge=64, long_edge=64, buckets=((64, 64),))
     config.model.dtype = "float32"
     config.model.attention = "none"
     config.model.backbone.update(depth=18, width=8, norm="frozen_bn", norm_eps=1e-5, frozen_stages=0)
