@@ -182,7 +182,7 @@ def test_scripts_work_on_an_imported_checkpoint(tmp_path):
     assert "5 images" in said
     assert {path.name for path in (tmp_path / "runs" / "tiny").iterdir()} >= {"eval_0", "report.html"}
     said = _call(tmp_path, str(ROOT / "predict.py"), *run, "--input", "photos", "--output", "found")
-    assert "objects in 1 images" in said
+    assert "objects in 1 image" in said
     again = ("-m", "lga_jax.commands.import_weights", "--config", "tiny.py", "--weights", "w.safetensors", *run)
     said = _call(tmp_path, *again, status=2)
     assert len(said.splitlines()) == 1 and said.startswith("error: --workdir runs/tiny: expected one without")
