@@ -121,8 +121,19 @@ def _end_interrupted() -> None:
     os._exit(130)
 
 
-def run(main: Callable[[], None], config: Config | None = None) -> None:
-    """Runs a command: parses the absl flags and reads the recipe, then calls `main()` and exits with status 0.
+def stop_at_once() -> None:
+    """From now on SIGTERM and Ctrl-C end the process at once, also while a library compiles: there is nothing to save.
+
+    A shell reports the exit statuses 143 and 130. A signal that the process was started to ignore stays ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def run(main: Callable[[], int | None], config: Config | None = None) -> None:
+    """Runs a command: parses the absl flags and reads the recipe, then calls `main()` and exits with the status
+    that it returns; None is 0.
 
     A UserError, a faulty flag and every fault of the recipe end as one line on stderr and exit status 2. Any other
     exception is a fault of ours and keeps its traceback.

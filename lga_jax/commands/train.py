@@ -25,14 +25,16 @@ def main() -> None:
     number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
     extend = flags.DEFINE_boolean("extend", False, "Go on past the end of a cosine schedule with a new one.")
 
-    def run() -> None:
+    def run() -> int:
         place = workdir.value or config.default_workdir
         check(config.value, new_run=not any(Path(place, "checkpoints").glob("[0-9]*")))
 
         from lga_jax.training.run import train  # takes seconds, faults of the recipe are told before
 
         _join_processes(address.value, count.value, number.value)
-        train(config.value, place, extend=extend.value)
+        parsing.stop_at_once()  # until the first step; then the run saves before it stops
+        stopped_by = train(config.value, place, extend=extend.value)
+        return 128 + stopped_by if stopped_by else 0
 
     parsing.run(run, config)
 

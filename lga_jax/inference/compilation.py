@@ -23,8 +23,11 @@ def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
         lowered.compile()
         return time.perf_counter() - start
 
-    with ThreadPoolExecutor(max(1, len(programs))) as threads:  # XLA compiles outside Python's lock
+    threads = ThreadPoolExecutor(max(1, len(programs)))  # XLA compiles outside Python's lock
+    try:
         taken = dict(zip(programs, threads.map(seconds, programs.values()), strict=True))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for the compiler
     return_freed_memory()
     return taken
 

@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lga_jax.checkpoints.initial import open_weights
+from lga_jax.checkpoints.lock import lock_workdir
 from lga_jax.checkpoints.manifest import category_ids, manifest_for_classes
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.source import open_source
@@ -46,7 +47,7 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
     labels = frozen_labels(shapes["params"], detector.backbone)
     optimizer, _ = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
     state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
-    with Checkpoints(workdir) as writer:
+    with lock_workdir(workdir), Checkpoints(workdir) as writer:
         writer.save(0, state, {}, manifest_for_classes(config, names, ids, shapes["params"]))
     print(f"{report}\n{len(names)} classes: {listed(names)}")
     print(f"written: {checkpoints / '0'}, for eval.py, predict.py and train.py --workdir {workdir}")

@@ -1,7 +1,8 @@
-"""Stopping politely: SIGTERM and SIGINT become a question that the training loop asks between steps."""
+"""SIGTERM and SIGINT as a request to stop, which the training loop reads between steps."""
 
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 
 import jax
@@ -12,32 +13,47 @@ _AGREE_EVERY = 10  # steps; an agreement makes the host wait for the devices
 
 
 class Interrupt:
-    """While this context lasts, the first SIGTERM or SIGINT only sets `requested`; a second one acts as usual."""
+    """After `listen`, the first SIGTERM or SIGINT only sets `requested`; a second one has its usual effect.
+
+    Leaving the context restores the handlers. Python allows signal handlers in the main thread only: in another thread
+    nothing is installed.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = 0  # the number of the signal; 0: none
         self._handlers: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore_handlers()
 
+    def listen(self) -> None:
+        """Installs the handlers. Before that there is nothing to save, and signals stop the process at once."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+
     def agreed(self, step: int) -> bool:
         """Whether all processes stop after this step. Every process must ask after every step."""
-        if jax.process_count() == 1:
-            return self.requested
-        # A collective operation that only some processes enter would hang the others: they ask at the same steps.
-        return step % _AGREE_EVERY == 0 and bool(multihost_utils.process_allgather(np.array(self.requested)).any())
+        # A collective operation that only some processes enter would block them: all ask at the same steps.
+        if jax.process_count() > 1 and step % _AGREE_EVERY == 0:
+            self.agree()
+            return self.requested > 0
+        return jax.process_count() == 1 and self.requested > 0
+
+    def agree(self) -> None:
+        """Gives all processes the signal that some of them received. Every process must call it at the same time."""
+        if jax.process_count() > 1:
+            self.requested = int(multihost_utils.process_allgather(np.array(self.requested)).max())
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.requested = number
         self._restore_handlers()
         # print() is not allowed to interrupt itself.
-        os.write(2, f"\n{signal.Signals(number).name}: saving and stopping; once more stops at once\n".encode())
+        os.write(2, f"\n{signal.Signals(number).name}: saving and stopping; a second signal stops at once\n".encode())
 
     def _restore_handlers(self) -> None:
         while self._handlers:

@@ -6,6 +6,7 @@ with open_run(recipe, "runs/mine") as run:
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from lga_jax.checkpoints.lock import lock_workdir
 from lga_jax.checkpoints.read import best_step, has_checkpoint
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import TrainLoader
@@ -43,13 +45,19 @@ from lga_jax.training.start import (
 from lga_jax.training.step import ExtraLoss, Step, make_train_step
 
 
-def train(recipe: ConfigDict | str | os.PathLike, workdir: str | os.PathLike, *, extend: bool = False) -> None:
-    """Trains as `open_run` describes it, with lines about the run and a progress bar."""
+def train(
+    recipe: ConfigDict | str | os.PathLike, workdir: str | os.PathLike, *, extend: bool = False
+) -> signal.Signals | None:
+    """Trains as `open_run` describes it, with lines about the run and a progress bar.
+
+    Returns the signal that stopped the run; None without one.
+    """
     with open_run(recipe, workdir, extend=extend) as run, _progress_bar(run) as bar:
         for _ in run:
             _show(bar, run)
     for line in run.closing_lines():
         say(line)
+    return run.stopped_by
 
 
 @contextmanager
@@ -87,7 +95,7 @@ def open_run(
     recipe = check(as_recipe(recipe), device_count=jax.device_count(), new_run=new_run, own=own)
     source, eval_source = open_sources(recipe, source, eval_source)
     detector = detector or build_detector(recipe.model, len(source.class_names))
-    with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
+    with Interrupt() as interrupt, lock_workdir(workdir), Checkpoints(workdir) as checkpoints:
         beginning = begin(recipe, detector, (source, eval_source), checkpoints, after_optimizer, extend)
         train_step = make_train_step(
             detector,
@@ -107,6 +115,7 @@ def open_run(
         with log, closing(loader):
             parts = _Parts(train_step, predict_step, loader, eval_source, interrupt, checkpoints, log)
             run = Run(recipe, workdir, beginning, parts)
+            interrupt.listen()
             yield run
             if run.step > beginning.step:
                 run.save()
@@ -143,6 +152,12 @@ class Run:
     @property
     def latest(self) -> Mapping[str, float]:
         return self._parts.log.latest
+
+    @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The signal that the run received."""
+        number = self._parts.interrupt.requested
+        return signal.Signals(number) if number else None
 
     def __iter__(self) -> Iterator[tuple[int, Mapping[str, Array]]]:
         """Yields (steps done, metrics of the step) after every step; reading a metric waits for the devices.
@@ -191,10 +206,11 @@ class Run:
             parts.eval_source,
             self.recipe.data,
             self.recipe.batch_size,
-            should_stop=lambda: parts.interrupt.requested,
+            should_stop=lambda: parts.interrupt.requested > 0,
             progress=jax.process_index() == 0,
         )
         if result is None:
+            parts.interrupt.agree()
             return False
         self.result = result
         parts.checkpoints.score(self.step, result.summary["AP"])

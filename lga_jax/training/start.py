@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from contextlib import closing
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ def say(line: str) -> None:
     """Prints a line for people, once for all processes and beside a progress bar."""
     if jax.process_index() == 0:
         tqdm.write(line)
+        sys.stdout.flush()  # a signal may end the process before Python does it
 
 
 def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source | None) -> tuple[Source, Source]:

@@ -1,6 +1,7 @@
 """train.py as a user calls it, with a stub for the detector's step."""
 
 import json
+import signal
 
 import pytest
 
@@ -33,6 +34,31 @@ def test_a_run_lies_under_the_recipes_name_and_goes_on_where_it_stopped(folder):
     assert "step 2 of 4" in done.stdout and "done: 4 steps" in done.stdout
     lines = [json.loads(line) for line in (folder / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "total" in line] == [2, 4]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_status_of_a_stopped_run_is_that_of_its_signal(folder, monkeypatch, number, status):
+    before = signal.getsignal(signal.SIGINT)
+    stubs.install(monkeypatch, before_step=stubs.signal_at_step(number, 2))
+    done = run_command(train_command, "--config", "tiny.py", folder=folder)
+    assert (done.status, done.stderr.count("Traceback")) == (status, 0), done.stderr
+    assert "stopped after step 2 of 6" in done.stdout
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_before_the_first_step_a_signal_ends_the_process_at_once(folder, monkeypatch, number):
+    """The operating system ends it, so that a compiler in the main thread does not delay it."""
+    handlers = []
+    original = stubs.loop.compile_steps
+
+    def compile_steps(*arguments):
+        handlers.append(signal.getsignal(number))
+        original(*arguments)
+
+    monkeypatch.setattr(stubs.loop, "compile_steps", compile_steps)
+    assert run_command(train_command, "--config", "tiny.py", "--config.num_steps=2", folder=folder).status == 0
+    assert handlers == [signal.SIG_DFL]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import ctypes
 import platform
 import re
+import threading
 from pathlib import Path
 
 import jax
@@ -39,3 +40,19 @@ def test_compiling_gives_memory_back_once_all_programs_are_compiled(monkeypatch)
     programs = {name: jax.jit(lambda x: x + 1).lower(1.0) for name in ("training", "evaluation")}
     assert compilation.compile_ahead(programs).keys() == programs.keys()
     assert given_back == [2]
+
+
+def test_an_interrupt_does_not_wait_for_the_compiler(monkeypatch):
+    released, finished = threading.Event(), []
+
+    def compile_(lowered):
+        if lowered is programs["interrupted"]:
+            raise KeyboardInterrupt
+        finished.append(released.wait(60))
+
+    programs = {name: jax.jit(lambda x: x + 1).lower(1.0) for name in ("interrupted", "endless")}
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_)
+    with pytest.raises(KeyboardInterrupt):
+        compilation.compile_ahead(programs)
+    assert finished == []
+    released.set()

@@ -9,6 +9,7 @@ import functools
 import operator
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -155,7 +156,8 @@ def _main():
         jax.distributed.initialize(f"127.0.0.1:{args.coordinator}", args.num_processes, args.process_id)
     before_step = signal_at_step(signal.Signals[args.signal], args.at_step) if args.signal else lambda: None
     install(SimpleNamespace(setattr=setattr), before_step=before_step)
-    loop.train(stub_config(num_steps=args.num_steps), args.workdir)
+    stopped_by = loop.train(stub_config(num_steps=args.num_steps), args.workdir)
+    sys.exit(128 + stopped_by if stopped_by else 0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """The first signal is a request, a second one acts as it always did."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
+import jax
+import numpy as np
 import pytest
 
+from lga_jax.training import interrupt as interrupt_module
 from lga_jax.training.interrupt import Interrupt
 
 
@@ -22,6 +26,7 @@ def heard():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_requests_and_the_second_acts(heard, number, capfd):
     with Interrupt() as interrupt:
+        interrupt.listen()
         assert not interrupt.requested and not interrupt.agreed(1)
         signal.raise_signal(number)
         assert interrupt.requested and interrupt.agreed(1)
@@ -33,13 +38,39 @@ def test_the_first_signal_requests_and_the_second_acts(heard, number, capfd):
 
 def test_a_signal_of_the_other_kind_is_a_second_one(heard):
     with Interrupt() as interrupt:
+        interrupt.listen()
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert interrupt.requested and heard == [signal.SIGINT]
 
 
 def test_handlers_are_given_back_at_the_end_also_after_an_error(heard):
-    with pytest.raises(ZeroDivisionError), Interrupt() as interrupt:
+    interrupt = Interrupt()
+    interrupt.listen()
+    with pytest.raises(ZeroDivisionError), interrupt:
         raise ZeroDivisionError
     signal.raise_signal(signal.SIGTERM)
     assert heard == [signal.SIGTERM] and not interrupt.requested
+
+
+def test_before_it_listens_signals_have_their_usual_effect(heard):
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [signal.SIGTERM] and not interrupt.requested
+
+
+def test_all_processes_get_the_signal_that_one_of_them_received(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    gather = lambda mine: np.stack([mine, np.array(int(signal.SIGTERM))])  # noqa: E731
+    monkeypatch.setattr(interrupt_module.multihost_utils, "process_allgather", gather)
+    interrupt = Interrupt()
+    assert not interrupt.agreed(9) and interrupt.requested == 0  # asked every ten steps
+    assert interrupt.agreed(10) and interrupt.requested == signal.SIGTERM
+
+
+def test_another_thread_than_the_main_one_hears_nothing():
+    interrupt = Interrupt()
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(interrupt.listen).result()
+    assert signal.getsignal(signal.SIGTERM) is before

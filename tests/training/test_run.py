@@ -24,6 +24,7 @@ from lga_jax.training import run as loop
 from lga_jax.training import start
 from lga_jax.training.metrics import TrainingDivergedError
 from lga_jax.training.run import open_run, train
+from tests.faults import refused
 from tests.training.stubs import StubEvaluation, install, signal_at_step, stub_config, tiny_config
 
 LAST = 6  # num_steps of stub_config
@@ -136,16 +137,16 @@ def test_weights_to_start_from_are_said_not_to_be_read_again(tmp_path, monkeypat
 
 def test_signal_in_training_saves_the_step(undisturbed, tmp_path, monkeypatch):
     install(monkeypatch, before_step=signal_at_step(signal.SIGINT, 5))
-    train(stub_config(), str(tmp_path))
+    assert train(stub_config(), str(tmp_path)) == signal.SIGINT
     assert _steps(tmp_path)[-1] == 5
     install(monkeypatch)
-    train(stub_config(), str(tmp_path))
+    assert train(stub_config(), str(tmp_path)) is None
     assert_same_run(str(tmp_path), undisturbed)
 
 
 def test_signal_in_evaluation_is_heard_and_the_evaluation_repeated(undisturbed, tmp_path, monkeypatch):
     install(monkeypatch, StubEvaluation(during=lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    train(stub_config(), str(tmp_path))
+    assert train(stub_config(), str(tmp_path)) == signal.SIGTERM
     assert _steps(tmp_path)[-1] == 3
     repeated = install(monkeypatch)
     train(stub_config(), str(tmp_path))
@@ -288,6 +289,25 @@ def _fail_at(step_to_fail, config, workdir):
                 raise KeyError("mine")
 
 
+def test_a_second_run_in_the_workdir_is_refused(tmp_path, monkeypatch):
+    install(monkeypatch)
+    with open_run(stub_config(num_steps=2), str(tmp_path)) as run:
+        with refused(f"--workdir {tmp_path}", f"process {os.getpid()} on"):
+            train(stub_config(num_steps=2), str(tmp_path))
+        assert [step for step, _ in run] == [1, 2]
+    assert restore_params(str(tmp_path), "latest").step == 2  # reading needs no lock
+    train(stub_config(num_steps=2), str(tmp_path))
+
+
+def test_a_signal_before_the_first_step_has_its_usual_effect(tmp_path, monkeypatch):
+    """Nothing has to be saved: Ctrl-C ends the preparation with KeyboardInterrupt."""
+    install(monkeypatch)
+    monkeypatch.setattr(loop, "compile_steps", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(stub_config(), str(tmp_path))
+    assert _steps(tmp_path) == []
+
+
 def test_sources_of_ones_own(tmp_path, monkeypatch):
     """Sources that are given are not opened by the recipe's settings."""
     install(monkeypatch)
@@ -387,7 +407,7 @@ def test_sigterm_and_then_kill(undisturbed, tmp_path, monkeypatch, terminated, k
     """
     first = _start(tmp_path, "--signal", "SIGTERM", "--at_step", str(terminated))
     said, _ = first.communicate(timeout=600)
-    assert first.returncode == 0, said
+    assert first.returncode == 128 + signal.SIGTERM, said
     assert "the same command goes on from there" in said
     assert _steps(tmp_path)[-1] == terminated
     second = _start(tmp_path, "--signal", "SIGKILL", "--at_step", str(killed))
@@ -404,7 +424,7 @@ def test_two_processes_equal_one(undisturbed, tmp_path, monkeypatch):
     install(monkeypatch)
     train(stub_config(num_steps=3), str(tmp_path))
     processes = _start_two(tmp_path)
-    _assert_both_succeed(processes)
+    _assert_both_end(processes, 0)
     ours, theirs = restore_params(str(tmp_path), "latest"), restore_params(undisturbed, "latest")
     assert ours.step == theirs.step == LAST
     np.testing.assert_allclose(
@@ -417,7 +437,7 @@ def test_two_processes_equal_one(undisturbed, tmp_path, monkeypatch):
 def test_two_processes_stop_at_the_same_step(tmp_path):
     """Though only one of them gets the signal."""
     processes = _start_two(tmp_path, "--num_steps", "30", second=("--signal", "SIGTERM", "--at_step", "14"))
-    said = _assert_both_succeed(processes)
+    said = _assert_both_end(processes, 128 + signal.SIGTERM)
     assert "the same command goes on from there" in said
     assert _steps(tmp_path)[-1] == 15  # where the next evaluation asks both
 
@@ -456,9 +476,9 @@ def _start_two(workdir, *arguments, second=()):
     return [_start(workdir, *arguments, *join, "0"), _start(workdir, *arguments, *join, "1", *second)]
 
 
-def _assert_both_succeed(processes):
+def _assert_both_end(processes, status):
     said = "\n".join(process.communicate(timeout=600)[0] for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], said
+    assert [process.returncode for process in processes] == [status, status], said
     return said
 
 

@@ -1,0 +1,77 @@
+"""A lock on a workdir: one run at a time writes into it. Reading needs no lock."""
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jax
+
+from lga_jax.errors import UserError, printable
+from lga_jax.files import make_folder
+
+LOCK_FILE = ".lock"
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)  # by another process
+_NOT_SUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+
+
+@contextmanager
+def lock_workdir(workdir: str | os.PathLike) -> Iterator[None]:
+    """Holds WORKDIR/.lock, and creates the workdir if it does not exist.
+
+    Process 0 holds the lock for all processes of a run. The operating system releases it when the process ends, also
+    after a crash. A file system without locks is reported, and the run continues without one.
+    Raises UserError if another run holds the lock, or if the workdir cannot be written.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    make_folder(workdir)
+    path = Path(workdir, LOCK_FILE)
+    file = _open(path)
+    try:
+        _lock(file, path, workdir)
+        yield
+    finally:
+        os.close(file)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise UserError(
+            str(path), expected="a file that can be written", found=str(error.strerror), remedy="remove it"
+        ) from error
+
+
+def _lock(file: int, path: Path, workdir: str | os.PathLike) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            raise UserError(
+                f"--workdir {workdir}",
+                expected="a workdir that no other run uses",
+                found=f"one in use by {_holder(file)}",
+                remedy="wait until that run ends, stop it, or give another --workdir",
+            ) from None
+        if error.errno not in _NOT_SUPPORTED:
+            raise UserError(str(path), expected="to lock it", found=str(error.strerror)) from error
+        print(f"{path}: this file system has no locks; start no second run in this workdir", flush=True)
+    os.ftruncate(file, 0)
+    os.pwrite(file, _own_name().encode(), 0)
+
+
+def _own_name() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _holder(file: int) -> str:
+    """What the holder wrote; it may be about to write."""
+    return printable(os.pread(file, 200, 0).decode(errors="replace")) or "another process"

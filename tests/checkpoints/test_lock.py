@@ -1,0 +1,82 @@
+"""One run at a time in a workdir."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from lga_jax.checkpoints import lock as lock_module
+from lga_jax.checkpoints.lock import LOCK_FILE, lock_workdir
+from tests.faults import refused
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_second_run_is_refused_with_the_name_of_the_first(tmp_path):
+    workdir = tmp_path / "new" / "run"
+    with lock_workdir(workdir):
+        with refused(rf"--workdir {workdir}", rf"process {os.getpid()} on \S+ since 20\d\d-"), lock_workdir(workdir):
+            pytest.fail("not refused")
+        assert f"process {os.getpid()}" in (workdir / LOCK_FILE).read_text()  # the refused run left it alone
+    with lock_workdir(workdir):
+        pass
+
+
+def test_the_lock_is_released_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock_workdir(tmp_path):
+        raise ZeroDivisionError
+    with lock_workdir(tmp_path):
+        pass
+
+
+def test_a_killed_process_releases_the_lock(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom lga_jax.checkpoints.lock import lock_workdir\n"
+        "with lock_workdir(sys.argv[1]):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=env, check=False)
+    assert killed.returncode == -9
+    assert "process" in (tmp_path / LOCK_FILE).read_text()
+    with lock_workdir(tmp_path):
+        pass
+
+
+def test_process_0_holds_it_for_all(tmp_path, monkeypatch):
+    with lock_workdir(tmp_path):
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+        with lock_workdir(tmp_path):
+            pass
+
+
+def test_a_file_system_without_locks_is_said_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    def flock(file, operation):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(lock_module.fcntl, "flock", flock)
+    with lock_workdir(tmp_path):
+        pass
+    assert capsys.readouterr().out.count(LOCK_FILE) == 1
+
+
+def test_other_faults_of_the_lock_are_one_line(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(lock_module.fcntl, "flock", flock)
+    with refused(LOCK_FILE, "Input/output error"), lock_workdir(tmp_path):
+        pytest.fail("not refused")
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK_FILE).symlink_to(precious)
+    with refused(LOCK_FILE), lock_workdir(tmp_path / "run"):
+        pytest.fail("not refused")
+    assert precious.read_text() == "mine"
