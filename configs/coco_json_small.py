@@ -8,7 +8,8 @@ The folders are those of configs/coco_json.py: data/mine/annotations/train.json 
 backbone starts from ImageNet weights, which the extra `efficientnet` installs as a file; no network is needed later.
 
 Short edge 320, 4 images a step, 1,000 steps: 10 passes over 400 images. Objects smaller than 16 pixels at that size
-are mostly missed; for them take a larger edge and buckets that hold it, or configs/coco_json.py on a GPU.
+are likely to be missed; for them take a larger edge and buckets that hold it, or configs/coco_json.py on a GPU.
+Expected AP: not measured.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +31,7 @@ def get_config() -> ConfigDict:
     config.data.buckets = ((320, 320), (320, 448), (448, 320))
     config.data.num_workers = 2
 
-    config.model.dtype = "float32"  # bfloat16 is slower on CPUs without instructions for it
+    config.model.dtype = "float32"  # few CPUs multiply bfloat16 faster
     config.model.pixel_mean = (127.0, 127.0, 127.0)  # as these weights expect
     config.model.pixel_std = (128.0, 128.0, 128.0)
     config.model.init_from = "package://efficientnet_lite0"
