@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from configs import bccd, challenge, neu_det
 
-VERSION = 1  # raise when the same settings come to mean another run
+VERSION = 2  # raise when the same settings come to mean another run; 2: other initial weights of the RoI stage
 
 
 class Row(NamedTuple):
