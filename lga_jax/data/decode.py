@@ -135,7 +135,9 @@ def stored_hw(data: bytes, name: str) -> tuple[int, int]:
 def _decode(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
-    except cv2.error:
+    except MemoryError:
+        raise
+    except Exception:  # cv2.error, and others for damaged files
         return None
 
 
@@ -154,6 +156,8 @@ def _decode_by_pillow(data: bytes, header: Header) -> UInt8[np.ndarray, "h w 3"]
             if image.mode.startswith("I;16"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             pixels = np.array(image.convert("RGB"))
+    except MemoryError:
+        raise
     except Exception:  # decoders raise many types for damaged files
         return None
     if (
@@ -179,7 +183,9 @@ def read_header(data: bytes, name: str) -> Header:
             found=f"a header with more ({error})",
             remedy="shrink the image",
         ) from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise many types for damaged files
         raise UnreadableImageError(
             name,
             expected="an image",

@@ -24,7 +24,6 @@ from lga_jax.checkpoints.read import best_step, has_checkpoint
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source
-from lga_jax.errors import UserError
 from lga_jax.evaluation.evaluate import score_source
 from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.models.build import build_detector
@@ -175,7 +174,7 @@ class Run:
     def _take_step(self) -> Mapping[str, Array]:
         try:
             batch = next(self._parts.loader)
-        except UserError:  # data that went bad under way costs no step done so far
+        except Exception:  # data that became faulty during the run: the steps so far are kept
             self.save()
             raise
         self.state, metrics = self._parts.train_step(self.state, batch)

@@ -176,3 +176,30 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path):
     os.truncate(path, 8 * 178_956_970 + 1)
     with refused("large.png$"):
         read_image_file(path)
+
+
+class _Damage(Exception):
+    """A type that no list of exceptions names."""
+
+
+@pytest.mark.parametrize("place", ["PIL.Image.open", "cv2.imdecode"])
+@pytest.mark.parametrize("error", [RuntimeError("avif"), KeyError(7), _Damage(), struct.error()])
+def test_any_exception_of_a_decoder_counts_as_unreadable(image, monkeypatch, place, error):
+    """Pillow's plugins raise RuntimeError for a damaged AVIF, for example."""
+
+    def fail(*_, **__):
+        raise error
+
+    data = _encoded(image, "PNG")
+    monkeypatch.setattr(place, fail)
+    with refused("^it$", kind=UnreadableImageError):
+        decode_image(data, "it")
+
+
+def test_a_machine_without_memory_says_nothing_about_the_image(image, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("cv2.imdecode", fail)
+    with pytest.raises(MemoryError):
+        decode_image(_encoded(image, "PNG"), "it")

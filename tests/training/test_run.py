@@ -214,7 +214,14 @@ def test_random_backbone_that_cannot_learn_is_refused(tmp_path, monkeypatch):
             train(config, str(tmp_path))
 
 
-def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monkeypatch):
+_FAULTS = [
+    UserError("000003.png", expected="the size of the annotations", found="another", remedy="correct the file"),
+    RuntimeError("a decoder's own"),
+]
+
+
+@pytest.mark.parametrize("fault", _FAULTS, ids=["fault of a file", "any exception"])
+def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monkeypatch, fault):
     install(monkeypatch)
     draw = Challenge.image
     bad = []
@@ -222,16 +229,11 @@ def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monke
     def image(source, index):
         bad.append(index)
         if len(bad) > 14:  # in the fourth batch, whoever decodes first
-            raise UserError(
-                "000003.png",
-                expected="the size of the annotations",
-                found="another",
-                remedy="correct the file",
-            )
+            raise fault
         return draw(source, index)
 
     monkeypatch.setattr(Challenge, "image", image)
-    with pytest.raises(UserError, match=r"^000003.png"):
+    with pytest.raises(type(fault)):
         train(stub_config(checkpoint_every=100, eval_every=0, **{"data.prefetch": 1}), str(tmp_path))
     assert _steps(tmp_path)[-1] >= 1
     monkeypatch.setattr(Challenge, "image", draw)
