@@ -8,7 +8,17 @@ import os
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.files import make_folder, null_for_nan, remedy_for_writing, write_atomically, write_json
+from lga_jax.files import (
+    Appending,
+    WriteError,
+    make_folder,
+    null_for_nan,
+    remedy_for_writing,
+    unused_path,
+    write_atomically,
+    write_json,
+)
+from tests.faults import refused
 
 
 def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
@@ -92,3 +102,40 @@ def test_nan_becomes_null_at_every_depth():
         "a": [1.0, None],
         "b": {"c": None, "d": "nan"},
     }
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    precious, path = tmp_path / "precious", tmp_path / "metrics.json"
+    precious.write_text("mine")
+    path.symlink_to(precious)
+    write_atomically(path, b"new")
+    assert precious.read_text() == "mine" and path.read_bytes() == b"new" and not path.is_symlink()
+    path.unlink()
+    path.symlink_to(precious)
+    with refused("metrics.json$", kind=WriteError):
+        Appending(path)
+    assert precious.read_text() == "mine"
+
+
+def test_a_disk_that_becomes_full_is_named_with_its_remedy(tmp_path, monkeypatch):
+    file = Appending(tmp_path / "log")
+    file.write(b"one\n")
+    room = [2]
+
+    def write(handle, data, original=os.write):
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(handle, data[: room.pop()])
+
+    monkeypatch.setattr(os, "write", write)
+    with refused("log$", "No space left", WriteError) as caught:
+        file.write(b"two\n")
+    assert caught.value.remedy == "free space"
+    assert (tmp_path / "log").read_bytes() == b"one\ntw"
+    file.close()
+
+
+def test_a_name_that_is_not_used_yet(tmp_path):
+    for expected in ("a", "a-2", "a-3"):
+        assert unused_path(tmp_path / "a") == tmp_path / expected
+        (tmp_path / expected).symlink_to(tmp_path / "nowhere")

@@ -8,20 +8,20 @@ metrics.jsonl holds one object a line, in order of steps (the number of steps do
 Nothing in it depends on the clock: the file of a run that was stopped and resumed equals that of an undisturbed one.
 """
 
-import json
 import math
-import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
-from tensorboardX import SummaryWriter
 
 from lga_jax.errors import UserError
 from lga_jax.files import null_for_nan
+from lga_jax.training.board import Board
+from lga_jax.training.metrics_file import MetricsFile
 from lga_jax.training.optimizer import Schedule
 
 
@@ -38,25 +38,19 @@ class MetricsLog:
     def __init__(self, workdir: str, start_step: int, log_every: int, batch_size: int, schedule: Schedule) -> None:
         """Goes on after `start_step`: what the file holds of later steps is cut, a run from there repeats it."""
         self.latest: dict[str, float] = {}  # the last step's metrics that were read
-        path = os.path.join(workdir, "metrics.jsonl")
-        lines = _lines_until(path, start_step)
-        # step -> AP, nan where the evaluated images hold no objects
-        self.evaluations = {line["step"]: _number(line["eval"]["AP"]) for line in lines if "eval" in line}
+        self._file = MetricsFile(workdir, start_step)
+        self.evaluations = self._file.evaluations
         self._log_every, self._batch_size, self._schedule = log_every, batch_size, schedule
         self._pending: tuple[int, Mapping[str, Array]] | None = None
-        self._file = self._board = None
         self._last_log = None
-        if jax.process_index() == 0:
-            _rewrite(path, lines)
-            self._file = open(path, "a")  # noqa: SIM115 closed by __exit__
-            self._board = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=start_step + 1)
+        self._board = Board(Path(workdir, "tensorboard"), start_step) if jax.process_index() == 0 else None
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file:
-            self._file.close()
+        self._file.close()
+        if self._board:
             self._board.close()
 
     def push(self, step: int, metrics: Mapping[str, Array]) -> None:
@@ -87,7 +81,7 @@ class MetricsLog:
     def evaluated(self, step: int, summary: Mapping[str, float], per_class: Mapping[str, float]) -> None:
         """Writes the result of an evaluation."""
         self.evaluations[step] = summary["AP"]
-        self._write({"step": step, "eval": null_for_nan(summary), "per_class": null_for_nan(per_class)})
+        self._file.write({"step": step, "eval": null_for_nan(summary), "per_class": null_for_nan(per_class)})
         self.restart_clock()
         self._draw(step, {f"eval/{name}": value for name, value in summary.items()})
         self._draw(step, {f"eval_per_class/{name}": value for name, value in per_class.items()})
@@ -108,22 +102,16 @@ class MetricsLog:
             )
         if step % self._log_every == 0:
             values = self.latest | {"lr": float(self._schedule(step - 1))}
-            self._write({"step": step, **values})
+            self._file.write({"step": step, **values})
             self._draw(step, {f"train/{name}": value for name, value in (values | self._speed()).items()})
 
     def _speed(self) -> dict[str, float]:
         before, self._last_log = self._last_log, time.monotonic()
         return {"images_per_second": self._log_every * self._batch_size / (self._last_log - before)} if before else {}
 
-    def _write(self, line: dict) -> None:
-        if self._file:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
-
     def _draw(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items() if self._board else ():
-            if math.isfinite(value):
-                self._board.add_scalar(name, value, step)
+        if self._board:
+            self._board.add(step, {name: value for name, value in values.items() if math.isfinite(value)})
 
 
 _REMEDY = (
@@ -135,27 +123,3 @@ _REMEDY = (
 @jax.jit
 def _all_finite(tree: PyTree) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _lines_until(path: str, step: int) -> list[dict]:
-    """The lines of a metrics file up to a step; a last line that a killed process did not finish is dropped."""
-    if not os.path.exists(path):
-        return []
-    lines = []
-    with open(path) as file:
-        for text in file:
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                break
-    return [line for line in lines if line["step"] <= step]
-
-
-def _rewrite(path: str, lines: list[dict]) -> None:
-    with open(path + ".new", "w") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
-    os.replace(path + ".new", path)

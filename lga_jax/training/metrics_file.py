@@ -7,14 +7,14 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from lga_jax.errors import counted, listed
-from lga_jax.files import Appending, unused_path, write_atomically
+from lga_jax.errors import UserError, counted, listed
+from lga_jax.files import Appending, unused_path, write_atomically, writing
+from lga_jax.training.start import say
 
 NAME = "metrics.jsonl"
 
@@ -25,9 +25,9 @@ class _Content(NamedTuple):
 
 
 class MetricsFile:
-    """The metrics of a run, one JSON object a line, as a context. All processes read; process 0 writes."""
+    """The metrics of a run, one JSON object a line. All processes read; process 0 writes."""
 
-    def __init__(self, workdir: str | os.PathLike, last_step: int, say: Callable[[str], None]) -> None:
+    def __init__(self, workdir: str | os.PathLike, last_step: int) -> None:
         """Removes the lines after `last_step`: a run that continues there repeats them."""
         path = Path(workdir, NAME)
         content = _read(path)
@@ -36,7 +36,7 @@ class MetricsFile:
         self.evaluations = {line["step"]: _number(line["eval"]["AP"]) for line in lines if "eval" in line}
         self._file = None
         if jax.process_index() == 0:
-            _keep_damaged(path, content.damaged, say)
+            _keep_damaged(path, content.damaged)
             write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
             self._file = Appending(path)
 
@@ -54,8 +54,14 @@ class MetricsFile:
 def _read(path: Path) -> _Content:
     if not path.is_file():
         return _Content([], [])
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            str(path), expected="a readable file", found=str(error.strerror), remedy="check the disk and the rights"
+        ) from error
     lines, damaged = [], []
-    for number, data in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, data in enumerate(content.splitlines(), start=1):
         line = _parse(data)
         if line is None:
             damaged.append(number)
@@ -83,14 +89,16 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _keep_damaged(path: Path, damaged: list[int], say: Callable[[str], None]) -> None:
+def _keep_damaged(path: Path, damaged: list[int]) -> None:
     """Copies a file with damaged lines, or moves a folder that has its name."""
-    if path.is_dir() and not path.is_symlink():
-        kept = unused_path(path.with_name(f"{NAME}.damaged"))
-        os.rename(path, kept)
-        say(f"{path}: expected a file, found a folder; it is kept as {kept}")
-    elif damaged:
-        kept = unused_path(path.with_name(f"{NAME}.damaged"))
-        shutil.copyfile(path, kept)
-        what = f"{counted(len(damaged), 'damaged line')} skipped (number {listed(damaged)})"
-        say(f"{path}: {what}; the file is kept as {kept}")
+    is_folder = path.is_dir() and not path.is_symlink()
+    if not (damaged or is_folder):
+        return
+    kept = unused_path(path.with_name(f"{NAME}.damaged"))
+    with writing(kept):
+        if is_folder:
+            os.rename(path, kept)
+        else:
+            shutil.copyfile(path, kept)
+    lines = f"{counted(len(damaged), 'damaged line')} skipped (number {listed(damaged)})"
+    say(f"{path}: {'expected a file, found a folder' if is_folder else lines}; kept as {kept}")

@@ -178,12 +178,12 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path):
         read_image_file(path)
 
 
-class _Damage(Exception):
+class _DamageError(Exception):
     """A type that no list of exceptions names."""
 
 
 @pytest.mark.parametrize("place", ["PIL.Image.open", "cv2.imdecode"])
-@pytest.mark.parametrize("error", [RuntimeError("avif"), KeyError(7), _Damage(), struct.error()])
+@pytest.mark.parametrize("error", [RuntimeError("avif"), KeyError(7), _DamageError(), struct.error()])
 def test_any_exception_of_a_decoder_counts_as_unreadable(image, monkeypatch, place, error):
     """Pillow's plugins raise RuntimeError for a damaged AVIF, for example."""
 

@@ -1,0 +1,44 @@
+"""TensorBoard: one file of scalars for each part of a run.
+
+The records are written at once and by the caller's thread, so that a full disk is an error of the caller.
+"""
+
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import scalar
+
+from lga_jax.files import Appending, make_folder, unused_path
+
+
+class Board:
+    """Writes scalars into a folder for TensorBoard."""
+
+    def __init__(self, folder: Path, start_step: int) -> None:
+        """TensorBoard drops what earlier files hold of steps after `start_step`. Raises WriteError."""
+        make_folder(folder)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}"
+        self._file = Appending(unused_path(folder / name))
+        self._write(step=0, file_version="brain.Event:2")
+        self._write(step=start_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds scalars of a step. Raises WriteError."""
+        for name, value in values.items():
+            self._write(step=step, summary=scalar(name, value))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _write(self, **content: object) -> None:
+        # The format of a record: length, checksum of the length, data, checksum of the data.
+        data = Event(wall_time=time.time(), **content).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+        self._file.write(length + checksums[0] + data + checksums[1])
