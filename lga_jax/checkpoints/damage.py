@@ -1,4 +1,4 @@
-"""Damage: what is wrong with a checkpoint's files, apart from a disk that does not answer."""
+"""Tells damaged checkpoint files from a disk that cannot be read."""
 
 import hashlib
 
@@ -8,12 +8,12 @@ from jaxtyping import PyTree
 
 from lga_jax.errors import UserError
 
-# TensorStore raises ValueErrors that begin with a status. These say that the disk does not answer.
-_OF_THE_DISK = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "UNKNOWN")
+# TensorStore raises ValueErrors that begin with a status. These mean that the disk cannot be read.
+_DISK_STATUS = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "UNKNOWN")
 
 
 def digest(tree: PyTree) -> str:
-    """SHA-256 over names and bytes of a tree of numpy arrays: Orbax restores a flipped bit without an error."""
+    """SHA-256 of the names and bytes of a tree of numpy arrays. Orbax restores a flipped bit without an error."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         sha.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
@@ -22,28 +22,28 @@ def digest(tree: PyTree) -> str:
 
 
 def verify(tree: PyTree, expected: str) -> None:
-    """Raises ValueError where the arrays are not those that were saved."""
+    """Raises ValueError if the digest of the arrays is not `expected`, the digest at the time of saving."""
     if digest(tree) != expected:
-        raise ValueError("its bytes do not have the digest they were saved with")
+        raise ValueError("the digest of the arrays differs from the saved digest")
 
 
 def raise_unless_damage(error: Exception, where: str) -> None:
-    """Returns where reading failed because the files are damaged.
+    """Returns if `error` means that the files are damaged.
 
-    Raises UserError for a disk or rights that do not allow reading, and MemoryError: they say nothing about the files.
+    Raises UserError if the disk or the permissions do not allow reading, and MemoryError: the files may be intact.
     """
     if isinstance(error, MemoryError):
         raise error
-    of_the_disk = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-    if of_the_disk or str(error).startswith(_OF_THE_DISK):
+    is_disk_error = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    if is_disk_error or str(error).startswith(_DISK_STATUS):
         raise UserError(
             where,
-            expected="to read it",
+            expected="readable files",
             found=first_line(error),
-            remedy="check the disk and the rights, then try again",
+            remedy="check the disk and the permissions, then try again",
         ) from error
 
 
 def first_line(error: Exception) -> str:
-    """The kind of an exception and the beginning of its text."""
+    """The type of an exception and the first line of its text."""
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else ''}"

@@ -1,4 +1,4 @@
-"""A checkpoint's detector as a state dict of torchvision's Faster R-CNN."""
+"""Exports a checkpoint as a state dict of torchvision's Faster R-CNN."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from lga_jax.files import write_atomically
 from lga_jax.weights.compatibility import lookup
 from lga_jax.weights.torchvision_export import EPSILON, to_torchvision, torchvision_version
 
-# Arguments of torchvision's constructors with their defaults, and the config's key that each stands for.
+# Arguments of torchvision's constructors: (default, config key).
 _ARGUMENTS = {
     "rpn_pre_nms_top_n_test": (1000, "model.proposals.pre_nms_test"),
     "rpn_post_nms_top_n_test": (1000, "model.proposals.post_nms_test"),
@@ -28,7 +28,8 @@ _ARGUMENTS = {
     "max_size": (1333, "data.long_edge"),
 }
 
-# What has no argument there, as configs/coco_torchvision_v1.py has it. (max_candidates: torchvision has no bound.)
+# Config keys without an argument in torchvision, with the values of configs/coco_torchvision_v1.py.
+# max_candidates has no limit in torchvision.
 _FIXED = {
     "data.size_rounding": "floor",
     "data.resize": "bilinear",
@@ -39,23 +40,23 @@ _FIXED = {
 
 
 def export_weights(workdir: str, step: int | str, output: str) -> None:
-    """Writes the detector of a step, 'best' or 'latest', to `output` and prints how torchvision loads it.
+    """Writes the detector of a step (a number, 'best' or 'latest') and prints how to load it in torchvision.
 
-    Raises UserError where the file exists or cannot be written, or torchvision cannot compute the model.
+    Raises UserError if the file exists, cannot be written, or torchvision cannot compute the model.
     """
     path = Path(output)
     formats = {".safetensors": _safetensors, ".pth": _torch}
     if path.suffix not in formats:
         raise UserError(
             f"--output {output}",
-            expected=f"a name that ends in {' or '.join(formats)}",
-            found="another",
+            expected=f"the extension {' or '.join(formats)}",
+            found=repr(path.suffix),
         )
     if path.exists():
         raise UserError(
             f"--output {output}",
             expected="a new file",
-            found="one",
+            found="an existing file",
             remedy="remove it or choose another name",
         )
     saved = restore_params(workdir, step)
@@ -68,13 +69,13 @@ def export_weights(workdir: str, step: int | str, output: str) -> None:
     print(f"written: {output}, {len(state)} arrays of {saved.title}, {len(saved.manifest['class_names'])} classes")
     print(f"torchvision loads it into {constructor(config, len(saved.manifest['class_names']))}")
     if others := differences(config):
-        print(f"its detections will differ a little: {'; '.join(others)}")
+        print(f"torchvision's detections will differ a little: {'; '.join(others)}")
 
 
 def constructor(config: Mapping[str, Any], num_classes: int) -> str:
-    """The call that builds the same detector in torchvision, for a config as a manifest holds it."""
+    """The torchvision call that builds the same detector. `config` is the config of a manifest."""
     model, depth = config["model"], config["model"]["backbone"]["depth"]
-    arguments = {"num_classes": num_classes + 1}  # the background counts
+    arguments = {"num_classes": num_classes + 1}  # torchvision counts the background
     for argument, (default, key) in _ARGUMENTS.items():
         value = lookup(config, key)
         if value != default:
@@ -87,9 +88,9 @@ def constructor(config: Mapping[str, Any], num_classes: int) -> str:
 
 
 def differences(config: Mapping[str, Any]) -> list[str]:
-    """What moves detections, and no argument of torchvision's constructors sets, where the config has another value."""
+    """Config values that torchvision cannot be given and that change its detections."""
     values = {key: lookup(config, key) for key in _FIXED}
-    return [f"{key} is {value} here, {_FIXED[key]} there" for key, value in values.items() if value != _FIXED[key]]
+    return [f"{key} is {value}, torchvision has {_FIXED[key]}" for key, value in values.items() if value != _FIXED[key]]
 
 
 def _safetensors(state: Mapping[str, np.ndarray], manifest: Manifest) -> bytes:
@@ -104,9 +105,9 @@ def _torch(state: Mapping[str, np.ndarray], manifest: Manifest) -> bytes:
     except ImportError:
         raise UserError(
             "--output",
-            expected="torch, which writes .pth",
-            found="it not installed",
-            remedy="pip install 'lga_jax[torch]', or choose a name that ends in .safetensors",
+            expected="the package torch to write .pth",
+            found="no such package",
+            remedy="pip install 'lga_jax[torch]', or choose the extension .safetensors",
         ) from None
     written = io.BytesIO()
     torch.save({name: torch.from_numpy(np.array(value)) for name, value in state.items()}, written)

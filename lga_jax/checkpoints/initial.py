@@ -1,4 +1,4 @@
-"""Weights to start from: a file, or a checkpoint of another run."""
+"""Initial weights from a file or from a checkpoint of another run."""
 
 from pathlib import Path
 
@@ -10,11 +10,10 @@ from lga_jax.weights.files import Weights, read_weights
 
 
 def open_weights(place: str) -> Weights:
-    """What lies at `place`: a file, hf://ORG/REPO[@REVISION]/FILE, or a workdir, whose best checkpoint is taken.
+    """Reads weights from `place`: a file, hf://ORG/REPO[@REVISION]/FILE, or the best checkpoint of a workdir.
 
-    Checkpoints of version 0.1 can be read as well; without a score, the latest is taken. The parameters are the moving
-    average where the run keeps one, as evaluation uses them.
-    Raises UserError for everything that cannot be read.
+    If no checkpoint has a score, the latest is read. Checkpoints of version 0.1 are accepted. As in evaluation, the
+    parameters are the moving average if the run keeps one. Raises UserError if `place` cannot be read.
     """
     if place.startswith("hf://") or not (Path(place) / "checkpoints").is_dir():
         return read_weights(place)

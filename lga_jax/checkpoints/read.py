@@ -1,8 +1,8 @@
-"""Reading a checkpoint for use: which step, its manifest, its arrays as numpy.
+"""Reads a checkpoint for evaluation and prediction: chooses the step, reads its manifest and its arrays as numpy.
 
     workdir/checkpoints/<step>/{variables, optimizer, data, manifest, score.json}
 
-`score.json` is there once the step was evaluated: {"AP": 0.61}, null where the evaluated images hold no objects.
+`score.json` is written when the step is evaluated: {"AP": 0.61}, or null if the evaluated images have no objects.
 """
 
 import json
@@ -23,16 +23,16 @@ SCORE_FILE = "score.json"
 
 
 class Saved(NamedTuple):
-    """What evaluation and prediction need of a checkpoint."""
+    """The parts of a checkpoint for evaluation and prediction."""
 
     step: int
-    reason: str  # why this step: "the best of 3 scored checkpoints (AP 0.6100)", "the latest", "as asked"
+    reason: str  # why this step: "the best of 3 scored checkpoints (AP 0.6100)", "the latest", "as requested"
     manifest: Manifest
-    variables: dict  # numpy {'params', 'batch_stats'}; params are the moving average where the run keeps one
+    variables: dict  # numpy {'params', 'batch_stats'}; params are the moving average if the run keeps one
 
     @property
     def title(self) -> str:
-        """For people: 'step 500, the best of 3 scored checkpoints (AP 0.6100)'."""
+        """Step and reason: 'step 500, the best of 3 scored checkpoints (AP 0.6100)'."""
         return f"step {self.step:,}, {self.reason}"
 
 
@@ -41,18 +41,19 @@ def parse_step(text: str) -> int | str:
     if text in ("best", "latest"):
         return text
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise UserError("--step", expected="best, latest or the number of a step", found=repr(text))
+        raise UserError("--step", expected="best, latest or a step number", found=repr(text))
     return int(text)
 
 
 def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = False) -> Saved:
-    """Reads model and manifest of a checkpoint; changes nothing in the workdir.
+    """Reads the parameters and the manifest of a checkpoint; changes nothing in the workdir.
 
     Args:
-        step: a number, "latest", or "best": the highest score, or the latest step where none has one.
-        earlier: accept a checkpoint of an earlier format too. Its weights serve `model.init_from`; all else may differ.
-    Raises UserError, with the steps there are, where the workdir, the step or an undamaged copy of it is missing, and
-    for a checkpoint of another version.
+        workdir: the folder of the run.
+        step: a number, "latest", or "best": the highest score, or the latest step if no step has a score.
+        earlier: also accept earlier formats. Their weights suit `model.init_from`; other entries may differ.
+
+    Raises UserError if the workdir or the step is missing, or the checkpoint is damaged or has another format.
     """
     directory = folder_of(workdir)
     if not os.path.isdir(directory):
@@ -69,9 +70,9 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
             raise_unless_damage(error, where)
             raise UserError(
                 where,
-                expected="a sound checkpoint",
-                found=f"damage ({first_line(error)})",
-                remedy=f"give --step with another (there are: {listed([s for s in steps if s != wanted])})",
+                expected="an intact checkpoint",
+                found=f"a damaged one ({first_line(error)})",
+                remedy=f"use another --step (available: {listed([s for s in steps if s != wanted])})",
             ) from error
     check_format(manifest, where, earlier)
     params = read["params"] if read["ema_params"] is None else read["ema_params"]
@@ -79,31 +80,31 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
 
 
 def best_step(scores: Mapping[int, float], steps: Sequence[int]) -> int | None:
-    """The step with the highest score among `steps`, the later of equals; None where none has one that is a number."""
+    """The step with the highest score, the latest of equal ones; None if every score is missing or nan."""
     scored = _scored(scores, steps)
     return max(scored, key=lambda step: (scores[step], step), default=None)
 
 
 def read_scores(directory: str, steps: Sequence[int]) -> dict[int, float]:
-    """Step -> AP of the evaluated steps; nan where the evaluated images hold no objects or the file is damaged."""
+    """Step -> AP of the evaluated steps; nan if the evaluated images have no objects or the file is damaged."""
     paths = {step: Path(directory, str(step), SCORE_FILE) for step in steps}
     return {step: _read_score(path) for step, path in paths.items() if path.exists()}
 
 
 def read_manifest(manager: ocp.CheckpointManager, step: int) -> Manifest:
-    """Raises ValueError where it lacks what every manifest has."""
+    """Reads the manifest of a step. Raises ValueError if it is damaged."""
     manifest = manager.restore(step, args=ocp.args.Composite(manifest=ocp.args.JsonRestore())).manifest
     check_whole(manifest)
     return manifest
 
 
 def has_checkpoint(workdir: str) -> bool:
-    """Whether a run in the workdir has saved a step, damaged or not."""
+    """Whether the workdir has a checkpoint, damaged or not."""
     return any(path.name.isdigit() for path in Path(folder_of(workdir)).glob("*"))
 
 
 def folder_of(workdir: str) -> str:
-    """The folder with the checkpoints of a run."""
+    """The checkpoint folder of a run."""
     return os.path.abspath(os.path.join(workdir, "checkpoints"))
 
 
@@ -123,9 +124,9 @@ def _choose(workdir: str, step: int | str, steps: Sequence[int], scores: Mapping
             f"--workdir {workdir}",
             expected=f"a checkpoint of step {step}",
             found=listed(steps),
-            remedy="give another --step",
+            remedy="use another --step",
         )
-    return step, "as asked"
+    return step, "as requested"
 
 
 def _scored(scores: Mapping[int, float], steps: Sequence[int]) -> list[int]:

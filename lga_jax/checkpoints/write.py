@@ -1,9 +1,9 @@
-"""Checkpoints of a run: model, optimizer, data position and manifest of a step, committed as one.
+"""Writes and restores the checkpoints of a run: parameters, optimizer, data position and manifest of a step.
 
     workdir/checkpoints/<step>/{variables, optimizer, data, manifest, score.json}
 
-Every step directory appears by a rename when all of it is written; what a killed process left is never taken for one.
-Arrays are written from host copies and read back as numpy, so that any number of devices and processes can read them.
+A step directory gets its name when it is complete; the incomplete directory of a killed process is ignored. Arrays are
+written from host copies and read as numpy, so the number of devices and processes may change.
 """
 
 import math
@@ -34,18 +34,18 @@ from lga_jax.structs import TrainState
 
 
 class Restored(NamedTuple):
-    """What a run goes on from."""
+    """The restored state of a run."""
 
     step: int
     state: TrainState
-    position: dict  # of the data loader
-    schedule_start: int  # the step from which the learning rate's schedule runs
+    position: dict  # position of the data loader
+    schedule_start: int  # the step at which the learning rate's schedule starts
 
 
 class Checkpoints:
-    """The checkpoints of a run, as a context: leaving it waits until the last one is committed.
+    """The checkpoints of a run, as a context manager. Leaving the context waits until the last checkpoint is written.
 
-    Kept are the latest two, to resume from, and the one with the highest score, to use.
+    The latest two are kept for resuming, and the one with the highest score for evaluation and prediction.
     """
 
     def __init__(self, workdir: str) -> None:
@@ -60,8 +60,8 @@ class Checkpoints:
                 remedy="choose another",
             ) from error
         self.scores: dict[int, float] = {}  # step -> AP
-        # Orbax's own best_fn wants the score when it saves; here a step is saved first and scored afterwards, so that
-        # hours of evaluation cannot cost the steps before them.
+        # Orbax's best_fn needs the score at the time of saving. Here a step is saved before its evaluation, so that an
+        # interrupted evaluation loses no training steps.
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -81,7 +81,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, position: dict, manifest: Manifest) -> None:
-        """Copies the state to the host and returns; writing goes on behind. A saved step is left alone."""
+        """Copies the state to the host and writes it in the background. Does nothing if the step is already saved."""
         if step in self._manager.all_steps():
             return
         variables, optimizer = _split(_to_host(state))
@@ -95,7 +95,7 @@ class Checkpoints:
         self._manager.save(step, args=items)
 
     def score(self, step: int, ap: float) -> None:
-        """Keeps the score of a saved step with its checkpoint; it decides which one is the best."""
+        """Writes the score of a saved step into its checkpoint. The highest score decides which checkpoint is best."""
         self._manager.wait_until_finished()
         self.scores[step] = ap
         if jax.process_index() == 0:
@@ -103,14 +103,13 @@ class Checkpoints:
             write_json(path, {"AP": None if math.isnan(ap) else ap})
 
     def restore(self, state: TrainState, manifest: Manifest, extend: bool = False) -> Restored | None:
-        """The latest checkpoint that can be read, as numpy in the structure of `state` (arrays or only their shapes).
+        """Restores the latest intact checkpoint as numpy in the structure of `state` (arrays or shapes); None if new.
 
-        `extend` allows that `manifest` has more steps than a cosine schedule of the checkpoint.
-        None where there is no checkpoint. A damaged one is named, set aside as <step>.damaged, and the one before it is
-        taken. Several processes must see the same files: damage that one of them sees alone leaves the others in
-        Orbax's barrier until the runtime ends them all; nothing is set aside then.
-        Raises UserError where the run in the workdir is not the one that `manifest` describes, all are damaged, or the
-        disk does not answer (which says nothing against a checkpoint).
+        `extend` allows `manifest` to have more steps than the cosine schedule of the checkpoint. A damaged checkpoint
+        is reported and renamed to <step>.damaged, and the previous one is restored. All processes must see the same
+        files: if only one of them sees damage, the others wait in Orbax's barrier until the runtime ends all of them,
+        and nothing is renamed. Raises UserError if the run in the workdir is not the run described by `manifest`, all
+        checkpoints are damaged, or the disk cannot be read.
         """
         damaged = []
         for step in reversed(self.steps()):
@@ -131,7 +130,7 @@ class Checkpoints:
                 raise_unless_damage(error, where)
                 damaged.append((step, where, error))
                 continue
-            self._set_aside(damaged, f"going back to step {step}")
+            self._set_aside(damaged, f"resuming from step {step}")
             return restored
         if damaged:
             raise _all_damaged(self.directory, damaged)
@@ -156,7 +155,7 @@ class Checkpoints:
             self.scores.pop(step, None)
             if jax.process_index() == 0:
                 aside = _unused(self.directory, f"{step}.damaged")
-                print(f"{where} is damaged ({first_line(error)}); set aside as {aside}, {then}", flush=True)
+                print(f"{where} is damaged ({first_line(error)}); renamed to {aside}, {then}", flush=True)
                 os.rename(os.path.join(self.directory, str(step)), aside)
         if damaged:
             multihost_utils.sync_global_devices("damaged checkpoints set aside")
@@ -164,7 +163,7 @@ class Checkpoints:
 
 
 class _LatestTwoAndBest:
-    """Orbax preservation policy. max_to_keep with best_fn would delete the latest: a resumed run would go backwards."""
+    """Orbax preservation policy. max_to_keep with best_fn would delete the latest, so resuming would repeat steps."""
 
     def __init__(self, scores: dict[int, float]) -> None:
         self.scores = scores
@@ -176,14 +175,14 @@ class _LatestTwoAndBest:
 
 
 def _split(state: TrainState) -> tuple[dict, dict]:
-    """What evaluation reads, and what only training needs."""
+    """(fields for evaluation, fields only for training)."""
     fields = state._asdict()
     variables = {name: fields.pop(name) for name in ("params", "batch_stats", "ema_params")}
     return variables, fields
 
 
 def _to_host(state: TrainState) -> TrainState:
-    # A copy, not a view: on the CPU a view would be of the buffer that the next step overwrites.
+    # A copy: on the CPU the next step would overwrite the buffer of a view.
     return jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0)), state)
 
 
@@ -196,7 +195,7 @@ def _all_damaged(directory: str, damaged: Sequence[tuple[int, str, Exception]]) 
     steps = ", ".join(str(step) for step, _, _ in damaged)
     return UserError(
         directory,
-        expected="a checkpoint that can be read",
+        expected="an intact checkpoint",
         found=f"only damaged ones (steps {steps}; {first_line(damaged[0][2])})",
-        remedy="restore them from a copy, or train in another --workdir",
+        remedy="restore one from a backup, or train in another --workdir",
     )

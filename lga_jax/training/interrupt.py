@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to stop, which the training loop reads between steps."""
+"""Stops training between steps after SIGTERM or SIGINT."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-_AGREE_EVERY = 10  # steps; an agreement makes the host wait for the devices
+_AGREE_EVERY = 10  # steps; each agreement makes the host wait for the devices
 
 
 class Interrupt:
@@ -37,8 +37,8 @@ class Interrupt:
             self._handlers[number] = signal.signal(number, self._on_signal)
 
     def agreed(self, step: int) -> bool:
-        """Whether all processes stop after this step. Every process must ask after every step."""
-        # A collective operation that only some processes enter would block them: all ask at the same steps.
+        """Whether all processes stop after this step. Every process must call this after every step."""
+        # A collective operation blocks until every process enters it, so all processes enter it at the same steps.
         if jax.process_count() > 1 and step % _AGREE_EVERY == 0:
             self.agree()
             return self.requested > 0
@@ -52,7 +52,7 @@ class Interrupt:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested = number
         self._restore_handlers()
-        # print() is not allowed to interrupt itself.
+        # os.write, because a signal handler must not call print() while print() runs.
         os.write(2, f"\n{signal.Signals(number).name}: saving and stopping; a second signal stops at once\n".encode())
 
     def _restore_handlers(self) -> None:

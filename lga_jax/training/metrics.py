@@ -1,11 +1,11 @@
-"""What a run says about itself: metrics.jsonl, TensorBoard, and the check that it has not diverged.
+"""The metrics of a run: metrics.jsonl, TensorBoard, and the check that losses and parameters are finite.
 
-metrics.jsonl holds one object a line, in order of steps (the number of steps done):
+metrics.jsonl has one JSON object per line, sorted by step (the number of completed steps):
 
     {"step": 20, "total": 1.9, "rpn_box": 0.1, ..., "grad_norm": 3.2, "lr": 0.0004}      every log_every steps
     {"step": 100, "eval": {"AP": 0.21, ...}, "per_class": {"crane": 0.18, ...}}          every evaluation
 
-Nothing in it depends on the clock: the file of a run that was stopped and resumed equals that of an undisturbed one.
+The file contains no times: a resumed run and an uninterrupted run write the same file.
 """
 
 import math
@@ -26,18 +26,18 @@ from lga_jax.training.optimizer import Schedule
 
 
 class TrainingDivergedError(UserError):
-    """A loss, the gradient norm or a parameter is no finite number any more."""
+    """A loss, the gradient norm or a parameter is inf or nan."""
 
 
 class MetricsLog:
-    """Writes the metrics of a run, as a context. All processes check; the first one writes.
+    """Writes the metrics of a run, as a context manager. All processes check the values; process 0 writes.
 
-    The metrics of a step are read when the next step is on its way, so that the devices never wait for the host.
+    The metrics of a step are read after the next step has started, so the devices do not wait for the host.
     """
 
     def __init__(self, workdir: str, start_step: int, log_every: int, batch_size: int, schedule: Schedule) -> None:
-        """Goes on after `start_step`: what the file holds of later steps is cut, a run from there repeats it."""
-        self.latest: dict[str, float] = {}  # the last step's metrics that were read
+        """Opens the log for a run at `start_step`: lines of later steps are removed, because the run repeats them."""
+        self.latest: dict[str, float] = {}  # the metrics that were read last
         self._file = MetricsFile(workdir, start_step)
         self.evaluations = self._file.evaluations
         self._log_every, self._batch_size, self._schedule = log_every, batch_size, schedule
@@ -54,22 +54,22 @@ class MetricsLog:
             self._board.close()
 
     def push(self, step: int, metrics: Mapping[str, Array]) -> None:
-        """Takes the metrics of a step that was just started and reads those of the step before.
+        """Stores the metrics of a step that has just started and reads the metrics of the previous step.
 
-        Raises TrainingDivergedError where those are not finite.
+        Raises TrainingDivergedError if a value of the previous step is not finite.
         """
         previous, self._pending = self._pending, (step, metrics)
         if previous:
             self._read(*previous)
 
     def flush(self) -> None:
-        """Reads the metrics of the last step now. Nothing may be saved before that."""
+        """Reads the metrics of the last step. Call it before saving a checkpoint."""
         previous, self._pending = self._pending, None
         if previous:
             self._read(*previous)
 
     def check_state(self, step: int, tree: PyTree) -> None:
-        """Raises TrainingDivergedError where an array of the tree is not finite, though the losses before it were."""
+        """Raises TrainingDivergedError if an array is not finite. The losses before the update may be finite."""
         if not _all_finite(tree):
             raise TrainingDivergedError(
                 f"step {step}",
@@ -87,7 +87,7 @@ class MetricsLog:
         self._draw(step, {f"eval_per_class/{name}": value for name, value in per_class.items()})
 
     def restart_clock(self) -> None:
-        """Leaves the time since the last log out of the images per second: it was not spent on training."""
+        """Excludes the time since the last log from the images per second: it was not spent on training."""
         self._last_log = None
 
     def _read(self, step: int, metrics: Mapping[str, Array]) -> None:
@@ -115,8 +115,8 @@ class MetricsLog:
 
 
 _REMEDY = (
-    "the last checkpoint is from before: lower optim.lr, set optim.clip_norm or lengthen optim.warmup_steps, and train "
-    "in a new --workdir"
+    "lower optim.lr, set optim.clip_norm or increase optim.warmup_steps, and train in a new --workdir; the last "
+    "checkpoint has finite values"
 )
 
 

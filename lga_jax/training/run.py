@@ -1,4 +1,4 @@
-"""The training run: from a recipe and a workdir to a trained, evaluated detector.
+"""The training run: trains and evaluates the detector of a recipe in a workdir.
 
 with open_run(recipe, "runs/mine") as run:
     for step, metrics in run:
@@ -47,7 +47,7 @@ from lga_jax.training.step import ExtraLoss, Step, make_train_step
 def train(
     recipe: ConfigDict | str | os.PathLike, workdir: str | os.PathLike, *, extend: bool = False
 ) -> signal.Signals | None:
-    """Trains as `open_run` describes it, with lines about the run and a progress bar.
+    """Trains as described in `open_run`, with a progress bar and messages.
 
     Returns the signal that stopped the run; None without one.
     """
@@ -72,21 +72,24 @@ def open_run(
     sampling_seed: int | None = None,
     extend: bool = False,
 ) -> Iterator["Run"]:
-    """A run that is ready to train: sources, state and programs are there, and all that can be wrong early is found.
+    """Opens a run: checks the recipe and the data, restores or creates the state, and compiles the programs.
 
-    Iterating over the run trains until recipe.num_steps, or until SIGTERM or SIGINT. Opened again it goes on where it
-    stopped, bit for bit. Leaving the context without an exception saves the last step. Writes checkpoints/,
-    metrics.jsonl and tensorboard/ into the workdir. Each of several processes opens the run, after
-    jax.distributed.initialize, in a workdir that all of them see. Raises UserError, among it TrainingDivergedError.
+    Iterating over the run trains until recipe.num_steps, or until SIGTERM or SIGINT. A reopened run resumes at its
+    latest checkpoint with bit-identical results. Leaving the context without an exception saves the last step. The run
+    writes checkpoints/, metrics.jsonl and tensorboard/ into the workdir. With several processes, each one calls
+    jax.distributed.initialize and opens the run in the same shared workdir. Raises UserError; TrainingDivergedError,
+    a subclass, for values that are not finite.
 
     Args:
-        source, eval_source: images to train on and to score on, in place of recipe.data.train and data.eval.
-        detector: in place of recipe.model's, for the classes of the source (`build_detector`).
+        recipe: a recipe, its name or its path.
+        workdir: the folder of the run.
+        source, eval_source: images for training and evaluation instead of recipe.data.train and recipe.data.eval.
+        detector: replaces the detector of recipe.model; built for the classes of the source (`build_detector`).
         extra_losses: functions of (outputs, batch), by name; see `make_train_step`.
-        after_optimizer: applied to the optimizer's updates, such as another learning rate for some parameters.
-        sampling_seed: of the anchors and RoIs drawn inside the step, None: recipe.seed. It is a constant of the
-            compiled program; runs that share it share the program in JAX's compilation cache.
-        extend: a checkpoint whose cosine schedule ends before recipe.num_steps gets a new one from its step on.
+        after_optimizer: applied to the optimizer's updates, for example another learning rate for some parameters.
+        sampling_seed: seed of the random anchors and RoIs of a step; None: recipe.seed. It is a constant of the
+            compiled program: runs with the same value share the program in JAX's compilation cache.
+        extend: starts a new cosine schedule at the checkpoint if recipe.num_steps is larger than the checkpoint's.
     """
     given = {"data.train": source, "data.eval": eval_source, "model.backbone": detector, "model.attention": detector}
     own = [part for part, object_ in given.items() if object_ is not None]
@@ -121,7 +124,7 @@ def open_run(
 
 
 class _Parts(NamedTuple):
-    """What a run works with."""
+    """The objects of a run."""
 
     train_step: Step
     predict_step: PredictStep
@@ -133,14 +136,14 @@ class _Parts(NamedTuple):
 
 
 class Run:
-    """A run, as `open_run` makes it: iterating over it takes the steps that are left.
+    """A run opened by `open_run`. Iterating over it trains the remaining steps.
 
     Attributes:
-        recipe, workdir: what it was opened with.
-        step: steps done.
-        state: after that step. The next step reuses its memory, so what is to be kept must be copied.
-        result: the last evaluation's, None before.
-        latest: the last metrics that were read, of the step before.
+        recipe, workdir: the checked recipe and the workdir.
+        step: the number of completed steps.
+        state: the state after this step. The next step overwrites its memory; copy arrays to keep them.
+        result: the result of the last evaluation; None before the first one.
+        latest: the latest metrics read, from the previous step.
     """
 
     def __init__(self, recipe: ConfigDict, workdir: str, beginning: Beginning, parts: _Parts) -> None:
@@ -159,9 +162,9 @@ class Run:
         return signal.Signals(number) if number else None
 
     def __iter__(self) -> Iterator[tuple[int, Mapping[str, Array]]]:
-        """Yields (steps done, metrics of the step) after every step; reading a metric waits for the devices.
+        """Yields (completed steps, metrics of the step) after every step; reading a metric waits for the devices.
 
-        Before a step that follows an evaluation's, the parameters are scored; so are those of the last one.
+        Evaluation runs every eval_every steps and after the last step, once the caller asks for the next step.
         """
         while not self._parts.interrupt.agreed(self.step):
             if self._evaluation_due() and self.step not in self._parts.log.evaluations and not self._evaluate():
@@ -174,7 +177,7 @@ class Run:
     def _take_step(self) -> Mapping[str, Array]:
         try:
             batch = next(self._parts.loader)
-        except Exception:  # data that became faulty during the run: the steps so far are kept
+        except Exception:  # faulty data must not lose completed steps
             self.save()
             raise
         self.state, metrics = self._parts.train_step(self.state, batch)
@@ -185,7 +188,7 @@ class Run:
         return metrics
 
     def save(self) -> None:
-        """Saves this step, once. Raises TrainingDivergedError, and saves nothing, where a number is not finite."""
+        """Saves this step if it is not saved. Raises TrainingDivergedError, and saves nothing, for inf or nan."""
         log, state = self._parts.log, self.state
         log.flush()
         log.check_state(self.step, (state.params, state.batch_stats, state.ema_params))
@@ -197,7 +200,7 @@ class Run:
         return (every > 0 and self.step > 0 and self.step % every == 0) or self.step >= self.recipe.num_steps
 
     def _evaluate(self) -> bool:
-        """Scores the parameters and keeps the score. False where a signal cut it short."""
+        """Evaluates the parameters and stores the score. Returns False if a signal stopped the evaluation."""
         parts = self._parts
         result = score_source(
             parts.predict_step,
@@ -217,25 +220,27 @@ class Run:
         found = f"AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}"
         say(f"step {self.step:,}: {found}; {_best(parts.checkpoints.scores)}")
         if result.num_non_finite:
-            say(f"step {self.step:,}: {result.num_non_finite} detections were not finite and left out of the score")
+            say(
+                f"step {self.step:,}: {result.num_non_finite} detections were not finite and were left out of the score"
+            )
         return True
 
     def closing_lines(self) -> list[str]:
-        """How the run ended, for people."""
+        """Messages about the end of the run."""
         loader, scores = self._parts.loader, self._parts.checkpoints.scores
         unreadable, without_slot = loader.num_unreadable, loader.num_without_slot
         lines = [
-            f"data.train: {unreadable} images could not be read and were trained on as empty grey ones",
-            f"data.train: {without_slot} boxes had no slot beside pasted ones; leave data.max_boxes unset",
+            f"data.train: {unreadable} unreadable images were replaced by empty grey images",
+            f"data.train: {without_slot} boxes found no free slot beside pasted boxes; leave data.max_boxes unset",
         ]
         lines = [line for line, count in zip(lines, (unreadable, without_slot), strict=True) if count]
         if self.step < self.recipe.num_steps:
-            what = f"after step {self.step:,} of {self.recipe.num_steps:,}"
+            place = f"after step {self.step:,} of {self.recipe.num_steps:,}"
         elif self.step not in self._parts.log.evaluations:
-            what = "before the last evaluation was complete"
+            place = "before the end of the last evaluation"
         else:
             return [*lines, f"done: {self.recipe.num_steps:,} steps in {self.workdir}, {_best(scores)}"]
-        return [*lines, f"stopped {what}; the same command goes on from there"]
+        return [*lines, f"stopped {place}; repeat the command to resume"]
 
 
 def _best(scores: Mapping[int, float]) -> str:
@@ -244,7 +249,7 @@ def _best(scores: Mapping[int, float]) -> str:
 
 
 def _progress_bar(run: Run) -> tqdm:
-    seconds = 0.2 if sys.stderr.isatty() else 30.0  # between two drawings: a log file keeps every one
+    seconds = 0.2 if sys.stderr.isatty() else 30.0  # between two updates: a log file keeps every update
     return tqdm(
         total=run.recipe.num_steps,
         initial=run.step,

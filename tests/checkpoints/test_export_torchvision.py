@@ -1,6 +1,7 @@
 """What export_weights writes, read again by this project and by torch."""
 
 import json
+import re
 import sys
 
 import jax
@@ -42,10 +43,11 @@ def saved(monkeypatch):
     return install
 
 
-def refused(output, message):
-    with pytest.raises(UserError, match=message) as caught:
+def refused(output):
+    with pytest.raises(UserError) as caught:
         export_weights("runs/x", "best", str(output))
     assert "\n" not in str(caught.value)
+    return caught.value
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
@@ -80,8 +82,9 @@ def test_what_has_no_argument_there_is_told(tmp_path, saved, capsys):
     assert "differ" not in capsys.readouterr().out
     saved(**{"data.size_rounding": "nearest", "inference.min_size": 0.0})
     export_weights("runs/x", "best", str(tmp_path / "other.safetensors"))
-    expected = "differ a little: data.size_rounding is nearest here, floor there; inference.min_size is 0.0 here, 0.01 "
-    assert expected in capsys.readouterr().out
+    warning = capsys.readouterr().out.splitlines()[-1]
+    assert warning.count(";") == 1
+    assert re.search("data.size_rounding .*nearest.* floor; inference.min_size .*0.0.* 0.01$", warning)
 
 
 def test_torch_reads_it_without_pickle(tmp_path, saved):
@@ -94,16 +97,19 @@ def test_torch_reads_it_without_pickle(tmp_path, saved):
 def test_refused_before_anything_is_written(tmp_path, saved, monkeypatch):
     there = tmp_path / "w.safetensors"
     there.write_bytes(b"mine")
-    refused(there, "expected a new file, found one; remove it or choose another name")
+    assert refused(there).subject == f"--output {there}"
     assert there.read_bytes() == b"mine"
-    refused(tmp_path / "w.npz", r"expected a name that ends in \.safetensors or \.pth, found another")
-    refused(tmp_path / "none" / "w.safetensors", "found No such file")
+    error = refused(tmp_path / "w.npz")
+    assert error.subject == f"--output {tmp_path / 'w.npz'}"
+    assert ".safetensors" in error.expected and ".npz" in error.found
+    assert "No such file" in refused(tmp_path / "none" / "w.safetensors").found
     monkeypatch.setitem(sys.modules, "torch", None)
-    refused(tmp_path / "w.pth", r"expected torch, .* pip install 'lga_jax\[torch\]'")
+    error = refused(tmp_path / "w.pth")
+    assert error.subject == "--output" and "lga_jax[torch]" in error.remedy
     saved(**{"model.attention": "lga", "model.roi_align.aligned": True})
-    refused(
-        tmp_path / "new.pth", r"^--workdir runs/x, step 7: a model that .* model.attention: .*; model.roi_align.aligned"
-    )
+    message = str(refused(tmp_path / "new.pth"))
+    assert message.startswith("--workdir runs/x, step 7: ")
+    assert "model.attention: " in message and "; model.roi_align.aligned" in message
     assert list(tmp_path.iterdir()) == [there]
 
 

@@ -46,25 +46,27 @@ def test_keys_that_move_no_parameter_may_change():
     moved = {"mine": {"root": "elsewhere", "weight": 2.0}}
     _check(_config(data__train={"parts": moved}), _config(data__train={"parts": parts}))
     heavier = {"mine": {"root": "there", "weight": 3.0}}
-    with pytest.raises(UserError, match=r"data.train.parts.mine.weight 2.0 there, 3.0 here"):
+    with pytest.raises(UserError, match=r"data.train.parts.mine.weight 2.0 in the checkpoint, 3.0 in the config"):
         _check(_config(data__train={"parts": heavier}), _config(data__train={"parts": parts}))
 
 
 def test_differing_keys_are_listed():
-    with pytest.raises(
-        UserError, match=r"^here: .* another: num_steps 100 there, 20 here; optim.lr 0.1 there, 0.2 here;"
-    ):
+    with pytest.raises(UserError) as caught:
         _check(_config(num_steps=20, optim__lr=0.2))
-    with pytest.raises(UserError, match=r"optim\.new None there, 1 here"):
+    assert caught.value.subject == "here"
+    assert caught.value.found == (
+        "num_steps 100 in the checkpoint, 20 in the config; optim.lr 0.1 in the checkpoint, 0.2 in the config"
+    )
+    with pytest.raises(UserError, match=r"optim\.new None in the checkpoint, 1 in the config"):
         _check(_config(optim__new=1))
 
 
 def test_num_steps_may_move_unless_the_schedule_ends_there():
     _check(_config(num_steps=200))
     _check(_config(num_steps=50))
-    with pytest.raises(UserError, match="num_steps 100 there, 49 here"):
+    with pytest.raises(UserError, match="num_steps 100 in the checkpoint, 49 in the config"):
         _check(_config(num_steps=49))
-    with pytest.raises(UserError, match="num_steps 100 there, 200 here"):
+    with pytest.raises(UserError, match="num_steps 100 in the checkpoint, 200 in the config"):
         _check(_config(num_steps=200, optim__schedule="cosine"), _config(optim__schedule="cosine"))
 
 
@@ -78,9 +80,10 @@ def test_free_keys_stand_in_the_reference_config():
 
 def test_first_differing_parameter_is_named_with_the_count():
     table = {"rpn/kernel": [[3, 3, 4, 8], "float32"], "roi/bias": [[5], "float32"], "lga/kernel": [[1], "float32"]}
-    message = r"found 2 that differ, first lga/kernel: float32\[1\] in the checkpoint, missing in the model"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as caught:
         check_parameters({"parameters": table}, PARAMS, "here")
+    assert caught.value.found.startswith("2 ")
+    assert caught.value.found.endswith("first lga/kernel: float32[1] in the checkpoint, missing in the model")
 
 
 MANIFEST = {"config": json.loads(coco.get_config().to_json())}
@@ -114,22 +117,23 @@ def test_what_changes_no_parameter_and_no_meaning_may_differ(change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model.attention": "none"}, "model.attention 'lga' there, 'none' here"),
-        ({"model.lga.num_masks": 2}, "model.lga.num_masks 4 there, 2 here"),
-        ({"model.backbone.depth": 101}, "model.backbone.depth 50 there, 101 here"),
+        ({"model.attention": "none"}, "model.attention 'lga' in the checkpoint, 'none' in the config"),
+        ({"model.lga.num_masks": 2}, "model.lga.num_masks 4 in the checkpoint, 2 in the config"),
+        ({"model.backbone.depth": 101}, "model.backbone.depth 50 in the checkpoint, 101 in the config"),
         ({"model.anchors.sizes": (16, 32, 64, 128, 256)}, "model.anchors.sizes"),
         ({"model.pixel_mean": (0.0, 0.0, 0.0)}, "model.pixel_mean"),
-        ({"model.roi_align.aligned": False}, "model.roi_align.aligned True there, False here"),
+        ({"model.roi_align.aligned": False}, "model.roi_align.aligned True in the checkpoint, False in the config"),
     ],
 )
 def test_another_model_is_refused_by_the_key_that_differs(change, words):
-    with pytest.raises(UserError, match="^runs/a, step 5: expected a checkpoint of the config's model") as caught:
+    with pytest.raises(UserError) as caught:
         check_model(MANIFEST, changed(**change), "runs/a, step 5")
-    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.subject == "runs/a, step 5"
+    assert words in caught.value.found and "\n" not in str(caught.value)
 
 
 def test_one_recipe_without_a_key_of_the_other_differs():
     theirs = {"config": {"model": {"attention": "none", "depth": 18}}}
     with pytest.raises(UserError) as caught:
         check_model(theirs, ConfigDict({"attention": "none", "depth": 18, "width": 32}), "here")
-    assert "model.width None there, 32 here" in caught.value.found
+    assert "model.width None in the checkpoint, 32 in the config" in caught.value.found

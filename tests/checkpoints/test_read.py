@@ -24,7 +24,7 @@ def test_the_best_of_the_scored_steps():
         ("best", [None, 0.5, None], 2, "the best of 1 scored checkpoint (AP 0.5000)"),
         ("best", [None, math.nan], 2, "the latest, none has a score"),
         ("latest", [0.5, 0.1], 2, "the latest"),
-        (1, [0.1, 0.5], 1, "as asked"),
+        (1, [0.1, 0.5], 1, "as requested"),
     ],
 )
 def test_best_latest_or_a_number(tmp_path, step, scores, chosen, reason):
@@ -68,19 +68,20 @@ def test_params_without_moving_average(tmp_path):
 
 
 def test_missing_workdir_and_step_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"expected a trained run, found no .*nowhere"):
+    with pytest.raises(UserError) as caught:
         restore_params(str(tmp_path / "nowhere"))
+    assert caught.value.subject == f"--workdir {tmp_path / 'nowhere'}"
     assert not (tmp_path / "nowhere").exists()
     save_steps(tmp_path, [0.1, 0.2])
     for step in (0, 7):
         with pytest.raises(UserError) as caught:
             restore_params(str(tmp_path), step)
-        assert (caught.value.expected, caught.value.found) == (f"a checkpoint of step {step}", "1, 2")
+        assert str(step) in caught.value.expected and caught.value.found == "1, 2"
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
     for step in (1, "best", "latest"):
         with pytest.raises(UserError) as caught:
             restore_params(str(tmp_path / "empty"), step)
-        assert (caught.value.expected, caught.value.found) == ("a checkpoint", "none")
+        assert (caught.value.subject, caught.value.found) == (f"--workdir {tmp_path / 'empty'}", "none")
 
 
 def _refused(workdir, step="best"):
@@ -95,7 +96,6 @@ def test_damaged_params_are_an_error_that_names_the_others(tmp_path):
     save_steps(tmp_path, [0.1, 0.2])
     files_by_size(tmp_path / "checkpoints" / "2" / "manifest")[-1].write_text("{")
     error = _refused(tmp_path)
-    assert error.expected == "a sound checkpoint"
     assert "--step" in error.remedy and "1" in error.remedy
 
 
@@ -109,9 +109,7 @@ def test_a_manifest_without_one_of_its_parts_is_damage(tmp_path, path):
 
     save_steps(tmp_path, [0.1, 0.2])
     edit_manifest(tmp_path, 2, edit)
-    error = _refused(tmp_path)
-    assert error.expected == "a sound checkpoint"
-    assert path in error.found
+    assert path in _refused(tmp_path).found
 
 
 @pytest.mark.parametrize(("number", "words"), [(1, "model.init_from"), (3, "install the version")])
@@ -119,14 +117,14 @@ def test_other_formats_are_refused_with_what_helps(tmp_path, number, words):
     save_steps(tmp_path, [0.1, 0.2])
     edit_manifest(tmp_path, 2, lambda manifest: manifest.update(format=number))
     error = _refused(tmp_path)
-    assert error.expected == "a checkpoint of format 2" and f"format {number}" in error.found
+    assert "format 2" in error.expected and f"format {number}" in error.found
     assert words in error.remedy
 
 
 def test_weights_to_start_from_may_have_an_earlier_format_but_no_later_one(tmp_path):
     save_steps(tmp_path, [0.1, 0.2])
     edit_manifest(tmp_path, 2, lambda manifest: manifest.pop("format"))  # as version 0.1 wrote it
-    assert _refused(tmp_path).expected == "a checkpoint of format 2"
+    assert "format 2" in _refused(tmp_path).expected
     assert restore_params(str(tmp_path), 2, earlier=True).step == 2
     edit_manifest(tmp_path, 2, lambda manifest: manifest.update(format=3))
     with pytest.raises(UserError, match="format 3"):

@@ -69,8 +69,10 @@ def test_new_workdir_has_nothing_to_restore(tmp_path):
 
 def test_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^--workdir .*file: expected a folder that can be written, found Not a dir"):
+    with pytest.raises(UserError) as caught:
         Checkpoints(str(tmp_path / "file"))
+    assert caught.value.subject == f"--workdir {tmp_path / 'file'}"
+    assert "Not a dir" in caught.value.found
 
 
 def test_what_a_killed_process_left_is_ignored(tmp_path):
@@ -88,7 +90,7 @@ def test_damaged_item_falls_back_to_the_step_before(tmp_path, capsys, item):
     assert _restore(tmp_path).step == 1
     said = capsys.readouterr().out
     assert f"{tmp_path}/checkpoints/2 is damaged" in said
-    assert f"set aside as {tmp_path}/checkpoints/2.damaged, going back to step 1" in said
+    assert f"{tmp_path}/checkpoints/2.damaged, resuming from step 1" in said
     with Checkpoints(str(tmp_path)) as checkpoints:
         assert checkpoints.steps() == [1]
 
@@ -98,8 +100,9 @@ def test_arrays_that_are_not_the_saved_ones_are_damage(tmp_path, capsys):
     save_steps(tmp_path, [0.1, 0.2])
     shutil.rmtree(tmp_path / "checkpoints" / "2" / "variables")
     shutil.copytree(tmp_path / "checkpoints" / "1" / "variables", tmp_path / "checkpoints" / "2" / "variables")
-    with pytest.raises(UserError, match=r"found damage .*digest"):
+    with pytest.raises(UserError) as caught:
         restore_params(str(tmp_path), 2)
+    assert "digest" in caught.value.found
     assert _restore(tmp_path).step == 1
     assert "digest" in capsys.readouterr().out
 
@@ -108,8 +111,9 @@ def test_only_damaged_checkpoints_are_an_error(tmp_path):
     save_steps(tmp_path, [0.1, 0.2])
     for step in "12":
         files_by_size(tmp_path / "checkpoints" / step / "manifest")[-1].write_text("{")
-    with pytest.raises(UserError, match=r"found only damaged ones \(steps 2, 1;"):
+    with pytest.raises(UserError) as caught:
         _restore(tmp_path)
+    assert caught.value.subject == f"{tmp_path}/checkpoints" and "steps 2, 1;" in caught.value.found
     assert (tmp_path / "checkpoints" / "2").is_dir()
 
 
@@ -131,8 +135,11 @@ def test_a_disk_that_does_not_answer_sets_no_checkpoint_aside(tmp_path, monkeypa
     with monkeypatch.context() as patch:
         for module, read in ((write_module, _restore), (read_module, restore_params)):
             patch.setattr(module, reader, fail)
-            with pytest.raises(raised, match="2: expected to read it, found" if raised is UserError else None):
+            with pytest.raises(raised) as caught:
                 read(str(tmp_path))
+            if raised is UserError:
+                assert caught.value.subject == f"checkpoint {tmp_path}/checkpoints/2"
+                assert str(error) in caught.value.found
     assert _restore(tmp_path).step == 2
 
 
@@ -163,6 +170,7 @@ def test_a_run_of_version_0_1_is_not_gone_on_with(tmp_path):
 
 def test_other_classes_are_refused(tmp_path):
     save_steps(tmp_path, [0.1])
-    message = r"expected a checkpoint for the data's 3 classes \(car, bus, van\), found one for 2 \(car, bus\);"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as caught:
         _restore(tmp_path, classes=("car", "bus", "van"))
+    assert "3 classes (car, bus, van)" in caught.value.expected
+    assert "2 (car, bus)" in caught.value.found

@@ -65,7 +65,7 @@ def test_without_the_flag_the_refusal_names_the_ways(tmp_path, monkeypatch):
     with pytest.raises(UserError) as caught:
         train(cosine(9), str(tmp_path))
     assert caught.value.subject == f"checkpoint {tmp_path}/checkpoints/4"
-    assert "num_steps 4 there, 9 here" in caught.value.found
+    assert "num_steps 4 in the checkpoint, 9 in the config" in caught.value.found
     assert "--extend" in caught.value.remedy and "model.init_from" in caught.value.remedy
     with pytest.raises(UserError) as caught:  # shorter than what is done: no way
         train(cosine(3), str(tmp_path), extend=True)

@@ -42,10 +42,9 @@ def test_a_step_is_read_when_the_next_is_on_its_way(tmp_path):
         assert log.latest == {}
         log.push(2, _values(math.nan))
         assert log.latest["total"] == 1.0
-        with pytest.raises(
-            TrainingDivergedError, match=r"^step 2: .* found grad_norm 1.5, total nan; the last checkpoint"
-        ):
+        with pytest.raises(TrainingDivergedError) as caught:
             log.push(3, _values(3))
+        assert (caught.value.subject, caught.value.found) == ("step 2", "grad_norm 1.5, total nan")
 
 
 def test_flush_reads_what_is_pending(tmp_path):
@@ -58,7 +57,7 @@ def test_flush_reads_what_is_pending(tmp_path):
 def test_parameters_are_checked_before_they_are_saved(tmp_path):
     with _log(tmp_path) as log:
         log.check_state(1, {"a": jnp.ones(3), "count": jnp.int32(2)})
-        with pytest.raises(TrainingDivergedError, match=r"^step 1: expected finite parameters"):
+        with pytest.raises(TrainingDivergedError, match=r"^step 1: "):
             log.check_state(1, {"a": jnp.array([1.0, jnp.inf])})
 
 

@@ -177,25 +177,25 @@ def test_damaged_checkpoint_falls_back_and_says_so(undisturbed, tmp_path, monkey
     train(stub_config(), str(tmp_path))
     said = capsys.readouterr().out
     assert "4 is damaged" in said
-    assert "going back to step 3" in said
+    assert "resuming from step 3" in said
     assert (tmp_path / "checkpoints" / "4.damaged").is_dir()
     assert_same_run(str(tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "found"),
     [
-        ({"optim.lr": 0.3}, r"expected a run of this config, found another: optim.lr 0.1 there, 0.3 here;"),
-        ({"num_steps": 2}, r"found another: num_steps 3 there, 2 here;"),
-        ({"seed": 1}, r"seed 0 there, 1 here"),
+        ({"optim.lr": 0.3}, "optim.lr 0.1 in the checkpoint, 0.3 in the config"),
+        ({"num_steps": 2}, "num_steps 3 in the checkpoint, 2 in the config"),
+        ({"seed": 1}, "seed 0 in the checkpoint, 1 in the config"),
     ],
 )
-def test_workdir_of_another_config_is_refused(tmp_path, monkeypatch, changes, message):
+def test_workdir_of_another_config_is_refused(tmp_path, monkeypatch, changes, found):
     install(monkeypatch)
     train(stub_config(num_steps=3), str(tmp_path))
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError) as caught:
         train(stub_config(**{"num_steps": 3} | changes), str(tmp_path))
-    assert "\n" not in str(caught.value)
+    assert caught.value.found == found and "\n" not in str(caught.value)
 
 
 def test_changes_that_move_no_parameter_are_accepted(undisturbed, tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_random_backbone_that_cannot_learn_is_refused(tmp_path, monkeypatch):
     for backbone in (dict(norm="frozen_bn", frozen_stages=0), dict(norm="gn", frozen_stages=2)):
         config = stub_config()
         config.model.backbone.update(backbone)
-        with pytest.raises(UserError, match=r"^model.init_from: expected initial weights .* or train from random"):
+        with pytest.raises(UserError, match=r"^model.init_from: "):
             train(config, str(tmp_path))
 
 
@@ -247,17 +247,18 @@ def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monke
 def test_last_evaluation_cut_short_is_not_called_done(tmp_path, monkeypatch, capsys):
     install(monkeypatch, StubEvaluation(during=lambda: os.kill(os.getpid(), signal.SIGTERM)))
     train(stub_config(eval_every=0), str(tmp_path))
-    assert "stopped before the last evaluation was complete" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "stopped before the end of the last evaluation" in said and "done: " not in said
 
 
 def test_other_parameters_are_refused(tmp_path, monkeypatch):
     install(monkeypatch)
     train(stub_config(num_steps=3), str(tmp_path))
     install(monkeypatch, step_name="weight")
-    with pytest.raises(
-        UserError, match=r"found 2 that differ, first conv/kernel: float32\[3, 2\] in the checkpoint, missing"
-    ):
+    with pytest.raises(UserError) as caught:
         train(stub_config(), str(tmp_path))
+    assert caught.value.found.startswith("2 ")
+    assert "first conv/kernel: float32[3, 2] in the checkpoint, missing" in caught.value.found
 
 
 def test_a_run_yields_the_steps_that_are_left(undisturbed, tmp_path, monkeypatch):
@@ -369,19 +370,13 @@ def test_impossible_cadence_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            dict(images_at_once=3),
-            r"^images_at_once: expected 0 or a divisor of the 2 images that each of 4 ",
-        ),
-        (dict(images_at_once=-1), r"^images_at_once: expected a whole number of at least 0, found -1;"),
-        ({"images_at_once": 1, "model.backbone.norm": "bn"}, r"^images_at_once: expected 0 with the norm 'bn', whose "),
-    ],
+    "changes",
+    [dict(images_at_once=3), dict(images_at_once=-1), {"images_at_once": 1, "model.backbone.norm": "bn"}],
 )
-def test_images_at_once_must_divide_and_suit_the_norm(tmp_path, changes, message):
-    with pytest.raises(UserError, match=message):
+def test_images_at_once_must_divide_and_suit_the_norm(tmp_path, changes):
+    with pytest.raises(UserError) as caught:
         train(stub_config(batch_size=8, **changes), str(tmp_path / "new"))
+    assert caught.value.subject == "images_at_once"
     assert not (tmp_path / "new").exists()
 
 
@@ -396,8 +391,9 @@ def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
         return source
 
     monkeypatch.setattr("lga_jax.training.start.open_source", renamed)
-    with pytest.raises(UserError, match=r"data.eval: expected the 2 classes .* \(differing: b, c\)"):
+    with pytest.raises(UserError) as caught:
         train(stub_config(), str(tmp_path))
+    assert caught.value.subject == "data.eval" and "b, c" in caught.value.found
 
 
 @pytest.mark.parametrize(("terminated", "killed"), [(2, 3), (4, 1)], ids=["writing", "resuming"])
@@ -410,7 +406,7 @@ def test_sigterm_and_then_kill(undisturbed, tmp_path, monkeypatch, terminated, k
     first = _start(tmp_path, "--signal", "SIGTERM", "--at_step", str(terminated))
     said, _ = first.communicate(timeout=600)
     assert first.returncode == 128 + signal.SIGTERM, said
-    assert "the same command goes on from there" in said
+    assert "repeat the command to resume" in said
     assert _steps(tmp_path)[-1] == terminated
     second = _start(tmp_path, "--signal", "SIGKILL", "--at_step", str(killed))
     said, _ = second.communicate(timeout=600)
@@ -440,7 +436,7 @@ def test_two_processes_stop_at_the_same_step(tmp_path):
     """Though only one of them gets the signal."""
     processes = _start_two(tmp_path, "--num_steps", "30", second=("--signal", "SIGTERM", "--at_step", "14"))
     said = _assert_both_end(processes, 128 + signal.SIGTERM)
-    assert "the same command goes on from there" in said
+    assert "repeat the command to resume" in said
     assert _steps(tmp_path)[-1] == 15  # where the next evaluation asks both
 
 
