@@ -1,6 +1,8 @@
 """Tells damaged checkpoint files from a disk that cannot be read."""
 
 import hashlib
+import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +21,11 @@ def digest(tree: PyTree) -> str:
         sha.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
         sha.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
     return sha.hexdigest()
+
+
+def json_digest(content: Any) -> str:
+    """SHA-256 of JSON content; neither spaces nor the order of keys matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def verify(tree: PyTree, expected: str) -> None:

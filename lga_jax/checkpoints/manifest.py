@@ -9,13 +9,14 @@ import jax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from lga_jax.checkpoints.damage import json_digest
 from lga_jax.data.source import Source, truth_of
 from lga_jax.errors import UserError, listed
 from lga_jax.recipe import differences
 
 # Keys: version (of lga_jax, for information only), format, config, class_names, category_ids,
 # parameters {name: [shape, dtype]}, schedule_start (the step at which the learning rate's schedule starts: 0, or the
-# step at which the run was extended). A checkpoint adds step and digests.
+# step at which the run was extended). A checkpoint adds step and digests {variables, optimizer, data, manifest}.
 Manifest = dict
 
 # The checkpoint format that this version writes and reads. Checkpoints of version 0.1 have no number: format 1.
@@ -75,8 +76,14 @@ def parameter_table(params: PyTree) -> dict[str, list]:
     }
 
 
-def check_whole(manifest: Any) -> None:
-    """Raises ValueError if an entry is missing or has the wrong type: the manifest is damaged."""
+def sealed(manifest: Manifest, step: int, digests: Mapping[str, str]) -> Manifest:
+    """The manifest of a checkpoint: with its step, the digests of the other items, and a digest over all of this."""
+    whole = json.loads(json.dumps({**manifest, "step": step, "digests": dict(digests)}))
+    return {**whole, "digests": {**whole["digests"], "manifest": json_digest(whole)}}
+
+
+def check_whole(manifest: Any, step: int) -> None:
+    """Raises ValueError if the manifest is damaged, or belongs to another step than `step`."""
     for path, kind in _WHOLE.items():
         value = manifest
         for key in path:
@@ -86,6 +93,13 @@ def check_whole(manifest: Any) -> None:
     number = manifest.get("format", 1)
     if not isinstance(number, int) or (number == FORMAT and not isinstance(manifest.get("schedule_start"), int)):
         raise ValueError("the manifest has no valid format or schedule_start")
+    # Before any value is used: a flipped bit can turn a value into another valid one, the format too.
+    digests = dict(manifest["digests"])
+    own = digests.pop("manifest", None)
+    if own != json_digest({**manifest, "digests": digests}) and (own is not None or number == FORMAT):
+        raise ValueError("the manifest does not have the digest it was saved with")
+    if manifest["step"] != step:
+        raise ValueError(f"the manifest belongs to step {manifest['step']}")
 
 
 def check_format(manifest: Manifest, where: str, earlier: bool = False) -> None:

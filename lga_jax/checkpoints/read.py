@@ -2,22 +2,26 @@
 
     workdir/checkpoints/<step>/{variables, optimizer, data, manifest, score.json}
 
-`score.json` is written when the step is evaluated: {"AP": 0.61}, or null if the evaluated images have no objects.
+`score.json` is written when the step is evaluated: {"AP": 0.61, "digest": ...}, or null if the
+evaluated images have no objects.
 """
 
 import json
+import logging
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
-from lga_jax.checkpoints.damage import first_line, raise_unless_damage, verify
+from lga_jax.checkpoints.damage import first_line, json_digest, raise_unless_damage, verify
 from lga_jax.checkpoints.manifest import Manifest, check_format, check_whole
 from lga_jax.errors import UserError, counted, listed
+
+_LOG = logging.getLogger(__name__)
 
 SCORE_FILE = "score.json"
 
@@ -66,6 +70,7 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
             manifest = read_manifest(manager, wanted)
             read = manager.restore(wanted, args=ocp.args.Composite(variables=ocp.args.StandardRestore())).variables
             verify(read, manifest["digests"]["variables"])
+            variables = _variables_to_use(read)
         except Exception as error:
             raise_unless_damage(error, where)
             raise UserError(
@@ -75,8 +80,7 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
                 remedy=f"use another --step (available: {listed([s for s in steps if s != wanted])})",
             ) from error
     check_format(manifest, where, earlier)
-    params = read["params"] if read["ema_params"] is None else read["ema_params"]
-    return Saved(wanted, reason, manifest, {"params": params, "batch_stats": read["batch_stats"]})
+    return Saved(wanted, reason, manifest, variables)
 
 
 def best_step(scores: Mapping[int, float], steps: Sequence[int]) -> int | None:
@@ -86,15 +90,24 @@ def best_step(scores: Mapping[int, float], steps: Sequence[int]) -> int | None:
 
 
 def read_scores(directory: str, steps: Sequence[int]) -> dict[int, float]:
-    """Step -> AP of the evaluated steps; nan if the evaluated images have no objects or the file is damaged."""
+    """Step -> AP of the evaluated steps; nan if the evaluated images have no objects or the file is damaged.
+
+    A warning names each damaged file.
+    """
     paths = {step: Path(directory, str(step), SCORE_FILE) for step in steps}
-    return {step: _read_score(path) for step, path in paths.items() if path.exists()}
+    return {step: _read_score(path, step) for step, path in paths.items() if os.path.lexists(path)}
+
+
+def score_content(step: int, ap: float) -> dict[str, Any]:
+    """The content of `score.json`."""
+    score = {"AP": None if math.isnan(ap) else ap}
+    return {**score, "digest": json_digest([step, score])}
 
 
 def read_manifest(manager: ocp.CheckpointManager, step: int) -> Manifest:
     """Reads the manifest of a step. Raises ValueError if it is damaged."""
     manifest = manager.restore(step, args=ocp.args.Composite(manifest=ocp.args.JsonRestore())).manifest
-    check_whole(manifest)
+    check_whole(manifest, step)
     return manifest
 
 
@@ -133,9 +146,18 @@ def _scored(scores: Mapping[int, float], steps: Sequence[int]) -> list[int]:
     return [step for step in steps if not math.isnan(scores.get(step, math.nan))]
 
 
-def _read_score(path: Path) -> float:
+def _variables_to_use(read: Mapping[str, Any]) -> dict[str, Any]:
+    params = read["params"] if read["ema_params"] is None else read["ema_params"]
+    return {"params": params, "batch_stats": read["batch_stats"]}
+
+
+def _read_score(path: Path, step: int) -> float:
     try:
-        score = json.loads(path.read_text())["AP"]
-        return math.nan if score is None else float(score)
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads(path.read_bytes())
+        ap = math.nan if content["AP"] is None else float(content["AP"])
+        if content != score_content(step, ap):
+            raise ValueError("it does not have the digest it was saved with")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        _LOG.warning("%s is damaged (%s): step %d counts as not scored", path, first_line(error), step)
         return math.nan
+    return ap

@@ -6,7 +6,6 @@ A step directory gets its name when it is complete; the incomplete directory of 
 written from host copies and read as numpy, so the number of devices and processes may change.
 """
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from lga_jax.checkpoints.damage import digest, first_line, raise_unless_damage, verify
+from lga_jax.checkpoints.damage import digest, first_line, json_digest, raise_unless_damage, verify
 from lga_jax.checkpoints.manifest import (
     Manifest,
     check_classes,
@@ -26,10 +25,11 @@ from lga_jax.checkpoints.manifest import (
     check_format,
     check_parameters,
     schedule_start,
+    sealed,
 )
-from lga_jax.checkpoints.read import SCORE_FILE, best_step, folder_of, read_manifest, read_scores
+from lga_jax.checkpoints.read import SCORE_FILE, best_step, folder_of, read_manifest, read_scores, score_content
 from lga_jax.errors import UserError
-from lga_jax.files import write_json
+from lga_jax.files import unused_path, write_json
 from lga_jax.structs import TrainState
 
 
@@ -85,12 +85,12 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         variables, optimizer = _split(_to_host(state))
-        digests = {"variables": digest(variables), "optimizer": digest(optimizer)}
+        digests = {"variables": digest(variables), "optimizer": digest(optimizer), "data": json_digest(position)}
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(variables),
             optimizer=ocp.args.StandardSave(optimizer),
             data=ocp.args.JsonSave(position),
-            manifest=ocp.args.JsonSave({**manifest, "step": step, "digests": digests}),
+            manifest=ocp.args.JsonSave(sealed(manifest, step, digests)),
         )
         self._manager.save(step, args=items)
 
@@ -100,7 +100,7 @@ class Checkpoints:
         self.scores[step] = ap
         if jax.process_index() == 0:
             path = Path(self.directory, str(step), SCORE_FILE)
-            write_json(path, {"AP": None if math.isnan(ap) else ap})
+            write_json(path, score_content(step, ap))
 
     def restore(self, state: TrainState, manifest: Manifest, extend: bool = False) -> Restored | None:
         """Restores the latest intact checkpoint as numpy in the structure of `state` (arrays or shapes); None if new.
@@ -148,13 +148,15 @@ class Checkpoints:
         )
         verify(items.variables, manifest["digests"]["variables"])
         verify(items.optimizer, manifest["digests"]["optimizer"])
+        if json_digest(items.data) != manifest["digests"]["data"]:
+            raise ValueError("the position in the data does not have the digest it was saved with")
         return Restored(step, TrainState(**items.variables, **items.optimizer), items.data, start)
 
     def _set_aside(self, damaged: Sequence[tuple[int, str, Exception]], then: str) -> None:
         for step, where, error in damaged:
             self.scores.pop(step, None)
             if jax.process_index() == 0:
-                aside = _unused(self.directory, f"{step}.damaged")
+                aside = unused_path(Path(self.directory, f"{step}.damaged"))
                 print(f"{where} is damaged ({first_line(error)}); renamed to {aside}, {then}", flush=True)
                 os.rename(os.path.join(self.directory, str(step)), aside)
         if damaged:
@@ -184,11 +186,6 @@ def _split(state: TrainState) -> tuple[dict, dict]:
 def _to_host(state: TrainState) -> TrainState:
     # A copy: on the CPU the next step would overwrite the buffer of a view.
     return jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0)), state)
-
-
-def _unused(directory: str, name: str) -> str:
-    taken = sum(entry.startswith(name) for entry in os.listdir(directory))
-    return os.path.join(directory, f"{name}-{taken + 1}" if taken else name)
 
 
 def _all_damaged(directory: str, damaged: Sequence[tuple[int, str, Exception]]) -> UserError:

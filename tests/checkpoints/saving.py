@@ -5,7 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 
-from lga_jax.checkpoints.manifest import FORMAT, parameter_table
+from lga_jax.checkpoints.manifest import FORMAT, parameter_table, sealed
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.inference.step import replicate
 from lga_jax.structs import TrainState
@@ -53,10 +53,13 @@ def saved_steps(workdir):
 
 
 def edit_manifest(workdir, step, edit):
-    """Writes what `edit` makes of the manifest of a step, a dict that it changes in place."""
+    """Writes what `edit` makes of the manifest of a step, a dict that it changes in place, with the digest of that."""
     (path,) = (workdir / "checkpoints" / str(step) / "manifest").rglob("metadata")
     manifest = json.loads(path.read_text())
     edit(manifest)
+    if "step" in manifest and "digests" in manifest:
+        digests = {name: value for name, value in manifest["digests"].items() if name != "manifest"}
+        manifest = sealed(manifest, manifest["step"], digests)
     path.write_text(json.dumps(manifest))
 
 

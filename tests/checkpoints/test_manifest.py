@@ -7,7 +7,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import challenge, coco
-from lga_jax.checkpoints.manifest import check_config, check_model, check_parameters, make_manifest
+from lga_jax.checkpoints.manifest import (
+    FORMAT,
+    check_config,
+    check_model,
+    check_parameters,
+    check_whole,
+    make_manifest,
+    sealed,
+)
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
 
@@ -137,3 +145,36 @@ def test_one_recipe_without_a_key_of_the_other_differs():
     with pytest.raises(UserError) as caught:
         check_model(theirs, ConfigDict({"attention": "none", "depth": 18, "width": 32}), "here")
     assert "model.width None in the checkpoint, 32 in the config" in caught.value.found
+
+
+def test_no_changed_bit_of_a_manifest_is_accepted_with_another_value():
+    """Every bit of the stored text, and every place where it could have been cut."""
+    small = {"format": FORMAT, "config": {"model": {"pixel_mean": [123.675, 1e-3]}}, "class_names": ["car"]}
+    small |= {"category_ids": [7], "parameters": {"a": [[2], "float32"]}, "schedule_start": 0}
+    manifest = sealed(small, 12, {"variables": "ab", "optimizer": "cd", "data": "ef"})
+    check_whole(manifest, 12)
+    text = json.dumps(manifest).encode()
+    changed = [text[:place] for place in range(len(text))]
+    for place in range(len(text)):
+        changed += [text[:place] + bytes([text[place] ^ 1 << bit]) + text[place + 1 :] for bit in range(8)]
+    assert len(changed) == 9 * len(text)
+    assert [other for other in changed if _accepted(other) not in (None, manifest)] == []
+
+
+def _accepted(text):
+    """The manifest that is used, or None where the text counts as damaged."""
+    try:
+        manifest = json.loads(text)
+        check_whole(manifest, 12)
+    except ValueError:
+        return None
+    return manifest
+
+
+def test_the_manifest_of_another_step_is_noticed():
+    """A folder that was renamed by hand."""
+    manifest = {"format": FORMAT, "config": {"model": {}}, "class_names": [], "category_ids": [], "parameters": {}}
+    manifest = sealed({**manifest, "schedule_start": 0}, 12, {"variables": "", "optimizer": "", "data": ""})
+    check_whole(manifest, 12)
+    with pytest.raises(ValueError, match="step 12"):
+        check_whole(manifest, 13)

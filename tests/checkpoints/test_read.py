@@ -43,13 +43,16 @@ def test_the_flag_of_a_step():
         assert text in caught.value.found
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"AP": "high"}'])
-def test_a_damaged_score_is_none(tmp_path, text):
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"AP": "high"}', '{"AP": 0.5}', '{"AP": 0.5, "digest": "0"}', "[" * 100_000]
+)
+def test_a_damaged_score_is_none_and_said(tmp_path, text, caplog):
     save_steps(tmp_path, [0.1, 0.5])
     (tmp_path / "checkpoints" / "2" / "score.json").write_text(text)
     scores = read_scores(str(tmp_path / "checkpoints"), [1, 2])
     assert scores[1] == 0.1
     assert math.isnan(scores[2])
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "2/score.json" in caplog.text
     assert restore_params(str(tmp_path)).step == 1
 
 
