@@ -90,7 +90,7 @@ def read_image_file(path: Path | str) -> bytes:
             str(path),
             expected="a readable image file",
             found=str(error.strerror),
-            remedy="restore it",
+            remedy="restore it, or correct the path",
         ) from error
 
 

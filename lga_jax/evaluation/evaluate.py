@@ -20,6 +20,7 @@ from lga_jax.inference.coco_results import count_non_finite, to_coco
 from lga_jax.inference.locate import Located, gather, in_source_order, join, locate
 from lga_jax.inference.predictor import Predictor, load
 from lga_jax.inference.step import PredictStep
+from lga_jax.recipe import check
 
 
 class EvalResult(NamedTuple):
@@ -76,9 +77,16 @@ def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDic
     """The source to score on, as `evaluate` takes it. Raises UserError where its classes are not the model's."""
     if data is None:
         data = predictor.recipe.data.eval
-    source = open_source(**data) if isinstance(data, Mapping | ConfigDict) else data
+    source = open_source(**_checked(predictor, data)) if isinstance(data, Mapping | ConfigDict) else data
     predictor.check_classes(source)
     return source
+
+
+def _checked(predictor: Predictor, data: Mapping[str, Any] | ConfigDict) -> ConfigDict:
+    """Settings of a caller, checked as data.eval of the predictor's recipe. Raises UserError."""
+    recipe = ConfigDict(predictor.recipe.to_dict(), type_safe=False)
+    recipe.data.eval = ConfigDict(dict(data))
+    return check(recipe, own=("data.train", "model.backbone", "model.attention")).data.eval
 
 
 def score_source(

@@ -27,7 +27,7 @@ class GivenImages:
         """Reads the headers of files only."""
         self.class_names = tuple(class_names)
         self._images = [
-            image if isinstance(image, str | os.PathLike) else as_rgb(image, f"image {number}")
+            os.path.expanduser(image) if isinstance(image, str | os.PathLike) else as_rgb(image, f"image {number}")
             for number, image in enumerate(images)
         ]
         self.records = [
@@ -57,7 +57,7 @@ def as_rgb(image: object, subject: str) -> UInt8[np.ndarray, "h w 3"]:
     else; its subject is the path, or `subject`.
     """
     if isinstance(image, str | os.PathLike):
-        return _read(image)
+        return _read(os.path.expanduser(image))
     if isinstance(image, Image.Image):
         return _of_pil(image)
     if isinstance(image, np.ndarray):

@@ -182,7 +182,8 @@ def load(
     Raises:
         UserError: the workdir or the step is missing, or the recipe describes another model.
     """
-    saved = restore_params(os.fspath(workdir), step)
+    workdir = os.path.expanduser(workdir)
+    saved = restore_params(workdir, step)
     where = f"{workdir}, step {saved.step}"
     if recipe is not None:
         recipe = check(as_recipe(recipe))

@@ -92,6 +92,7 @@ def open_run(
         extend: starts a new cosine schedule at the checkpoint if recipe.num_steps is larger than the checkpoint's.
     """
     given = {"data.train": source, "data.eval": eval_source, "model.backbone": detector, "model.attention": detector}
+    workdir = os.path.expanduser(workdir)
     own = [part for part, object_ in given.items() if object_ is not None]
     new_run = not has_checkpoint(workdir)
     recipe = check(as_recipe(recipe), device_count=jax.device_count(), new_run=new_run, own=own)
@@ -261,7 +262,9 @@ def _progress_bar(run: Run) -> tqdm:
 
 
 def _show(bar: tqdm, run: Run) -> None:
-    rate = bar.format_dict["rate"] or 0.0
+    shown = bar.format_dict
+    # tqdm measures no rate before its second drawing, which a short run never reaches.
+    rate = shown["rate"] or (bar.n + 1 - bar.initial) / max(shown["elapsed"], 1e-3)
     loss = f"loss {run.latest['total']:.3f}, " if run.latest else ""
     bar.set_postfix_str(f"{loss}{rate * run.recipe.batch_size:.1f} images/s", refresh=False)
     bar.update()

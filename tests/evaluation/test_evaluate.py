@@ -204,3 +204,17 @@ def test_data_of_other_classes_and_settings_beside_a_predictor_are_refused(tiny_
         with pytest.raises(UserError) as raised:
             evaluate(tiny_predictor, **options)
         assert raised.value.subject == "recipe, step"
+
+
+@pytest.mark.parametrize(
+    ("change", "subject"),
+    [
+        (dict(source="chalenge"), "data.eval.source"),
+        (dict(num_image=2), "data.eval.num_image"),
+        (dict(num_images="two"), "data.eval.num_images"),
+    ],
+)
+def test_wrong_settings_of_data_are_a_users_error(tiny_predictor, change, subject):
+    with pytest.raises(UserError) as raised:
+        evaluate(tiny_predictor, tiny_predictor.recipe.data.eval.to_dict() | change)
+    assert raised.value.subject == subject

@@ -82,6 +82,13 @@ def test_a_source_has_the_sizes_before_pixels_are_read(tmp_path):
     assert source.class_names == ("crane",)
 
 
+def test_a_leading_tilde_is_the_users_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cv2.imwrite(str(tmp_path / "a.png"), RGB[..., ::-1])
+    np.testing.assert_array_equal(GivenImages(["~/a.png"], ()).image(0), RGB)
+    np.testing.assert_array_equal(as_rgb("~/a.png", ""), RGB)
+
+
 def test_a_missing_file_is_named_at_once(tmp_path):
     with pytest.raises(UserError) as raised:
         GivenImages([RGB, tmp_path / "none.png"], ())

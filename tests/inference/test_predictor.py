@@ -151,6 +151,11 @@ def test_load_says_which_checkpoint_and_takes_another_recipe_of_the_same_model(t
     assert raised.value.subject.endswith("step 7")
 
 
+def test_a_leading_tilde_is_the_users_folder(tiny_run, monkeypatch):
+    monkeypatch.setenv("HOME", str(tiny_run))
+    assert load("~/runs/tiny").step == 7
+
+
 @pytest.mark.parametrize("change", [dict(workdir="none"), dict(step=8)])
 def test_a_missing_run_or_step_is_a_users_error(tiny_run, change):
     with pytest.raises(UserError):
