@@ -264,7 +264,7 @@ def _progress_bar(run: Run) -> tqdm:
 def _show(bar: tqdm, run: Run) -> None:
     shown = bar.format_dict
     # tqdm measures no rate before its second drawing, which a short run never reaches.
-    rate = shown["rate"] or (bar.n + 1 - bar.initial) / max(shown["elapsed"], 1e-3)
+    rate = shown["rate"] or (bar.n + 1 - (shown["initial"] or 0)) / max(shown["elapsed"], 1e-3)
     loss = f"loss {run.latest['total']:.3f}, " if run.latest else ""
     bar.set_postfix_str(f"{loss}{rate * run.recipe.batch_size:.1f} images/s", refresh=False)
     bar.update()
