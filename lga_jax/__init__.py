@@ -6,8 +6,8 @@
     for found in model.predict("street.jpg"):
         print(found.name, found.score, found.box)
 
-docs/api.md shows everything that stands here. A name is imported when it is first used: `import lga_jax` alone loads
-neither jax nor a device.
+docs/api.md describes all names. A name is imported at its first use: `import lga_jax` alone loads neither jax nor a
+device.
 """
 
 import importlib

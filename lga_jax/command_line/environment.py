@@ -1,4 +1,4 @@
-"""What a bug report needs: versions, devices, the processor, memory and variables of the environment."""
+"""Facts for a bug report: versions, devices, the processor, memory and environment variables."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ _VARIABLES = (
 
 
 def describe() -> Iterator[tuple[str, str]]:
-    """The lines, as (what, value)."""
+    """The facts as (name, value)."""
     yield "python", f"{platform.python_version()} on {platform.platform()}"
     for package in _PACKAGES:
         yield package, _version(package)
@@ -41,7 +41,7 @@ def _devices() -> str:
         import jax
 
         devices = jax.devices()
-    except Exception as error:  # whatever a backend raises is what the report is about
+    except Exception as error:  # the report shows any error of a backend
         return f"none: {' '.join(str(error).split())}"
     kinds = sorted({device.device_kind for device in devices})
     return f"{len(devices)} x {', '.join(kinds)} ({jax.default_backend()})"
@@ -65,7 +65,7 @@ def _memory() -> str:
 
 
 def _fields(path: Path) -> dict[str, str]:
-    """The first 'name : value' of each name in a file of /proc; nothing on systems without."""
+    """The first 'name : value' of each name in a file of /proc; empty on systems without /proc."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What commands answer to --help, and to flags that do not exist."""
+"""The text of --help, and the errors for unknown flags."""
 
 import difflib
 import re
@@ -8,10 +8,10 @@ from absl import flags
 from lga_jax.errors import UserError
 from lga_jax.recipe import KEYS, names, nearest_keys
 
-_SAME_COMMAND = "the same command with the same --workdir goes on where the run stopped; no flag is needed"
+_SAME_COMMAND = "repeat the command with the same --workdir to resume the run; no flag is needed"
 _DEVICES = (
-    "devices are chosen by the environment: JAX_PLATFORMS=cuda, tpu or cpu before the command, and "
-    "CUDA_VISIBLE_DEVICES=0 for the first GPU alone"
+    "set environment variables to choose devices: JAX_PLATFORMS=cuda, tpu or cpu before the command, and "
+    "CUDA_VISIBLE_DEVICES=0 for only the first GPU"
 )
 _ANSWERS = {
     **dict.fromkeys(("resume", "restart", "continue", "auto_resume", "resume_from"), _SAME_COMMAND),
@@ -26,7 +26,7 @@ _ANSWERS = {
 
 
 def explain(error: flags.Error, known: flags.FlagValues, has_config: bool, argv: list[str]) -> UserError:
-    """One line for what absl's flag parsing raises."""
+    """A one-line error for an exception of absl's flag parsing."""
     if isinstance(error, flags.UnrecognizedFlagError):
         return unknown_flag(error.flagname, known, has_config)
     text = " ".join(str(error.args[0] if error.args else error).split())
@@ -37,16 +37,16 @@ def explain(error: flags.Error, known: flags.FlagValues, has_config: bool, argv:
             found="none",
             remedy=f"give --{missing[1]} {_example(missing[1], argv)} (--help lists all flags)",
         )
-    return UserError(text)  # absl's words, which name the flag
+    return UserError(text)  # absl's text contains the flag
 
 
 def _example(flag: str, argv: list[str]) -> str:
-    """A recipe that stands without --config on the command line is meant for it."""
+    """An example value. For --config, a recipe's name that is on the command line without --config."""
     return next((argument for argument in argv[1:] if argument in names()), "coco") if flag == "config" else "VALUE"
 
 
 def unknown_flag(name: str, known: flags.FlagValues, has_config: bool) -> UserError:
-    """The answer to --name: the flag, the key of the recipe or the habit of this project that is meant."""
+    """The error for an unknown --name, which suggests a flag, a key of the recipe or the way to do this here."""
     close = difflib.get_close_matches(name, [flag.name for flag in _own_flags(known)], 1, cutoff=0.8)
     if name in _ANSWERS:
         remedy = _ANSWERS[name]
@@ -58,7 +58,7 @@ def unknown_flag(name: str, known: flags.FlagValues, has_config: bool) -> UserEr
 
 
 def bare_argument(argument: str, has_config: bool) -> UserError:
-    """The answer to an argument that is no flag."""
+    """The error for an argument that is no flag."""
     name = argument.partition("=")[0].removeprefix("config.")
     remedy = "--help lists all flags"
     if has_config and argument in names():
@@ -69,7 +69,7 @@ def bare_argument(argument: str, has_config: bool) -> UserError:
 
 
 def help_text(known: flags.FlagValues, description: str, has_config: bool) -> str:
-    """The command's own words and flags; of a recipe how its keys are given."""
+    """The description and the flags of a command, and the syntax of recipe keys if it has a recipe."""
     own = _own_flags(known)
     width = max((len(flag.name) for flag in own), default=0)
     lines = [description.strip(), "", "flags:"]
@@ -80,9 +80,9 @@ def help_text(known: flags.FlagValues, description: str, has_config: bool) -> st
         lines += [
             "",
             "Every value of the recipe can be changed: --config.optim.lr=0.01 --config.data.buckets='((640, 640),)'",
-            "`lga_jax recipes coco` prints a recipe with all keys and what each means.",
+            "`lga_jax recipes coco` prints a recipe that explains all keys.",
         ]
-    return "\n".join([*lines, "", "--helpfull lists the flags of all libraries too."])
+    return "\n".join([*lines, "", "--helpfull also lists the flags of all libraries."])
 
 
 def _as_key(name: str) -> str:
@@ -93,7 +93,7 @@ def _as_key(name: str) -> str:
 
 
 def _own_flags(known: flags.FlagValues) -> list[flags.Flag]:
-    """The flags of the command, in the order of their definition: all but those of absl."""
+    """The flags of the command without absl's flags, in the order of their definition."""
     own = [flag for module, entries in known.flags_by_module_dict().items() if not _is_absl(module) for flag in entries]
     own.sort(key=lambda flag: list(known).index(flag.name))
     return own

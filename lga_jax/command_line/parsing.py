@@ -1,4 +1,4 @@
-"""What every command shares: flags, the recipe of --config, and faults of the user as one line."""
+"""Shared by all commands: flags, the recipe of --config, and one-line errors for the user."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _CONFIG = "--config."
 
 
 class Config:
-    """The recipe of --config with the values of --config.KEY=VALUE, checked. It is there once `run` calls main."""
+    """The checked recipe of --config with the values of --config.KEY=VALUE. `run` sets it before it calls main."""
 
     value: ConfigDict
 
@@ -29,7 +29,7 @@ class Config:
 
     @property
     def name(self) -> str:
-        """The recipe as the user named it: coco, or a path."""
+        """The name or path of the recipe on the command line."""
         return self._name.value
 
     @property
@@ -38,14 +38,14 @@ class Config:
         return default_workdir(self.name)
 
     def read(self, changes: dict[str, str]) -> None:
-        """Loads the recipe, sets {'optim.lr': '0.01'} and checks it. Raises UserError, with all faults of values."""
+        """Loads the recipe, sets the changes {'optim.lr': '0.01'} and checks it. Raises UserError with all faults."""
         config = load(self.name)
         override(config, changes)
         self.value = check(config)
 
 
 def define_config(text: str = "Recipe, by name (lga_jax recipes lists them) or path.") -> Config:
-    """Defines --config, which must be given. `run` reads it."""
+    """Defines the required flag --config. `run` reads it."""
     holder = flags.DEFINE_string("config", None, text)
     flags.mark_flag_as_required("config")
     return Config(holder)
@@ -57,15 +57,15 @@ class _PathParser(flags.ArgumentParser):
 
 
 def define_path(name: str, text: str) -> flags.FlagHolder:
-    """Defines a flag for a file or a folder, in which a leading ~ is the user's folder."""
+    """Defines a flag for a file or a folder; a leading ~ is replaced by the user's home folder."""
     return flags.DEFINE(_PathParser(), name, None, text)
 
 
 def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
     """Wraps a script's main: a UserError becomes one line on stderr and exit status 2, without a traceback.
 
-    All faults of a recipe have a line each. Ctrl-C is one line and exit status 130; threads that still download or
-    decode are not waited for.
+    A recipe with several faults gives one line per fault. Ctrl-C gives one line and exit status 130, without waiting
+    for threads that download or decode.
     """
 
     def wrapped(*args: object) -> None:
@@ -75,7 +75,7 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             _end(error)
         except BrokenPipeError:  # `lga_jax recipes | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush when Python exits
             sys.exit(1)
         except KeyboardInterrupt:
             _end_interrupted()
@@ -89,20 +89,20 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def _end_interrupted_imports() -> Iterator[None]:
-    """Ctrl-C while a module is imported ends the process; else it raises KeyboardInterrupt, as Python does.
+    """Makes Ctrl-C end the process during an import; otherwise it raises KeyboardInterrupt as usual.
 
     Extension modules turn a KeyboardInterrupt into an ImportError, or lose it.
     """
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if _is_importing(frame):
             _end_interrupted()
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or heard by somebody else
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or handled elsewhere
         yield
         return
-    signal.signal(signal.SIGINT, hear)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
@@ -122,9 +122,9 @@ def _end_interrupted() -> None:
 
 
 def stop_at_once() -> None:
-    """From now on SIGTERM and Ctrl-C end the process at once, also while a library compiles: there is nothing to save.
+    """Makes SIGTERM and Ctrl-C end the process immediately, also while a library compiles: there is nothing to save.
 
-    A shell reports the exit statuses 143 and 130. A signal that the process was started to ignore stays ignored.
+    A shell reports the exit statuses 143 and 130. Signals that the process ignores since its start stay ignored.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -132,11 +132,10 @@ def stop_at_once() -> None:
 
 
 def run(main: Callable[[], int | None], config: Config | None = None) -> None:
-    """Runs a command: parses the absl flags and reads the recipe, then calls `main()` and exits with the status
-    that it returns; None is 0.
+    """Runs a command: parses the absl flags, reads the recipe, calls `main()` and exits with its result (None: 0).
 
-    A UserError, a faulty flag and every fault of the recipe end as one line on stderr and exit status 2. Any other
-    exception is a fault of ours and keeps its traceback.
+    A UserError, a faulty flag and each fault of the recipe give one line on stderr and exit status 2. Any other
+    exception is a bug of this project and keeps its traceback.
     """
     parser = partial(_parse_flags, config=config, description=sys.modules[main.__module__].__doc__ or "")
     exit_on_user_error(lambda: app.run(lambda argv: main(), flags_parser=parser))()
@@ -149,7 +148,7 @@ def _end(error: UserError) -> None:
 
 
 def _is_about_devices(error: Exception) -> bool:
-    """Raised where jax looks for devices; its words change with what is installed."""
+    """Whether jax raised the error while it looked for devices. Its text depends on the installed packages."""
     trace = error.__traceback__
     while trace.tb_next:
         trace = trace.tb_next
@@ -160,9 +159,9 @@ def _no_device() -> UserError:
     platforms = os.environ.get("JAX_PLATFORMS", "")
     return UserError(
         f"JAX_PLATFORMS={platforms}",
-        expected="a kind of device that jax finds on this machine",
-        found="none",
-        remedy="unset JAX_PLATFORMS, or install jax for that device: pip install 'lga_jax[cuda]' or 'lga_jax[tpu]'",
+        expected="a device type that jax finds on this machine",
+        found="no device",
+        remedy="unset JAX_PLATFORMS, or install jax for the device: pip install 'lga_jax[cuda]' or 'lga_jax[tpu]'",
     )
 
 
@@ -178,7 +177,7 @@ def _parse_flags(argv: list[str], config: Config | None, description: str) -> li
     if len(rest) > 1:
         raise hints.bare_argument(rest[1], config is not None)
     if flags.FLAGS["verbosity"].using_default_value:
-        flags.FLAGS.verbosity = logging.WARNING  # absl would go on to choose INFO, and Orbax says a lot at that level
+        flags.FLAGS.verbosity = logging.WARNING  # absl's default is INFO, with many lines from Orbax
     if config:
         config.read(changes)
     return rest
@@ -196,6 +195,6 @@ def _split_changes(argv: list[str]) -> tuple[dict[str, str], list[str]]:
         if not equals:
             value = next(arguments, None)
         if value is None:
-            raise UserError(argument, expected="a value", found="none", remedy=f"give {_CONFIG}{key}=VALUE")
+            raise UserError(argument, expected="a value", found="none", remedy=f"use {_CONFIG}{key}=VALUE")
         changes[key] = value
     return changes, rest

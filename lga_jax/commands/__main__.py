@@ -1,4 +1,4 @@
-"""The console script: `lga_jax COMMAND --flags`. Imports nothing that takes long before the command is known."""
+"""The console script: `lga_jax COMMAND --flags`. Slow modules are imported only by the command."""
 
 import difflib
 import importlib
@@ -6,7 +6,7 @@ import os
 import sys
 
 COMMANDS = {
-    "train": "train a detector, or go on with a run that was stopped",
+    "train": "train a detector, or resume a run",
     "eval": "score a checkpoint with COCO's metrics",
     "predict": "detect objects in an image or a folder of images",
     "doctor": "look for faults in the data of a recipe",
@@ -20,10 +20,10 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command that `arguments` (by default those of the process) name, with the rest as its flags."""
+    """Runs a command. `arguments`: its name and flags, by default the arguments of the process."""
     try:
         _dispatch(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:  # while modules were imported
+    except KeyboardInterrupt:  # during imports
         print("interrupted", file=sys.stderr)
         os._exit(130)
 
@@ -58,7 +58,7 @@ def _version() -> str:
 
     try:
         return version("lga_jax")
-    except PackageNotFoundError:  # run from a checkout that nobody installed
+    except PackageNotFoundError:  # a checkout that is not installed
         return "not installed"
 
 

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _score(config: ConfigDict, workdir: str, output: str, step: str) -> None:
-    # Takes seconds; faults of the recipe are told before.
+    # Imports take seconds; faults of the recipe are reported before.
     from lga_jax.checkpoints.read import parse_step
     from lga_jax.evaluation.evaluate import evaluate, open_data
     from lga_jax.inference.predictor import load
@@ -42,7 +42,7 @@ def _score(config: ConfigDict, workdir: str, output: str, step: str) -> None:
     print(predictor.title)
     source = open_data(predictor)
     folder = os.path.join(output, f"eval_{predictor.step}")
-    make_folder(folder)  # a folder that cannot be written is an error now, not after hours of work
+    make_folder(folder)  # reports a folder that cannot be written before hours of work
     result = evaluate(predictor, source, progress=True)
     write_result(result, folder)
     title = f"LGA R-CNN, {workdir}, step {predictor.step:,}"

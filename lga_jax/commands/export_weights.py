@@ -14,14 +14,14 @@ from lga_jax.command_line import parsing
 
 def main() -> None:
     """Reads the flags."""
-    flags.DEFINE_enum("format", None, ["torchvision"], "Whose names and conventions the file has.")
+    flags.DEFINE_enum("format", None, ["torchvision"], "Project with the names and conventions of the file.")
     workdir = parsing.define_path("workdir", "Folder of the run.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     output = parsing.define_path("output", "A new file: .safetensors or .pth.")
     flags.mark_flags_as_required(["format", "workdir", "output"])
 
     def run() -> None:
-        # Takes seconds; faults of the flags are told before.
+        # Imports take seconds; faults of the flags are reported before.
         from lga_jax.checkpoints.export_torchvision import export_weights
         from lga_jax.checkpoints.read import parse_step
 

@@ -19,7 +19,7 @@ def main() -> None:
     flags.mark_flags_as_required(["weights", "workdir"])
 
     def run() -> None:
-        from lga_jax.training.import_detector import import_weights  # takes seconds, faults are told before
+        from lga_jax.training.import_detector import import_weights  # takes seconds; faults are reported before
 
         import_weights(config.value, weights.value, workdir.value)
 

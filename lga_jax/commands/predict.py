@@ -14,7 +14,7 @@ from lga_jax.command_line import parsing
 
 def main() -> None:
     """Reads the flags, restores and predicts."""
-    workdir = parsing.define_path("workdir", "Folder of the run, as train.py has it.")
+    workdir = parsing.define_path("workdir", "Folder of the run.")
     place = parsing.define_path("input", "An image, or a folder of images.")
     output = parsing.define_path("output", "A new or empty folder for detections.json and the pictures.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
@@ -24,7 +24,7 @@ def main() -> None:
     flags.mark_flags_as_required(["workdir", "input", "output"])
 
     def run() -> None:
-        # Takes seconds; faults of the flags are told before.
+        # Imports take seconds; faults of the flags are reported before.
         from lga_jax.checkpoints.read import parse_step
         from lga_jax.inference.folder_job import predict_folder
         from lga_jax.inference.predictor import load

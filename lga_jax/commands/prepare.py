@@ -34,7 +34,7 @@ def _prepare() -> None:
     parser.add_argument("what", help="an official set, as coco/2017, or coco_json")
     parser.add_argument("--data_dir", required=True, type=os.path.expanduser, help="the folder of TFDS's sets")
     parser.add_argument("--manual_dir", type=os.path.expanduser, help="official set: a folder with its archives")
-    parser.add_argument("--name", help="coco_json: what the set is to be called")
+    parser.add_argument("--name", help="coco_json: name of the new set")
     parser.add_argument("--root", type=os.path.expanduser, help="coco_json: the folder of annotations and images")
     parser.add_argument("--split", nargs="+", help="coco_json: names of the splits")
     parser.add_argument("--annotations", nargs="+", help="coco_json: annotation file of each split, relative to root")
@@ -47,13 +47,13 @@ def _prepare() -> None:
 
     for line in find_leftovers(given.data_dir):
         print(line, file=sys.stderr)
-    of_folder = (given.name, given.root, given.split, given.annotations, given.images)
+    folder_flags = (given.name, given.root, given.split, given.annotations, given.images)
     if given.what != "coco_json":
-        if any(of_folder):
-            parser.error(f"{given.what} takes --data_dir and --manual_dir alone")
+        if any(folder_flags):
+            parser.error(f"{given.what} takes only --data_dir and --manual_dir")
         report = prepare_official(given.what, given.data_dir, given.manual_dir)
     else:
-        if not all(of_folder) or len({len(given.split), len(given.annotations), len(given.images)}) > 1:
+        if not all(folder_flags) or len({len(given.split), len(given.annotations), len(given.images)}) > 1:
             parser.error("coco_json takes --name, --root, and as many --annotations and --images as --split")
         splits = dict(zip(given.split, zip(given.annotations, given.images, strict=True), strict=True))
         report = prepare_coco_json(given.name, given.data_dir, given.root, splits)

@@ -20,7 +20,7 @@ def main() -> None:
     flags.mark_flag_as_required("output")
 
     def run() -> None:
-        from lga_jax.report.preview_sheet import preview  # takes seconds, faults of the recipe are told before
+        from lga_jax.report.preview_sheet import preview  # takes seconds; faults of the recipe are reported before
 
         print("written:", *preview(config.value, output.value, num_images.value))
 

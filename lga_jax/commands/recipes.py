@@ -1,10 +1,10 @@
-"""Lists the recipes, or shows one and copies it to a file of your own to start from.
+"""Lists the recipes, shows a recipe, or copies it to a new file.
 
     lga_jax recipes
     lga_jax recipes coco_json
     lga_jax recipes coco_json --output mine.py
 
-A copy is trained with --config mine.py. A file that is there is never overwritten.
+Train a copy with --config mine.py. Existing files are not overwritten.
 """
 
 import argparse
@@ -52,11 +52,11 @@ def _copy(name: str, output: Path) -> None:
             file.write(source)
     except FileExistsError as error:
         raise UserError(
-            f"--output {output}", expected="a new file", found="one that is there", remedy="name another"
+            f"--output {output}", expected="a new file", found="an existing file", remedy="name another file"
         ) from error
     except OSError as error:
         raise UserError(
-            f"--output {output}", expected="to write it", found=str(error.strerror), remedy="name another file"
+            f"--output {output}", expected="a writable file", found=str(error.strerror), remedy="name another file"
         ) from error
     print(f"written: {output}; train with: lga_jax train --config {output}")
 

@@ -23,13 +23,13 @@ def main() -> None:
     address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
     count = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
     number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
-    extend = flags.DEFINE_boolean("extend", False, "Go on past the end of a cosine schedule with a new one.")
+    extend = flags.DEFINE_boolean("extend", False, "Extend a run with a cosine schedule by a new schedule.")
 
     def run() -> int:
         place = workdir.value or config.default_workdir
         check(config.value, new_run=not any(Path(place, "checkpoints").glob("[0-9]*")))
 
-        from lga_jax.training.run import train  # takes seconds, faults of the recipe are told before
+        from lga_jax.training.run import train  # takes seconds; faults of the recipe are reported before
 
         _join_processes(address.value, count.value, number.value)
         parsing.stop_at_once()  # until the first step; then the run saves before it stops
@@ -51,7 +51,7 @@ def _join_processes(address: str | None, count: int | None, number: int | None) 
             "--coordinator_address, --num_processes, --process_id",
             expected="all three and process_id < num_processes",
             found=f"{address}, {count}, {number}",
-            remedy="give none of them for a run of one process",
+            remedy="use none of them for a run with one process",
         )
 
 

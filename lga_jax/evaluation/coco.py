@@ -1,4 +1,4 @@
-"""COCO's average precision and recall of boxes, computed by pycocotools without its prints."""
+"""COCO's average precision and recall of boxes, computed by pycocotools without its output."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ SUMMARY_NAMES = (
 
 
 class CocoMetrics(NamedTuple):
-    """Metrics in [0, 1]; nan where the ground truth has no object to find (COCO writes -1 there)."""
+    """Metrics in [0, 1]; nan if the ground truth has no objects for a metric (COCO writes -1)."""
 
     summary: dict[str, float]  # keys SUMMARY_NAMES
     per_class: dict[str, float]  # AP by class name, in the order of the ground truth's categories
@@ -42,16 +42,16 @@ def coco_metrics(
 
     Args:
         ground_truth: a COCO dictionary with 'images', 'annotations' and 'categories'. Image ids may be strings;
-            'area' (width x height) and 'iscrowd' (0) may be missing. It is not changed.
+            'area' (default width x height) and 'iscrowd' (default 0) may be missing. It is not changed.
         detections: COCO results: 'image_id', 'category_id', 'bbox' (x, y, width, height) and 'score'.
-        image_ids: score these images only; None: all. Detections in the others are left out.
+        image_ids: the images to score; None: all. Detections in other images are ignored.
 
     Raises:
-        ValueError: a detection or an entry of image_ids names an image that the ground truth does not have.
+        ValueError: the image of a detection or of image_ids is missing in the ground truth.
     """
     wanted = [image["id"] for image in ground_truth["images"]] if image_ids is None else list(image_ids)
     _check_images_known(ground_truth, detections, wanted)
-    # pycocotools needs ids of one kind. Their order settles ties of equal scores, so the order of integers is kept.
+    # pycocotools needs ids of one type. Their order decides between equal scores, so integers keep their order.
     ordered = sorted(wanted, key=lambda image_id: (isinstance(image_id, str), image_id))
     numbers = {image_id: number for number, image_id in enumerate(ordered)}
     with contextlib.redirect_stdout(io.StringIO()):
@@ -67,17 +67,17 @@ def coco_metrics(
 
 def _check_images_known(ground_truth: dict, detections: list[dict], wanted: list[int | str]) -> None:
     known = {image["id"] for image in ground_truth["images"]}
-    strangers = ({detection["image_id"] for detection in detections} | set(wanted)) - known
-    if strangers:
+    unknown = ({detection["image_id"] for detection in detections} | set(wanted)) - known
+    if unknown:
         raise ValueError(
-            f"image ids {listed(sorted(map(repr, strangers)))}: not in the ground truth's {len(known)} images"
+            f"image ids {listed(sorted(map(repr, unknown)))}: not in the ground truth's {len(known)} images"
         )
 
 
 def _index(numbers: dict[int | str, int], categories: list[dict], boxes: list[dict]) -> COCO:
-    """A pycocotools index over copies: pycocotools writes into what it is given.
+    """A pycocotools index of copies, because pycocotools writes into its input.
 
-    Annotation ids are counted from 1: pycocotools takes a match with id 0 for no match.
+    Annotation ids count from 1: for pycocotools, a match with id 0 is no match.
     """
     kept = [box for box in boxes if box["image_id"] in numbers]
     coco = COCO()

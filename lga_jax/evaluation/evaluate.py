@@ -1,4 +1,4 @@
-"""Detection over a whole source and its score: every image exactly once, on any number of devices and processes."""
+"""Evaluates a model on a source: every image exactly once, on any number of devices and processes."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -24,15 +24,15 @@ from lga_jax.recipe import check
 
 
 class EvalResult(NamedTuple):
-    """The score of a model on a source."""
+    """The result of an evaluation."""
 
     summary: dict[str, float]  # COCO's twelve numbers, nan without objects
     per_class: dict[str, float]  # AP by class name, nan without objects
-    detections: list[dict]  # COCO results, image after image in the order of the source
+    detections: list[dict]  # COCO results, in the order of the source's images
     num_images: int
-    num_non_finite: int  # detections that held a nan or an infinity and were left out
-    challenges: list[ChallengeAP]  # empty unless the source says which challenge an image carries
-    attention: AttentionStatistics | None  # None without parts or without Gaussian masks
+    num_non_finite: int  # omitted detections with nan or inf
+    challenges: list[ChallengeAP]  # empty unless the source has challenges
+    attention: AttentionStatistics | None  # None without annotated parts or without Gaussian masks
 
 
 def evaluate(
@@ -43,25 +43,25 @@ def evaluate(
     step: int | str | None = None,
     progress: bool = False,
 ) -> EvalResult:
-    """COCO's metrics of a trained model on annotated images.
+    """Computes COCO's metrics of a trained model on annotated images.
 
     Args:
         model: the folder of a run, or a Predictor.
-        data: what to score on: a Source, or settings as data.eval has them; None: data.eval of the recipe.
-        recipe: with the folder of a run, settings to use in place of the checkpoint's.
-        step: with the folder of a run, which checkpoint, as `load` takes it; None: the best.
+        data: a Source, or settings in the form of data.eval; None: data.eval of the recipe.
+        recipe: only with the folder of a run: the recipe to use instead of the checkpoint's.
+        step: only with the folder of a run: the checkpoint, as in `load`; None: the best.
         progress: show a progress bar.
 
     Raises:
-        UserError: no such checkpoint, data that cannot be read, or data of other classes than the model's.
+        UserError: the checkpoint is missing, the data cannot be read, or their classes are not the model's.
     """
     predictor = model if isinstance(model, Predictor) else load(model, "best" if step is None else step, recipe)
     if predictor is model and not (recipe is None and step is None):
         raise UserError(
             "recipe, step",
-            expected="neither of them beside a Predictor, which has its own",
-            found="one",
-            remedy="give the folder of the run",
+            expected="None for both with a Predictor, which has its own recipe and step",
+            found="a recipe or a step",
+            remedy="use the folder of the run instead of the Predictor",
         )
     source = open_data(predictor, data)
     images_per_device = -(-predictor.recipe.batch_size // jax.local_device_count())
@@ -74,7 +74,7 @@ def evaluate(
 
 
 def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDict | None = None) -> Source:
-    """The source to score on, as `evaluate` takes it. Raises UserError where its classes are not the model's."""
+    """The source for `evaluate`. Raises UserError if its classes are not the model's."""
     if data is None:
         data = predictor.recipe.data.eval
     source = open_source(**_checked(predictor, data)) if isinstance(data, Mapping | ConfigDict) else data
@@ -98,11 +98,15 @@ def score_source(
     should_stop: Callable[[], bool],
     progress: bool,
 ) -> EvalResult | None:
-    """Scores variables in training on every image of the source; every process returns the same result.
+    """Evaluates variables during training on every image of the source; every process returns the same result.
 
     Args:
-        batch_size: images in a batch over all devices and processes; the devices must divide it.
-        should_stop: asked between batches. When any process answers True, all of them return None.
+        predict_step: the compiled prediction step.
+        variables: parameters and statistics, replicated over the devices.
+        source: the annotated images.
+        data_config: the recipe's `data` section.
+        batch_size: images per batch over all devices and processes, a multiple of the number of devices.
+        should_stop: called between batches. If it returns True in any process, all processes return None.
         progress: show a progress bar with images per second.
     """
     batches = []
@@ -117,7 +121,7 @@ def score_source(
 
 
 def summarise(source: Source, located: Located) -> EvalResult:
-    """Metrics of the detections of all images of the source, in its order."""
+    """Metrics of the detections of all images, in the order of the source."""
     truth = truth_of(source)
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     detections = to_coco(
@@ -140,7 +144,7 @@ def summarise(source: Source, located: Located) -> EvalResult:
 
 
 def _any_process(flag: bool) -> bool:
-    # A signal may reach one process only; the others would wait for it in the next collective operation.
+    # A signal may reach only one process; without agreement the others wait for it in the next collective operation.
     return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 

@@ -1,7 +1,7 @@
-"""What the challenge set makes measurable: AP under each of the paper's challenges, and where the Gaussian masks look.
+"""Metrics of the challenge set: AP for each of the paper's challenges, and the positions of the Gaussian masks.
 
-Works on COCO dictionaries, so a generated set and the same set exported to a folder give the same answers. Images carry
-'challenge' and 'severity', annotations carry 'part_bbox' (x, y, width, height): the part that tells the classes apart.
+The input are COCO dictionaries, so a generated set and its exported folder give the same results. Images have
+'challenge' and 'severity'; annotations have 'part_bbox' (x, y, width, height), the part that identifies the class.
 """
 
 import math
@@ -15,11 +15,11 @@ from jaxtyping import Bool, Float
 from lga_jax.evaluation.coco import coco_metrics
 
 TRUE_POSITIVE_IOU = 0.5
-CROP_SIZE = 7  # cells of the paper's RoI crop; the spread is given in them whatever the model's crop
+CROP_SIZE = 7  # cells of the paper's RoI crop; the unit of the spread for every crop size
 
 
 class ChallengeAP(NamedTuple):
-    """COCO AP over the images that carry one challenge at one severity (0 for 'plain', else 1..3)."""
+    """COCO AP over the images with one challenge at one severity (0 for 'plain', otherwise 1..3)."""
 
     challenge: str
     severity: int
@@ -28,10 +28,10 @@ class ChallengeAP(NamedTuple):
 
 
 class AttentionStatistics(NamedTuple):
-    """Where the m mask centres of the true positives lie. Rates in [0, 1]; nan without true positives."""
+    """Positions of the m mask centres of the true positives. Rates in [0, 1]; nan without true positives."""
 
     num_true_positives: int
-    hit_rate: float  # at least one of the m centres lies in the part's box
+    hit_rate: float  # share of objects with at least one of the m centres in the part's box
     chance: float  # the same for m centres drawn uniformly over the RoI
     hit_rate_per_mask: tuple[float, ...]
     chance_per_mask: float
@@ -39,9 +39,9 @@ class AttentionStatistics(NamedTuple):
 
 
 def ap_per_challenge(ground_truth: dict, detections: list[dict]) -> list[ChallengeAP]:
-    """AP of the images of each (challenge, severity): those without a challenge first, then by name.
+    """AP of the images of each (challenge, severity): 'plain' first, then by name.
 
-    Empty when the images do not say which challenge they carry.
+    Empty if the images have no 'challenge'.
     """
     groups = defaultdict(list)
     for image in ground_truth["images"]:
@@ -54,9 +54,9 @@ def ap_per_challenge(ground_truth: dict, detections: list[dict]) -> list[Challen
 
 
 def measure_attention(ground_truth: dict, detections: list[dict]) -> AttentionStatistics | None:
-    """Hit rate, chance and spread over the true positives (IoU at least 0.5, right class, one per object).
+    """Hit rate, chance and spread over the true positives (IoU at least 0.5, correct class, one per object).
 
-    None when no annotation has a 'part_bbox' or no detection has masks.
+    None if no annotation has a 'part_bbox' or no detection has masks.
     """
     boxes = [box for box in ground_truth["annotations"] if "part_bbox" in box and not box.get("iscrowd", 0)]
     masked = [detection for detection in detections if "mask_centres" in detection]
@@ -81,7 +81,7 @@ def measure_attention(ground_truth: dict, detections: list[dict]) -> AttentionSt
 
 
 def true_positives(boxes: list[dict], detections: list[dict]) -> list[tuple[dict, dict]]:
-    """Pairs (annotation, detection): best score first, each detection takes the free object it overlaps most."""
+    """Pairs (annotation, detection): in order of score, each detection takes the free object with the largest IoU."""
     free = defaultdict(list)
     for box in boxes:
         free[box["image_id"], box["category_id"]].append(box)
@@ -107,7 +107,7 @@ def _inside(points: Float[np.ndarray, "n m 2"], boxes_xywh: Float[np.ndarray, "n
 
 
 def _share_of_roi(parts_xywh: Float[np.ndarray, "n 4"], rois_xywh: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
-    """The part of each RoI's area that its object's part covers: the chance that one uniform centre hits it."""
+    """The share of each RoI's area covered by the object's part: the chance of a hit by one uniform centre."""
     low = np.maximum(parts_xywh[:, :2], rois_xywh[:, :2])
     high = np.minimum(parts_xywh[:, :2] + parts_xywh[:, 2:], rois_xywh[:, :2] + rois_xywh[:, 2:])
     area = rois_xywh[:, 2:].prod(axis=1)

@@ -1,4 +1,4 @@
-"""Detections in pixels of the padded input become COCO results in pixels of the image as stored."""
+"""Converts detections in pixels of the padded input to COCO results in pixels of the stored image."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,20 +17,19 @@ def to_coco(
     image_ids: Sequence[int | str],
     category_ids: Sequence[int],
 ) -> list[dict]:
-    """COCO results of n images, image by image, best score first.
+    """COCO results of n images, image by image, highest score first.
 
     Args:
         detections: host arrays with one leading axis over the images.
         scale_hw: resized / original, per axis.
-        original_hw: size of the images as stored; boxes are clipped to it.
-        image_ids: as the ground truth has them.
-        category_ids: the ground truth's id of each label 0..k-1.
+        original_hw: size of the stored images; boxes are clipped to it.
+        image_ids: ids of the images in the ground truth.
+        category_ids: category id of each label 0..k-1 in the ground truth.
 
     Returns:
         Dictionaries with 'image_id', 'category_id', 'bbox' (x, y, width, height) and 'score'; with Gaussian masks also
-        'roi' (x, y, width, height), 'mask_centres' ((x, y) per mask) and 'mask_sigmas'. Lengths are pixels of the image
-        as stored, rounded to a thousandth. Detections that are not finite are left out: count them with
-        `count_non_finite`.
+        'roi' (x, y, width, height), 'mask_centres' ((x, y) per mask) and 'mask_sigmas'. Lengths are pixels of the
+        stored image, rounded to 0.001. Detections that are not finite are omitted; `count_non_finite` counts them.
     """
     usable = np.asarray(detections.valid) & _finite(detections)
     results = []
@@ -57,7 +56,7 @@ def per_image(
 
 
 def count_non_finite(detections: Detections) -> int:
-    """How many valid detections hold a nan or an infinity anywhere: the sign of a model that has diverged."""
+    """The number of valid detections with nan or inf, a sign of a diverged model."""
     return int(np.sum(np.asarray(detections.valid) & ~_finite(detections)))
 
 
@@ -76,7 +75,7 @@ def _of_one_image(
     scale_xy = scale_hw[::-1].astype(np.float64)
     corners = detections.boxes.reshape(-1, 2, 2) / scale_xy
     boxes = _xywh(np.clip(corners, 0, original_hw[::-1]))
-    rois = _xywh(detections.rois.reshape(-1, 2, 2) / scale_xy)  # not clipped: the masks' frame stays as it was
+    rois = _xywh(detections.rois.reshape(-1, 2, 2) / scale_xy)  # not clipped, because masks are relative to the RoI
     centres = np.round(detections.mask_centres / scale_xy, 3)
     sigmas = np.round(detections.mask_sigmas / scale_xy, 3)
     results = []

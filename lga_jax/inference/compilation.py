@@ -1,4 +1,4 @@
-"""The programs of a run are compiled before its first step: one for each bucket that images are in."""
+"""Compiles the programs of all buckets before the first step."""
 
 import ctypes
 import platform
@@ -12,10 +12,10 @@ from lga_jax.structs import Batch
 
 
 def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
-    """Compiles all at the same time; the seconds that each took, by name.
+    """Compiles all programs in parallel. Returns the seconds per program, by name.
 
-    Calls of the steps that were lowered find these programs in jax's own cache, if shapes, dtypes and shardings are the
-    same. Lowering is left to the caller and one thread: several would each make a pmapped function of their own.
+    Later calls of the lowered steps find the programs in jax's cache if shapes, dtypes and shardings are equal. Lower
+    them in one thread: several threads would create several pmapped functions.
     """
 
     def seconds(lowered: Lowered) -> float:
@@ -23,7 +23,7 @@ def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
         lowered.compile()
         return time.perf_counter() - start
 
-    threads = ThreadPoolExecutor(max(1, len(programs)))  # XLA compiles outside Python's lock
+    threads = ThreadPoolExecutor(max(1, len(programs)))  # XLA releases Python's lock while it compiles
     try:
         taken = dict(zip(programs, threads.map(seconds, programs.values()), strict=True))
     finally:
@@ -33,11 +33,11 @@ def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
 
 
 def return_freed_memory() -> None:
-    """To the operating system, where the C library would keep it: 700 MiB after compiling the step of a ResNet-50."""
+    """Returns freed memory from the C library to the operating system: 700 MiB after compiling a ResNet-50's step."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def size_of(batch: Batch) -> str:
-    """Height and width of its padded images, to name a program with."""
+    """Height and width of the padded images, as the name of a program."""
     return "{}x{}".format(*batch.images.shape[2:4])

@@ -1,4 +1,4 @@
-"""What predict.py does: detections of a user's image files as COCO results and as pictures."""
+"""Prediction on image files: writes detections as COCO results and as pictures."""
 
 import itertools
 from collections import deque
@@ -19,9 +19,9 @@ from lga_jax.files import make_folder, write_atomically, write_json
 from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.predictor import Predictor
 
-_SHOWN = (".jpg", ".jpeg", ".png")  # formats in which a picture is written
+_SHOWN = (".jpg", ".jpeg", ".png")  # formats of pictures
 _JPEG_QUALITY = 92
-_WAITING = 8  # pictures per thread: when more wait to be written, the next batch waits too
+_WAITING = 8  # pictures per thread: if more are unwritten, the next batch waits
 
 
 def predict_folder(
@@ -35,10 +35,9 @@ def predict_folder(
 ) -> None:
     """Detects objects with score at least score_threshold in the image or folder `place`.
 
-    Writes output/detections.json and, with `pictures`, a picture of each image. `batch_size` images pass the network
-    together, on each device. While the devices work on a batch, threads decode the next ones and write the pictures of
-    the last. Files of a folder that cannot be read are named in the UserError that ends the call, after the others are
-    written.
+    Writes output/detections.json and, with `pictures`, a picture of each image. Each device processes `batch_size`
+    images at a time; meanwhile threads decode the next images and write pictures of the previous ones. If files of a
+    folder cannot be read, a UserError lists them after all others are written.
     """
     paths = find_images(place)
     source = ImageFiles(paths, predictor.class_names)
@@ -49,21 +48,21 @@ def predict_folder(
     results, num_non_finite = _predict_and_draw(predictor, source, folder, score_threshold, batch_size)
     if len(source.unreadable) == len(paths):
         raise _unreadable(source, paths)
-    results.sort(key=lambda result: result["image_id"])  # stable: the best of an image stays first
-    make_folder(output)  # only now: without a result there is no folder
+    results.sort(key=lambda result: result["image_id"])  # stable: the highest score of an image stays first
+    make_folder(output)  # after prediction, so that a failed run leaves no folder
     write_json(Path(output) / "detections.json", results)
     num_images = counted(len(paths) - len(source.unreadable), "image")
     print(f"{counted(len(results), 'object')} in {num_images}, written to {printable(output)}")
     if num_non_finite:
-        print(f"WARNING: {num_non_finite} detections were not finite and are left out: has the model diverged?")
+        print(f"WARNING: {num_non_finite} detections were not finite and are omitted: has the model diverged?")
     if source.unreadable:
         raise _unreadable(source, paths)
 
 
 def picture_names(paths: Sequence[Path]) -> list[str]:
-    """The file names of the images' pictures: their own, or with .png after it where browsers might not show a format.
+    """File names of the pictures: the name of the image, with .png added to formats that browsers may not show.
 
-    No two are equal: beside an a.bmp.png, the picture of a.bmp becomes a.bmp_.png.
+    All names are different: if a.bmp.png exists, the picture of a.bmp is a.bmp_.png.
     """
     names = {path: path.name for path in paths if path.suffix.lower() in _SHOWN}
     taken = set(names.values())
@@ -78,7 +77,7 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
 def _predict_and_draw(
     predictor: Predictor, source: ImageFiles, folder: Path | None, score_threshold: float, batch_size: int
 ) -> tuple[list[dict], int]:
-    """The results of all images that can be read, and the number of detections that were not finite."""
+    """The results of all readable images, and the number of detections that were not finite."""
     targets = [folder and folder / name for name in picture_names(source.paths)]
     names = dict(zip(predictor.category_ids, predictor.class_names, strict=True))
     num_threads = predictor.recipe.data.num_workers
@@ -98,7 +97,7 @@ def _predict_and_draw(
 
 
 def _written(waiting: deque[Future], bar: tqdm, most: int) -> Iterator[dict]:
-    """Results whose picture is written; waits while more than `most` are not."""
+    """Results of written pictures; waits while more than `most` pictures are unwritten."""
     while waiting and (waiting[0].done() or len(waiting) > most):
         yield from waiting.popleft().result()
         bar.update()
@@ -107,7 +106,7 @@ def _written(waiting: deque[Future], bar: tqdm, most: int) -> Iterator[dict]:
 def _write_picture(
     source: ImageFiles, index: int, found: Sequence[dict], names: Mapping[int, str], target: Path | None
 ) -> list[dict]:
-    """The image's results with its file name and their class names; none where its pixels do not decode.
+    """The image's results with file name and class names; no results if its pixels cannot be decoded.
 
     Without a target no picture is drawn.
     """
@@ -122,7 +121,7 @@ def _write_picture(
 
 
 def _encode(picture: UInt8[np.ndarray, "h w 3"], suffix: str) -> bytes:
-    # In memory: OpenCV cannot write a file whose name is not UTF-8.
+    # Encoded in memory, because OpenCV cannot write a file with a name that is not UTF-8.
     quality = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     return cv2.imencode(suffix, picture[..., ::-1], quality)[1].tobytes()
 
@@ -134,14 +133,14 @@ def _check_free(output: str) -> None:
             f"--output {output}",
             expected="a folder",
             found="a file",
-            remedy="name another one",
+            remedy="name another folder",
         )
     if path.is_dir() and any(path.iterdir()):
         raise UserError(
             f"--output {output}",
             expected="a new or empty folder",
-            found="files in it",
-            remedy="name another one",
+            found="a folder with files",
+            remedy="name another folder",
         )
 
 
@@ -152,6 +151,6 @@ def _unreadable(source: ImageFiles, paths: Sequence[Path]) -> UserError:
     return UserError(
         "--input",
         expected="images",
-        found=f"{len(source.unreadable)} of {len(paths)} files that cannot be read ({names})",
-        remedy="replace or remove them (all others are done)",
+        found=f"{len(source.unreadable)} of {len(paths)} files unreadable ({names})",
+        remedy="replace or remove them (all others are finished)",
     )

@@ -1,4 +1,4 @@
-"""Images as a caller of the library holds them: arrays, files and PIL images become a source without annotations."""
+"""A source without annotations from arrays, files and PIL images."""
 
 import os
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ _CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 class GivenImages:
-    """A Source over images of any of the accepted kinds, numbered from 0. Files are decoded when they are needed.
+    """A Source of arrays, files and PIL images, numbered from 0. Files are decoded on demand.
 
-    Raises UserError, whose subject is the file's path or 'image 0', 'image 1', ..., where one cannot be used: at once
-    for a missing file or a wrong array, from `image` for pixels that do not decode.
+    Raises UserError with the path or 'image 0', 'image 1', ... as subject: immediately for a missing file or a wrong
+    array, in `image` for pixels that cannot be decoded.
     """
 
     def __init__(self, images: Sequence[ImageInput], class_names: Sequence[str]) -> None:
-        """Reads the headers of files only."""
+        """Reads only the headers of files."""
         self.class_names = tuple(class_names)
         self._images = [
             os.path.expanduser(image) if isinstance(image, str | os.PathLike) else as_rgb(image, f"image {number}")
@@ -35,10 +35,10 @@ class GivenImages:
             for number, image in enumerate(self._images)
         ]
         self.report: list[str] = []
-        self.fingerprint = ""  # nothing is trained on these
+        self.fingerprint = ""  # only training uses it
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB pixels, upright; what is there of a truncated JPEG."""
+        """Upright RGB pixels; a truncated JPEG gives the pixels before its end."""
         return as_rgb(self._images[index], f"image {index}")
 
     def truth(self) -> dict:
@@ -53,8 +53,8 @@ class GivenImages:
 def as_rgb(image: object, subject: str) -> UInt8[np.ndarray, "h w 3"]:
     """The RGB pixels of an array [h w], [h w 1], [h w 3] or [h w 4] of uint8, a path, or a PIL image.
 
-    Files and PIL images are turned upright as EXIF asks. An alpha channel is left out. Raises UserError for anything
-    else; its subject is the path, or `subject`.
+    The EXIF orientation of files and PIL images is applied. An alpha channel is ignored. Raises UserError for other
+    input; its subject is the path, or `subject`.
     """
     if isinstance(image, str | os.PathLike):
         return _read(os.path.expanduser(image))
@@ -80,14 +80,14 @@ def _read(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
     try:
         return decode_image(read_image_file(path), str(path)).image
     except UnreadableImageError as error:
-        # Loaders replace an image that raises UnreadableImageError by a grey one; the caller must hear of it.
+        # Loaders replace an image with UnreadableImageError by a grey image; here the caller needs the error.
         raise UserError(error.subject, expected=error.expected, found=error.found, remedy=error.remedy) from error
 
 
 def _of_pil(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # the upper eight bits, as of files
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # the upper eight bits, as for files
     return np.array(upright.convert("RGB"))
 
 
@@ -97,7 +97,7 @@ def _of_array(image: Shaped[np.ndarray, "..."], subject: str) -> UInt8[np.ndarra
             subject,
             expected="uint8 values from 0 to 255",
             found=f"dtype {image.dtype}",
-            remedy="convert it, for values from 0 to 1 by (255 * image).round().astype('uint8')",
+            remedy="convert it; for values from 0 to 1, use (255 * image).round().astype('uint8')",
         )
     shaped = image[..., None] if image.ndim == 2 else image
     if shaped.ndim != 3 or shaped.shape[2] not in _CHANNELS or not 0 < shaped.shape[0] * shaped.shape[1] <= MAX_PIXELS:

@@ -1,4 +1,4 @@
-"""Detections batch by batch, and of a whole source."""
+"""Detections of single batches and of a whole source, on the host."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,15 +13,15 @@ from lga_jax.structs import Batch, Detections
 
 
 class Located(NamedTuple):
-    """Detections of a batch on the host, and what is needed to bring them back to the images as stored."""
+    """Detections of a batch on the host, with the scale to convert them to pixels of the stored images."""
 
-    index: Int[np.ndarray, "n"]  # position in the source; -1 in rows that only fill the batch
+    index: Int[np.ndarray, "n"]  # position in the source; -1 in padding rows
     scale_hw: Float[np.ndarray, "n 2"]
     detections: Detections
 
 
 def locate(predict_step: PredictStep, variables: Mapping[str, Any], batches: Iterable[Batch]) -> Iterator[Located]:
-    """Detections batch by batch; the devices work on the next batch while the caller has this one."""
+    """Detections batch by batch; the devices process the next batch while the caller uses this one."""
     ahead = None
     for batch in batches:
         started = batch.index, batch.scale_hw, predict_step(variables, batch)
@@ -33,17 +33,17 @@ def locate(predict_step: PredictStep, variables: Mapping[str, Any], batches: Ite
 
 
 def _to_host(index: jax.Array, scale_hw: jax.Array, detections: Detections) -> Located:
-    # Concatenating an array joins its first two axes; reshape(-1, ...) cannot where m is 0.
+    # np.concatenate joins the first two axes of an array, also with m = 0, where reshape(-1, ...) fails.
     return jax.tree.map(lambda leaf: np.concatenate(np.asarray(leaf)), Located(index, scale_hw, detections))
 
 
 def without_filling(located: Located) -> Located:
-    """The rows that hold an image."""
+    """The rows with an image, without padding."""
     return jax.tree.map(lambda leaf: leaf[located.index >= 0], located)
 
 
 def join(batches: Sequence[Located]) -> Located:
-    """All batches as one. Buckets with few anchors may give fewer detections: those are filled up."""
+    """Joins all batches. Batches with fewer detection slots, from buckets with few anchors, are padded."""
     slots = max(batch.detections.valid.shape[1] for batch in batches)
     filled = [batch._replace(detections=_fill_up(batch.detections, slots)) for batch in batches]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *filled)
@@ -57,7 +57,7 @@ def gather(located: Located) -> Located:
 
 
 def in_source_order(located: Located, num_images: int) -> Located:
-    """One row per image of the source, in its order. Raises RuntimeError where an image is missing or repeated."""
+    """One row per image in the order of the source. Raises RuntimeError if an image is missing or repeated."""
     rows = np.flatnonzero(located.index >= 0)
     rows = rows[np.argsort(located.index[rows], kind="stable")]
     if not np.array_equal(located.index[rows], np.arange(num_images)):

@@ -1,4 +1,4 @@
-"""A trained detector that is ready to use: images in, found objects out."""
+"""Prediction with a trained detector."""
 
 import logging
 import os
@@ -30,35 +30,35 @@ _LOG = logging.getLogger(__name__)
 
 
 class Detection(NamedTuple):
-    """One found object. All lengths are pixels of the image that was given."""
+    """One detected object. All lengths are pixels of the input image."""
 
-    name: str  # of its class
+    name: str  # name of the class
     score: float  # from 0 to 1
     box: tuple[float, float, float, float]  # (x1, y1, x2, y2)
     label: int  # position in Predictor.class_names
-    category_id: int  # the id of the class in the data that the model was trained on
+    category_id: int  # id of the class in the training data
     mask_centres: tuple[tuple[float, float], ...]  # (x, y) of each Gaussian mask; () for a model without masks
     mask_sigmas: tuple[tuple[float, float], ...]  # (x, y)
 
 
 class Predictor:
-    """A detector and its parameters, on all devices of this process. `load` makes one from the folder of a run.
+    """A detector and its parameters, on all devices of this process. `load` creates one from the folder of a run.
 
-    A program is compiled when a bucket of the recipe (a padded image size) is first needed, and kept for all later
-    images of that bucket, whatever their own size.
+    A program is compiled at the first use of a bucket (a padded image size) of the recipe and serves all later images
+    of this bucket.
 
     Attributes:
         class_names: names of labels 0..k-1.
-        category_ids: their ids in the data that the model was trained on.
+        category_ids: their ids in the training data.
         step: step of the checkpoint.
-        title: the same for people, and why this checkpoint: "step 500, the best of 3 scored checkpoints (AP 0.6100)".
-        recipe: the settings of the run; those under `data` and `inference` are used here.
+        title: step and reason of the choice: "step 500, the best of 3 scored checkpoints (AP 0.6100)".
+        recipe: the recipe of the run; `data` and `inference` are used here.
     """
 
     def __init__(
         self, saved: Saved, where: str, recipe: ConfigDict | None = None, detector: Detector | None = None
     ) -> None:
-        """`where`: name of the checkpoint in errors. `recipe`, `detector`: None takes those of its manifest."""
+        """`where`: name of the checkpoint in errors. `recipe`, `detector`: None: from the manifest."""
         manifest = saved.manifest
         self.recipe = config_of(manifest) if recipe is None else recipe
         self.class_names: tuple[str, ...] = tuple(manifest["class_names"])
@@ -68,7 +68,7 @@ class Predictor:
         self._labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         self._detector = detector or build_detector(self.recipe.model, len(self.class_names))
         self._variables = replicate(saved.variables)
-        self._steps: dict[float, PredictStep] = {}  # by their lowest score
+        self._steps: dict[float, PredictStep] = {}  # by lowest score
         self._compiled: set[tuple] = set()  # (lowest score, shape of a batch)
 
     def predict(
@@ -77,20 +77,20 @@ class Predictor:
         score_threshold: float = 0.5,
         batch_size: int = 1,
     ) -> list[Detection] | list[list[Detection]]:
-        """Finds objects with a score of at least `score_threshold`; the best comes first.
+        """Detects objects with a score of at least `score_threshold`, highest score first.
 
         Args:
-            images: an image or a list of images: numpy arrays of uint8 ([h w 3] RGB, [h w] grey, [h w 4] RGBA), paths
-                of files, PIL images. Files and PIL images are turned upright as EXIF asks.
-            score_threshold: from 0 to 1. Below the recipe's own (inference.score_threshold) programs of their own
-                are compiled.
-            batch_size: images that pass the network together, on each device. Each size has programs of its own.
+            images: an image or a list of images: numpy arrays of uint8 ([h w 3] RGB, [h w] grey, [h w 4] RGBA), file
+                paths or PIL images. The EXIF orientation of files and PIL images is applied.
+            score_threshold: from 0 to 1. A value below the recipe's inference.score_threshold compiles separate
+                programs.
+            batch_size: images per device processed at a time. Each size compiles separate programs.
 
         Returns:
-            The detections of the image; for a list of images, a list of those.
+            The detections of the image, or a list with the detections of each image.
 
         Raises:
-            UserError: an image that cannot be read or is none of these kinds.
+            UserError: an image cannot be read or has another type.
         """
         if not isinstance(images, list | tuple):
             return self.predict([images], score_threshold, batch_size)[0]
@@ -98,25 +98,26 @@ class Predictor:
         found: list[list[Detection]] = [[] for _ in images]
         for located in self.locate(source, score_threshold=score_threshold, batch_size=batch_size):
             if num_non_finite := count_non_finite(located.detections):
-                _LOG.warning("%d detections were not finite and are left out: has the model diverged?", num_non_finite)
+                _LOG.warning("%d detections were not finite and are omitted: has the model diverged?", num_non_finite)
             for index, results in per_image(located, source.records, self.category_ids):
                 found[index] = [self._detection(result) for result in results if result["score"] >= score_threshold]
         return found
 
     def draw(self, image: ImageInput, detections: Sequence[Detection]) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB image with boxes, names, scores and Gaussian masks; a small image is enlarged first."""
+        """The RGB image with boxes, names, scores and Gaussian masks; small images are enlarged."""
         names = dict(zip(self.category_ids, self.class_names, strict=True))
         return draw_detections(as_rgb(image, "image"), map(_as_result, detections), names)
 
     def locate(self, source: Source, *, score_threshold: float | None = None, batch_size: int = 1) -> Iterator[Located]:
         """Detections of every image of a source, batch by batch, in pixels of the padded input.
 
-        Each image is resized as evaluation does it and padded to the tightest bucket of the recipe; rows that only
-        fill a batch are left out. Each process works on the whole source, with its own devices.
+        Each image is resized as in evaluation and padded to the smallest suitable bucket of the recipe; padding rows
+        of a batch are removed. Each process handles the whole source on its own devices.
 
         Args:
-            score_threshold: detections below it may be left out; None takes the recipe's.
-            batch_size: images that pass the network together, on each device.
+            source: the images.
+            score_threshold: detections with lower scores may be omitted; None: the recipe's threshold.
+            batch_size: images per device processed at a time.
         """
         lowest = self._lowest_score(score_threshold)
         if lowest not in self._steps:
@@ -131,11 +132,11 @@ class Predictor:
             yield from map(without_filling, locate(self._steps[lowest], self._variables, loader))
 
     def check_classes(self, source: Source) -> None:
-        """Raises UserError where the classes of the source are not the model's."""
+        """Raises UserError if the classes of the source and of the model differ."""
         check_classes(self._manifest, source.class_names, self._where)
 
     def _lowest_score(self, score_threshold: float | None) -> float:
-        """The threshold that is compiled in: the recipe's, or 0 for all that are below it."""
+        """The threshold in the compiled program: the recipe's, or 0 for a lower score_threshold."""
         usual = self.recipe.inference.score_threshold
         if score_threshold is None:
             return usual
@@ -144,7 +145,7 @@ class Predictor:
         return usual if score_threshold >= usual else 0.0
 
     def _compile(self, lowest: float, loader: EvalLoader) -> None:
-        """Compiles the programs of all buckets of the loader at the same time, unless they are there."""
+        """Compiles the missing programs of all buckets of the loader in parallel."""
         needed = {(lowest, shape) for shape in loader.shapes}
         if not needed <= self._compiled:
             compile_ahead(lower_predictions(self._steps[lowest], self._variables, loader))
@@ -170,14 +171,13 @@ def load(
     recipe: ConfigDict | str | os.PathLike | None = None,
     detector: Detector | None = None,
 ) -> Predictor:
-    """The detector of a checkpoint, ready to predict.
+    """Loads the detector of a checkpoint for prediction.
 
     Args:
         workdir: folder of a run.
-        step: of the checkpoint: a number, "latest", or "best": the highest score, or the latest where none has one.
-        recipe: settings to use in place of the checkpoint's, as a recipe, its name or its path. Its model must be the
-            checkpoint's.
-        detector: the detector of a run that was trained with one of the caller's own.
+        step: a number, "latest", or "best": the highest score, or the latest step if no step has a score.
+        recipe: a recipe, its name or its path, to use instead of the checkpoint's recipe. The model must be the same.
+        detector: the custom detector, if the run was trained with one.
 
     Raises:
         UserError: the workdir or the step is missing, or the recipe describes another model.
@@ -192,7 +192,7 @@ def load(
 
 
 def config_of(manifest: Mapping[str, Any]) -> ConfigDict:
-    """The config of a run; its tuples, which JSON knows only as lists, are tuples again."""
+    """The config of a manifest. JSON stores tuples as lists; they become tuples again."""
     return ConfigDict(_with_tuples(manifest["config"]))
 
 

@@ -17,16 +17,16 @@ from lga_jax.models.detector import Detector
 from lga_jax.models.postprocess import detect
 from lga_jax.structs import DEVICE_AXIS, Array, Batch, Detections
 
-# About an image of 800 x 1344. At 800 x 1088 eight images one by one took 0.75 (float32) and 0.6 (bfloat16) of the time
-# of all at once, on two cores.
+# About one image of 800 x 1344. On two cores, eight images of 800 x 1088 processed singly took 0.75 (float32) and
+# 0.6 (bfloat16) of the time of a single batch.
 _CPU_PIXELS = 2**20
 
 
-PredictStep = Callable[[Mapping[str, Any], Batch], Detections]  # with `lower`, as jax's stages have it
+PredictStep = Callable[[Mapping[str, Any], Batch], Detections]  # also has jax's method `lower`
 
 
 def make_predict_step(detector: Detector, inference: Mapping[str, Any]) -> PredictStep:
-    """The pmapped (variables, batch) -> Detections; leaves of both are [local devices, b, ...].
+    """The pmapped step (variables, batch) -> Detections. Leaves of batch and result are [local devices, b, ...].
 
     `inference` holds the keyword arguments of `lga_jax.models.postprocess.detect`.
     """
@@ -47,7 +47,7 @@ def make_predict_step(detector: Detector, inference: Mapping[str, Any]) -> Predi
 
 
 def _images_at_once(batch: int, height: int, width: int) -> int:
-    """On CPUs the activations of several large images leave the caches and cost new pages of memory."""
+    """Few large images on CPUs, because the activations of many exceed the caches and need new memory pages."""
     most = _CPU_PIXELS // (height * width) if jax.default_backend() == "cpu" else batch
     return max(at_once for at_once in range(1, batch + 1) if batch % at_once == 0 and at_once <= max(1, most))
 
@@ -55,9 +55,9 @@ def _images_at_once(batch: int, height: int, width: int) -> int:
 def lower_predictions(
     predict_step: PredictStep, variables: Mapping[str, Any], loader: EvalLoader
 ) -> dict[str, Lowered]:
-    """The program of each bucket that has images, by its name, for `compile_ahead`.
+    """The lowered program of each bucket with images, by name, for `compile_ahead`.
 
-    Raises UserError for variables of another model, such as an earlier version's under the same configuration.
+    Raises UserError for variables of another model, for example from an earlier version with the same config.
     """
     try:
         return {
@@ -68,7 +68,7 @@ def lower_predictions(
         raise UserError(
             "checkpoint",
             expected="the parameters of this version's model",
-            found=f"others ({found})",
+            found=f"other parameters ({found})",
             remedy="use the version that wrote it, or train again",
         ) from None
 
@@ -76,6 +76,6 @@ def lower_predictions(
 def replicate(tree: Any) -> Any:
     """Copies every leaf to all devices of this process."""
     sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (DEVICE_AXIS,)), PartitionSpec())
-    # device_put may hand back the caller's own buffers, or one buffer under two leaves; the step donates its state,
-    # so every leaf is copied into a buffer of its own.
+    # device_put may return the caller's buffers, or one buffer for two leaves. The step donates its state, so every
+    # leaf needs a separate buffer.
     return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))

@@ -1,4 +1,4 @@
-"""From a recipe to the modules of the detector."""
+"""Builds the modules of the detector from a recipe."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def build_backbone(model: Mapping[str, Any]) -> Backbone:
-    """The backbone of a checked recipe's `model` section."""
+    """The backbone for the `model` section of a checked recipe."""
     section = dict(model["backbone"])
     family = BACKBONES[section.pop("name", "resnet")]  # 0.1 wrote no name
     return _build(family, "backbone", {"backbone": section}, dtype=_DTYPES[model["dtype"]])
@@ -40,11 +40,15 @@ def build_backbone(model: Mapping[str, Any]) -> Backbone:
 def build_detector(
     config: ConfigDict, num_classes: int, backbone: Backbone | None = None, attention: RegionAttention | None = None
 ) -> Detector:
-    """The detector of a checked recipe's `model` section for `num_classes` foreground classes.
+    """The detector for the `model` section of a checked recipe.
 
-    backbone, attention: flax modules to use instead of the recipe's; what the recipe says of its own is not read.
-    A cascade: build_detector(...).clone(stages=...) with stages of `build_stage`.
-    Raises UserError for the keys of another version, and where the anchors are not those of the backbone's levels.
+    For a cascade, use build_detector(...).clone(stages=...) with stages from `build_stage`. Raises UserError for the
+    keys of another version, or if the number of anchor sizes is not the number of pyramid levels.
+
+    Args:
+        config: the `model` section.
+        num_classes: the number of foreground classes.
+        backbone, attention: flax modules that replace those of the recipe; the recipe's settings for them are ignored.
     """
     model = config.to_dict()
     dtype = _DTYPES[model["dtype"]]
@@ -77,9 +81,9 @@ def build_stage(
     strides: tuple[int, ...],
     attention: RegionAttention | None = None,
 ) -> RoIStage:
-    """A RoI stage with modules of its own, as a recipe's `model` section describes it.
+    """A RoI stage with new modules, for the `model` section of a recipe.
 
-    strides: those of the backbone. attention: a module to use instead of the recipe's.
+    `strides`: the strides of the backbone. `attention`: a module that replaces the recipe's.
     """
     return RoIStage(
         attention=build_attention(model, num_classes) if attention is None else attention,
@@ -92,7 +96,7 @@ def build_stage(
 
 
 def build_attention(model: Mapping[str, Any], num_classes: int) -> RegionAttention:
-    """The attention that a checked recipe's `model` section names."""
+    """The attention for the `model` section of a checked recipe."""
     name = model["attention"]
     module = ATTENTIONS[name]
     if module is NoAttention:
@@ -102,15 +106,15 @@ def build_attention(model: Mapping[str, Any], num_classes: int) -> RegionAttenti
 
 
 def _build(module: type[nn.Module], section: str, config: Mapping[str, Any], **others: Any) -> nn.Module:
-    """The module of a section of the recipe, which a checkpoint of another version may have with other keys."""
+    """Builds a module from its section. The recipe may come from a checkpoint of another version with other keys."""
     fields = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(module)}
     given = config[section].keys() | others.keys()
     if odd := sorted({name for name, needed in fields.items() if needed} - given | given - fields.keys()):
         raise UserError(
             f"model.{section}",
             expected="the keys of this version",
-            found=f"others (missing or unknown: {', '.join(odd)}), as a checkpoint of another version has them",
-            remedy="read it with that version, or train again",
+            found=f"the keys of another version (missing or unknown: {', '.join(odd)})",
+            remedy="read the checkpoint with this other version, or train again",
         )
     return module(**config[section], **others)
 
@@ -119,7 +123,7 @@ def _check_anchors(sizes: Sequence[float], strides: Sequence[int]) -> None:
     if len(sizes) != len(strides):
         raise UserError(
             "model.anchors.sizes",
-            expected=f"{len(strides)} sizes, one for each level of this backbone (strides {listed(strides)})",
+            expected=f"{len(strides)} sizes, one for each pyramid level (strides {listed(strides)})",
             found=str(len(sizes)),
             remedy="correct the recipe",
         )
@@ -127,10 +131,10 @@ def _check_anchors(sizes: Sequence[float], strides: Sequence[int]) -> None:
 
 def init_variables(detector: Detector, seed: int) -> dict[str, Any]:
     """Random initial 'params' and 'batch_stats' of the detector."""
-    # Parameter shapes do not depend on the image size; the smallest image that reaches P6 starts fastest.
+    # Parameter shapes do not depend on the image size. The smallest image with a P6 compiles fastest.
     hw = (64, 64)
     targets = Targets(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1), bool))
-    # XLA's own generator compiles in a third of the time that threefry takes for so many arrays.
+    # For hundreds of arrays, XLA's generator compiles in a third of the time of threefry.
     key = jax.random.key(seed, impl="rbg")
     variables = jax.jit(detector.init)(
         key, jnp.zeros((1, *hw, 3), jnp.uint8), jnp.asarray([hw], jnp.float32), targets, jax.random.split(key, 1)

@@ -1,4 +1,4 @@
-"""LGA R-CNN: the whole detector on one page (figure 1 of the paper)."""
+"""LGA R-CNN: the whole detector (figure 1 of the paper)."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from lga_jax.structs import Outputs, Targets
 
 
 class Detector(nn.Module):
-    """Faster R-CNN with FPN whose RoI features pass an attention block; with several stages, a cascade.
+    """Faster R-CNN with FPN and an attention block on the RoI features; with several stages, a cascade.
 
-    With targets it samples anchors and RoIs for the loss and computes the guide; without, every proposal passes the
-    stages.
+    With targets, it samples anchors and RoIs for the loss and computes the guide. Without targets, all proposals enter
+    the stages.
     """
 
     backbone: nn.Module  # a Backbone
@@ -29,8 +29,8 @@ class Detector(nn.Module):
     dtype: Any
 
     def setup(self) -> None:
-        # The first stage's attention and box_head stand beside the backbone, as in a detector of one stage; the modules
-        # of later stages are under stages_1, stages_2, ...
+        # The parameters of the first stage are named attention and box_head, beside backbone, also in a cascade; the
+        # parameters of later stages are in stages_1, stages_2, ...
         nn.share_scope(self, self.stages[0])
 
     def __call__(
@@ -40,7 +40,7 @@ class Detector(nn.Module):
         targets: Targets | None = None,
         keys: Key[Array, "b"] | None = None,
     ) -> Outputs:
-        """Sampling is random in `keys`, one per image, so that an image's samples do not depend on its neighbours."""
+        """Computes all outputs. With targets, sampling uses one key per image and does not depend on other images."""
         train = targets is not None
         rpn_keys, *stage_keys = self._split(keys)
         features = self.backbone(self.normalise(images, image_hw), train)
@@ -57,14 +57,14 @@ class Detector(nn.Module):
         return Outputs(rpn, tuple(outputs))
 
     def _split(self, keys: Key[Array, "b"] | None) -> list[Key[Array, "b"] | None]:
-        """Keys of the RPN and of every stage."""
+        """Keys for the RPN and for every stage."""
         count = 1 + len(self.stages)
         return (
             [None] * count if keys is None else list(jax.vmap(lambda k: jax.random.split(k, count), out_axes=1)(keys))
         )
 
     def normalise(self, images: UInt8[Array, "b h w 3"], image_hw: Float[Array, "b 2"]) -> Float[Array, "b h w 3"]:
-        """Zero mean and unit variance inside the image, zero in the padding (as if padded after normalising)."""
+        """Subtracts pixel_mean and divides by pixel_std; the padding is zero."""
         x = (images.astype(jnp.float32) - np.asarray(self.pixel_mean)) / np.asarray(self.pixel_std)
         rows = jnp.arange(images.shape[1])[None, :, None] < image_hw[:, 0, None, None]
         columns = jnp.arange(images.shape[2])[None, None, :] < image_hw[:, 1, None, None]

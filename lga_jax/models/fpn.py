@@ -1,4 +1,4 @@
-"""Feature Pyramid Network (Lin et al. 2017): for a ResNet, C2..C5 in and P2..P6 out."""
+"""Feature Pyramid Network (Lin et al. 2017): computes P2..P6 from C2..C5 of the backbone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +11,19 @@ from lga_jax.models.layers import conv_norm
 
 
 def pyramid_strides(strides: Sequence[int]) -> tuple[int, ...]:
-    """Strides of the pyramid's levels over features of `strides`: theirs, and twice the last one."""
+    """Strides of the pyramid levels for features with `strides`: the same, and twice the last one."""
     return (*strides, 2 * strides[-1])
 
 
 class FPN(nn.Module):
-    """Top-down sums of 1x1 laterals, each smoothed by a 3x3 convolution; the last level is every second cell of the one
-    before. Levels are named by the logarithm of their stride: level 2 has stride 4."""
+    """Top-down sums of 1x1 laterals, each smoothed by a 3x3 convolution.
+
+    The last level is every second cell of the previous level. Level n has stride 2^n.
+    """
 
     channels: int
-    strides: tuple[int, ...]  # of the features, finest first; each is twice the one before
-    norm: str = "none"  # behind every convolution: "none" or one of layers.NORMS
+    strides: tuple[int, ...]  # strides of the features, finest first; each is twice the previous one
+    norm: str = "none"  # norm after every convolution: "none" or one of layers.NORMS
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -40,19 +42,19 @@ class FPN(nn.Module):
 
 
 def averaged_pyramid(c2: Float[Array, "b h w c"], num_levels: int) -> list[Float[Array, "b _ _ c"]]:
-    """C2, and its averages over twice as many pixels each: at the strides of P2, P3, ...
+    """C2 and its averages, each over twice as many pixels per side, at the strides of P2, P3, ...
 
-    However large the object, a cell sees little beyond itself: unlike the pyramid, this has passed no deeper stage.
+    The receptive field of a cell is small on every level, because no deeper stage of the backbone is involved.
     """
     levels = [c2]
     for _ in range(num_levels - 1):
-        # The count of cells that it divides by is float32.
+        # avg_pool divides by a float32 count, so the result is converted back.
         average = nn.avg_pool(levels[-1], (2, 2), (2, 2), padding="SAME", count_include_pad=False)
         levels.append(average.astype(c2.dtype))
     return levels
 
 
 def _upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Nearest neighbour, twice the size."""
+    """Nearest-neighbour upsampling by 2."""
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)

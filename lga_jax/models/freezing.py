@@ -1,4 +1,4 @@
-"""Which parameters of the detector are not trained."""
+"""Labels the frozen parameters of the detector."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lga_jax.models.backbones import Backbone
 def frozen_labels(params: dict, backbone: Backbone) -> dict:
     """'trained' or 'frozen' for every parameter of the detector, in the structure of `params`.
 
-    Frozen are the first `backbone.frozen_stages` parts of the backbone. The same rule holds for a tree of statistics.
+    The first `backbone.frozen_stages` parts of the backbone are frozen. A tree of statistics is labelled the same way.
     """
 
     def label(path: tuple, _: Any) -> str:

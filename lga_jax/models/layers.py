@@ -15,13 +15,13 @@ from lga_jax.structs import DEVICE_AXIS
 # Caffe2's "Xavier" of FPN and the box head: uniform with variance 1 / fan_in.
 xavier_caffe2 = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# What torch.nn.Linear starts with: uniform within 1 / sqrt(fan_in).
+# Initial weights of torch.nn.Linear: uniform within 1 / sqrt(fan_in).
 uniform_fan_in = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 NORMS = ("frozen_bn", "bn", "gn")
 
 
 def _dense_product(x: Float[Array, "*n c"], kernel: Float[Array, "c o"], *_: Any, **__: Any) -> Float[Array, "*n o"]:
-    """What nn.Dense asks a dot_general for; it is always the last axis of x and the first of the kernel."""
+    """A dot_general for nn.Dense, which always multiplies the last axis of x by the first axis of the kernel."""
     return matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
 
 
@@ -29,7 +29,7 @@ Dense = functools.partial(nn.Dense, dot_general=_dense_product)
 
 
 class Conv(nn.Module):
-    """Convolution with symmetric padding kernel_size // 2."""
+    """Convolution with padding kernel_size // 2 on every side."""
 
     features: int
     kernel_size: int = 1
@@ -49,7 +49,7 @@ class Conv(nn.Module):
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm with constant statistics and constant affine parameters; all four live in `batch_stats`."""
+    """Batch norm with constant statistics, scale and bias; all four are stored in `batch_stats`."""
 
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
@@ -65,12 +65,12 @@ class FrozenBatchNorm(nn.Module):
 
 
 class Norm(nn.Module):
-    """Normalisation by name: "frozen_bn", "bn" (statistics over all devices), "gn" (16 channels a group).
+    """Normalisation by name: "frozen_bn", "bn" (statistics over all devices), "gn" (16 channels per group).
 
     A number of channels that is no multiple of 16 has smaller groups: 8 channels for 24, 40 or 120.
     """
 
-    kind: str  # of NORMS
+    kind: str  # one of NORMS
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
@@ -114,7 +114,7 @@ def conv_norm(
 ) -> Float[Array, "b h w {features}"]:
     """Convolution `name`, with a bias if `norm` is "none", otherwise followed by the norm layer `{name}_norm`.
 
-    Call it inside a compact module; both layers become submodules of that module.
+    Call it inside a compact method; both layers become submodules of the module.
     """
     x = Conv(features, kernel_size, use_bias=norm == "none", kernel_init=kernel_init, dtype=dtype, name=name)(x)
     return x if norm == "none" else Norm(norm, dtype=dtype, name=f"{name}_norm")(x, train)

@@ -1,7 +1,7 @@
 """The training loss: the terms of the RPN and of every RoI stage.
 
-Every term is a sum over samples divided by the FIXED number of sample slots, not by how many were filled. So the loss
-of a batch is the mean over its images, and splitting the batch over devices changes nothing.
+Every term is a sum over samples divided by the fixed number of sample slots, not by the number of valid samples. The
+loss of a batch is therefore the mean over its images and does not depend on the number of devices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from lga_jax.structs import Outputs, Targets
 def detection_losses(
     stages: Sequence[RoIStage], outputs: Outputs, targets: Targets, rule: Mapping[str, Any]
 ) -> dict[str, Float[Array, ""]]:
-    """Each term by name, and their weighted sum 'total'.
+    """All loss terms by name, and their weighted sum 'total'.
 
     Args:
-        stages: the detector's; each computes its own terms. Those of the second are named roi_class_2 and so on.
-        outputs: of the detector, with targets.
-        targets: the ground truth that it was given.
-        rule: the recipe's `losses`. rpn_box_beta and roi_box_beta are smooth-L1 transitions in units of the deltas, 0
-            is plain L1; guide_weight is the weight of every 'guide' in the sum; guide_rois is "all" or "foreground".
+        stages: the stages of the detector. The terms of the second stage are named roi_class_2 and so on.
+        outputs: the outputs of the detector with targets.
+        targets: the same targets.
+        rule: the recipe's `losses`. rpn_box_beta and roi_box_beta are smooth-L1 transitions in units of the deltas; 0
+            is plain L1. guide_weight is the weight of every 'guide' in the sum; guide_rois is "all" or "foreground".
     """
     terms = rpn_losses(outputs.rpn, targets, rule["rpn_box_beta"])
     weights = {}

@@ -1,4 +1,4 @@
-"""From the detector's outputs to the final detections."""
+"""Computes the final detections from the outputs of the detector."""
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,10 @@ def detect(
     max_candidates: int,
     max_detections: int,
 ) -> Detections:
-    """Boxes of every image of the batch, best score first; slots beyond the last detection are zero and invalid.
+    """The last stage's detections for every image, highest score first; unused slots are zero and invalid.
 
-    They are the answer of the last stage.
-
-    The `max_candidates` best (RoI, class) pairs above score_threshold go through NMS within their class; boxes with a
-    side below `min_size` pixels take no part in it.
+    The `max_candidates` best (RoI, class) pairs above score_threshold enter NMS within their class. Boxes with a side
+    below `min_size` pixels are dropped before NMS.
     """
     last = outputs.stages[-1]
 

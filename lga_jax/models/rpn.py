@@ -21,13 +21,13 @@ CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
 class RPN(nn.Module):
-    """Proposes regions that may hold an object."""
+    """Predicts proposals: regions that may contain an object."""
 
     num_convs: int
-    strides: tuple[int, ...]  # of the pyramid's levels
+    strides: tuple[int, ...]  # strides of the pyramid levels
     anchors: Mapping[str, Any]  # arguments of ops.anchors.pyramid_anchors
     sampling: Mapping[str, Any]  # arguments of sample_anchors
-    proposals: Mapping[str, Any]  # arguments of select_proposals; pre_nms and post_nms apart for training and test
+    proposals: Mapping[str, Any]  # arguments of select_proposals; separate pre_nms and post_nms for training and test
     dtype: Any = jnp.float32
 
     def __call__(
@@ -38,7 +38,7 @@ class RPN(nn.Module):
         targets: Targets | None,
         keys: Key[Array, "b"] | None,
     ) -> tuple[RPNOutputs, RoIs]:
-        """Answers for all anchors, and the best proposals of each image."""
+        """Predictions for all anchors, and the best proposals of each image."""
         objectness, deltas = self.predict(pyramid)
         anchors = pyramid_anchors(padded_hw, [x.shape[1:3] for x in pyramid], self.strides, **self.anchors)
         rois = self.propose(objectness, deltas, anchors, image_hw, train=targets is not None)
@@ -54,7 +54,7 @@ class RPN(nn.Module):
     def predict(
         self, pyramid: list[Float[Array, "b _ _ c"]]
     ) -> tuple[list[Float[Array, "b _"]], list[Float[Array, "b _ 4"]]]:
-        """One small network slid over every level: an objectness logit and box deltas for each anchor."""
+        """An objectness logit and box deltas for each anchor; the same weights serve every level."""
         anchors_per_cell = len(self.anchors["aspect_ratios"])
         init = nn.initializers.normal(0.01)
         channels = pyramid[0].shape[-1]
@@ -79,7 +79,7 @@ class RPN(nn.Module):
         image_hw: Float[Array, "b 2"],
         train: bool,
     ) -> RoIs:
-        """Proposals are constants for what follows: no gradient returns through them."""
+        """The proposals of each image. No gradient flows back through them."""
         rule, mode = self.proposals, "train" if train else "test"
         select = jax.vmap(
             lambda scores, moves, hw: select_proposals(
@@ -107,9 +107,9 @@ def select_proposals(
     nms_iou: float,
     min_size: float,
 ) -> RoIs:
-    """Best boxes of one image: top `pre_nms` anchors of each level, NMS within the level, top `post_nms` over all.
+    """Proposals of one image: the top `pre_nms` anchors of each level, NMS within the level, the top `post_nms` of all.
 
-    Boxes with a side of at most min_size pixels after clipping are dropped. Unfilled slots are zero and invalid.
+    Boxes with a side of at most min_size pixels after clipping are dropped. Unused slots are zero and invalid.
     """
     width = min(pre_nms, max(level.shape[0] for level in objectness))
     all_boxes, all_scores = [], []
@@ -118,12 +118,12 @@ def select_proposals(
         boxes = box_ops.decode(level_deltas[index], level_anchors[index], CODER_WEIGHTS)
         boxes = box_ops.clip(boxes, image_hw)
         large = jnp.all(boxes[:, 2:] - boxes[:, :2] > min_size, axis=1)
-        # Comparisons with nan are False, so boxes that are not finite go here as well.
+        # Comparisons with nan are False, so this also drops boxes that are not finite.
         scores = jnp.where(large & jnp.isfinite(scores), scores, -jnp.inf)
         padding = width - scores.shape[0]
         all_boxes.append(jnp.pad(boxes, ((0, padding), (0, 0))))
         all_scores.append(jnp.pad(scores, (0, padding), constant_values=-jnp.inf))
-    # All levels side by side: one NMS loop for the image instead of one for each level.
+    # Stacked levels need one NMS loop per image instead of one per level.
     boxes, scores = jnp.stack(all_boxes), jnp.stack(all_scores)
     keep = jax.vmap(lambda b, s: nms(b, s, nms_iou))(boxes, scores)
     scores = jnp.where(keep, scores, -jnp.inf).reshape(-1)
@@ -146,7 +146,7 @@ def sample_anchors(
     positive_iou: float,
     negative_iou: float,
 ) -> Samples:
-    """Anchors of one image that enter the RPN loss."""
+    """Draws the anchors of one image for the RPN loss."""
     found = match(
         anchors,
         targets.boxes,
@@ -166,7 +166,7 @@ def sample_anchors(
 
 
 def rpn_losses(outputs: RPNOutputs, targets: Targets, beta: float) -> dict[str, Float[Array, ""]]:
-    """Binary cross-entropy on the sampled anchors, smooth L1 on the deltas of the positive ones.
+    """Binary cross-entropy of the sampled anchors, smooth L1 on the deltas of positive anchors.
 
     Both are divided by the number of sample slots. `beta`: the transition of smooth L1; 0 is plain L1.
     """

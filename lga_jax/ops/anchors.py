@@ -22,7 +22,7 @@ def base_anchors(size: int | float, aspect_ratios: Sequence[float], rounded: boo
 def level_anchors(
     feature_hw: tuple[int, int], stride_hw: tuple[int, int], base: Float[np.ndarray, "n 4"]
 ) -> Float[Array, "a 4"]:
-    """`base` at every cell of a level, cell (0, 0) centred on pixel (0, 0); order: row, column, base anchor."""
+    """`base` shifted to every cell of a level, cell (0, 0) at pixel (0, 0); order: row, column, base anchor."""
     ys = jnp.arange(feature_hw[0], dtype=jnp.float32) * stride_hw[0]
     xs = jnp.arange(feature_hw[1], dtype=jnp.float32) * stride_hw[1]
     y, x = jnp.meshgrid(ys, xs, indexing="ij")
@@ -42,8 +42,9 @@ def pyramid_anchors(
 ) -> list[Float[Array, "_ 4"]]:
     """Anchors of every level, finest first; `sizes` are in pixels, one per level, `image_hw` is the padded input.
 
-    Cells lie the level's stride apart, or, without `fixed_stride`, image side // feature side as in torchvision. The
-    two differ on levels whose size was rounded up: of an image 800 high, P6 has 13 rows, 61 pixels apart instead of 64.
+    The distance between cells is the level's stride, or without `fixed_stride`, image side // feature side as in
+    torchvision. The two differ if the level's size was rounded up: with image height 800, P6 has 13 rows, 61 pixels
+    apart instead of 64.
     """
     levels = []
     for hw, stride, size in zip(features_hw, strides, sizes, strict=True):

@@ -5,30 +5,30 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# A delta may enlarge an anchor at most to this ratio: a 16-px anchor may grow to 1000 px (Detectron).
+# Upper limit of the size deltas: a 16-px anchor may grow to 1000 px (Detectron).
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
 
 
 def area(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
-    """Area in square pixels; zero for boxes whose corners are swapped."""
+    """Area in square pixels; zero for boxes with swapped corners."""
     width = jnp.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
     height = jnp.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
     return width * height
 
 
 def pairwise_iou(boxes: Float[Array, "n 4"], others: Float[Array, "m 4"]) -> Float[Array, "n m"]:
-    """Intersection over union of every pair, in [0, 1]; 0 where both boxes are empty."""
+    """Intersection over union of every pair, in [0, 1]; 0 if both boxes are empty."""
     top_left = jnp.maximum(boxes[:, None, :2], others[None, :, :2])
     bottom_right = jnp.minimum(boxes[:, None, 2:], others[None, :, 2:])
     size = jnp.maximum(bottom_right - top_left, 0.0)
     intersection = size[..., 0] * size[..., 1]
     union = area(boxes)[:, None] + area(others)[None, :] - intersection
-    # The divisor is guarded as well as the quotient: 0/0 has a nan gradient even in the branch not taken.
+    # The divisor needs a guard too: 0/0 has a nan gradient even in the unused branch.
     return jnp.where(union > 0.0, intersection / jnp.where(union > 0.0, union, 1.0), 0.0)
 
 
 def clip(boxes: Float[Array, "*n 4"], image_hw: Float[Array, "2"]) -> Float[Array, "*n 4"]:
-    """Moves corners that lie outside the image onto its border."""
+    """Moves corners outside the image onto its border."""
     limit = jnp.stack([image_hw[1], image_hw[0], image_hw[1], image_hw[0]])
     return jnp.clip(boxes, 0.0, limit)
 
@@ -45,7 +45,7 @@ def encode(
 ) -> Float[Array, "*n 4"]:
     """Deltas (dx, dy, dw, dh) that turn `anchors` into `boxes`, multiplied by `weights`.
 
-    Sides below 1e-3 px count as 1e-3 px, so that empty slots give finite deltas.
+    Sides below 1e-3 px count as 1e-3 px, so empty slots have finite deltas.
     """
     centre, size = _centre_size(boxes)
     anchor_centre, anchor_size = _centre_size(anchors)
@@ -60,7 +60,7 @@ def decode(
     anchors: Float[Array, "*n 4"],
     weights: tuple[float, float, float, float] | Float[Array, "4"],
 ) -> Float[Array, "*n 4"]:
-    """Inverse of `encode`, with growth bounded by `MAX_LOG_RATIO`."""
+    """Inverse of `encode`; size deltas are limited to `MAX_LOG_RATIO`."""
     deltas = deltas.astype(jnp.float32) / jnp.asarray(weights)
     anchor_centre, anchor_size = _centre_size(anchors)
     centre = anchor_centre + deltas[..., :2] * anchor_size
@@ -69,7 +69,7 @@ def decode(
 
 
 def smooth_l1(difference: Float[Array, "*n"], beta: float) -> Float[Array, "*n"]:
-    """Huber-like loss of Fast R-CNN eq. 3 with its transition at `beta`; `beta` 0 is the absolute value."""
+    """Smooth L1 loss (Fast R-CNN eq. 3), quadratic below `beta`; with `beta` 0, the absolute value."""
     magnitude = jnp.abs(difference)
     if beta == 0.0:
         return magnitude

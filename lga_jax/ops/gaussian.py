@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 def gaussian_masks(
     centres: Float[Array, "*n 2"], sigmas: Float[Array, "*n 2"], size: int
 ) -> Float[Array, "*n {size} {size}"]:
-    """exp(-(dx^2 / 2 sx^2 + dy^2 / 2 sy^2)) at the centres of a size x size grid of cells, peak 1.
+    """exp(-(dx^2 / 2 sx^2 + dy^2 / 2 sy^2)) at the cell centres of a size x size grid, peak 1.
 
     centres and sigmas are (x, y) in cells; cell i covers [i, i + 1] and its centre is i + 0.5. Differentiable in both.
     """

@@ -8,18 +8,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lga_jax.ops.boxes import pairwise_iou
 
-# Ground truth is visited in chunks, so that memory is chunk x anchors and not ground truth x anchors
-# (268,000 anchors x 500 boxes would be 0.5 GiB an image).
+# Ground truth is processed in chunks: memory is chunk x anchors instead of ground truth x anchors
+# (268,000 anchors x 500 boxes would be 0.5 GiB per image).
 CHUNK = 16
 
 
 class Match(NamedTuple):
-    """For each box: the ground-truth slot it overlaps most, that overlap, and what follows from it."""
+    """For each box: the ground-truth slot with the largest IoU, this IoU, and the assignment."""
 
     matched: Int[Array, "n"]
     iou: Float[Array, "n"]
     positive: Bool[Array, "n"]
-    negative: Bool[Array, "n"]  # neither: ignored
+    negative: Bool[Array, "n"]  # boxes that are neither positive nor negative are ignored
 
 
 def match(
@@ -33,9 +33,9 @@ def match(
 ) -> Match:
     """Positive at IoU >= positive_iou, negative below negative_iou.
 
-    With `low_quality` every ground-truth box also makes positive the boxes that overlap it most (all of them on a
-    tie), whatever that overlap is above zero; they keep the slot that they themselves overlap most, as in Detectron2.
-    Without ground truth everything is negative.
+    With `low_quality`, the boxes with the largest IoU of each ground-truth box (all of them on a tie) are positive
+    too, if the IoU is above zero. Each keeps the slot that it overlaps most, as in Detectron2. Without ground truth
+    all boxes are negative.
     """
     num_truth = truth.shape[0]
     padding = -num_truth % CHUNK
@@ -46,7 +46,7 @@ def match(
         best_iou, matched, is_best, offset = carry
         chunk_boxes, chunk_valid = chunk
         iou = jnp.where(chunk_valid[:, None], pairwise_iou(chunk_boxes, boxes), -1.0)
-        # The barrier makes the row maximum and the comparison with it read the same rounded numbers.
+        # With the barrier, the row maximum and its comparison use the same rounded numbers.
         iou = jax.lax.optimization_barrier(iou)
         row_best = iou.max(axis=1, keepdims=True)
         is_best |= jnp.any((iou == row_best) & (row_best > 0.0), axis=0)

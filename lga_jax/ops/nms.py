@@ -1,8 +1,8 @@
-"""Non-maximum suppression as the fixed point of "keep what no kept better box overlaps".
+"""Non-maximum suppression as a fixed-point iteration.
 
 Greedy suppression is the unique solution of keep[j] = not any(keep[i] and iou[i, j] > threshold for i better than j).
-Iterating that equation settles box j once all boxes that can reach it have settled, hence gives exactly the greedy
-answer at every threshold, in as many parallel passes as the longest chain of suppressions, where the greedy loop
+Iterating this equation gives exactly the greedy result at every threshold: box j is final once all boxes that can
+suppress it are final. The number of parallel passes is the length of the longest chain of suppressions; the greedy loop
 takes one serial step per box.
 """
 
@@ -19,10 +19,11 @@ def nms(
     iou_threshold: float,
     classes: Int[Array, "n"] | None = None,
 ) -> Bool[Array, "n"]:
-    """Which boxes greedy suppression keeps: a better box of the same class with IoU > iou_threshold removes a box.
+    """True for the boxes that greedy suppression keeps: a box with a higher score and the same class removes a box if
+    their IoU is above iou_threshold.
 
-    Ties in the score go to the earlier box. Boxes with score -inf are neither kept nor suppress others. Classes are
-    compared as such: shifting boxes apart by class, as is common, loses bits of their coordinates.
+    On equal scores the earlier box wins. Boxes with score -inf are not kept and suppress no other box. Class numbers
+    are compared directly: the common shift of boxes by class loses precision of the coordinates.
     """
     order = jnp.argsort(-scores, stable=True)
     boxes, scores = boxes[order], scores[order]

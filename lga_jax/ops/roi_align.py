@@ -1,8 +1,8 @@
 """RoIAlign over a feature pyramid (Mask R-CNN section 3; level rule: FPN eq. 1).
 
-Each output cell is the mean of a few sample points, each the weighted sum of its four neighbours. The points are
-visited one after the other, for all cells of all RoIs at once: a weighted gather of the whole [r s s c] result, which
-XLA fuses without a larger intermediate. The backward pass is the same number of scatter-adds.
+Each output cell is the mean of a few sample points; each point is the weighted sum of its four neighbours. A loop runs
+over the points and processes all cells of all RoIs at once: XLA fuses this weighted gather of the [r s s c] result
+without a larger intermediate. The backward pass has the same number of scatter-adds.
 """
 
 from collections.abc import Sequence
@@ -16,32 +16,32 @@ from jaxtyping import Array, Float, Int
 
 from lga_jax.ops.boxes import area
 
-CANONICAL_SIZE = 224.0  # an object of this side, in pixels, ...
-CANONICAL_LEVEL = 4  # ... is pooled from this level; level n has stride 2^n
+CANONICAL_SIZE = 224.0  # an object with this side in pixels is pooled from CANONICAL_LEVEL
+CANONICAL_LEVEL = 4  # level n has stride 2^n
 
 
 class _Axis(NamedTuple):
     """One axis of every RoI, in cells of its pyramid level."""
 
     start: Float[Array, "r"]
-    cell: Float[Array, "r"]  # extent of a cell of the crop
-    points: Int[Array, "r"]  # sample points in a cell of the crop
+    cell: Float[Array, "r"]  # side of a crop cell
+    points: Int[Array, "r"]  # sample points per crop cell
     limit: Int[Array, "r"]  # cells of the level
 
 
 class _Grid(NamedTuple):
-    """Where the sample points of every RoI lie in a table that holds the cells of all levels, row by row."""
+    """Sample points of every RoI in a table with the cells of all levels, row by row."""
 
     y: _Axis
     x: _Axis
-    first: Int[Array, "r"]  # row of the table that holds the level's first cell
+    first: Int[Array, "r"]  # table row of the level's first cell
 
 
 def pyramid_level(boxes: Float[Array, "r 4"], strides: tuple[int, ...]) -> Int[Array, "r"]:
-    """Index of the level each box is pooled from, 0 the finest: floor(4 + log2(sqrt(area) / 224)), clipped.
+    """Index of the pyramid level of each box, 0 is the finest: floor(4 + log2(sqrt(area) / 224)), clipped.
 
-    The margin is torchvision's. It makes the rule exact for boxes of just 112, 224 or 448 pixels, whatever the last
-    bit of the logarithm is.
+    A margin of 1e-6, as in torchvision, makes the rule exact for sides of 112, 224 or 448 pixels despite rounding of
+    the logarithm.
     """
     level = jnp.floor(CANONICAL_LEVEL + jnp.log2(jnp.sqrt(area(boxes)) / CANONICAL_SIZE) + 1e-6)
     finest = strides[0].bit_length() - 1
@@ -58,13 +58,12 @@ def multilevel_roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> Float[Array, "r {crop_size} {crop_size} c"]:
-    """Crops every box from the pyramid level that fits its size; crop_size^2 cells, sampling_ratio^2 points a cell.
+    """Crops every box from the pyramid level for its size: crop_size^2 cells, sampling_ratio^2 points per cell.
 
-    With sampling_ratio 0 the number of points adapts to the box, ceil(feature cells / crop_size) along each axis
-    (Detectron2's default): exact, and slower by as many times as the box with the most points has more than four.
-    Under vmap that is the box with the most points of all images.
-    `aligned` subtracts half a cell, so that feature (0, 0) stands for the centre of its cell (Detectron2); without it
-    boxes are at least one cell wide (torchvision's default). Points more than one cell outside the map count as zero.
+    With sampling_ratio 0 the number of points depends on the box, ceil(feature cells / crop_size) along each axis
+    (Detectron2's default). The time then grows with the largest number of points of any box, under vmap of any image.
+    `aligned` subtracts half a cell, so feature (0, 0) lies at the centre of its cell (Detectron2); without it, boxes
+    are at least one cell wide (torchvision's default). Points more than one cell outside the map count as zero.
     Differentiable in the features; the boxes get no gradient.
     """
     boxes = jax.lax.stop_gradient(boxes)
@@ -100,11 +99,11 @@ def _crop_forward(
             total += table[index].astype(jnp.float32) * weight[..., None]
         return total
 
-    # A loop over sample points whose body XLA fuses. Unrolled over all points, the program that also has the backward
-    # pass is no longer fused, keeps every gather in memory at once and takes nearly twice as long.
+    # XLA fuses the body of this loop. Unrolled, a program with the backward pass is not fused: it keeps all gathers in
+    # memory and takes nearly twice as long.
     zeros = jnp.zeros((grid.first.shape[0], crop_size, crop_size, table.shape[1]), jnp.float32)
     total = jax.lax.fori_loop(0, _num_points(grid, sampling_ratio), add_point, zeros)
-    # Only shape and dtype of the table are needed backward; an empty slice carries them.
+    # The backward pass needs only the shape and dtype of the table; an empty slice has both.
     return total.astype(table.dtype), (table[:, :0], grid)
 
 
@@ -131,7 +130,7 @@ _crop.defvjp(_crop_forward, _crop_backward)
 
 
 def _num_points(grid: _Grid, sampling_ratio: int) -> int | Int[Array, ""]:
-    """Sample points in a cell, of the RoI that has the most."""
+    """The largest number of sample points per cell of any RoI."""
     return sampling_ratio**2 if sampling_ratio else _most(grid.y.points * grid.x.points)
 
 
@@ -142,16 +141,16 @@ def _most(points: Int[Array, "r"]) -> Int[Array, ""]:
 
 @_most.def_vmap
 def _most_of_all_images(axis_size: int, in_batched: list[bool], points: Array) -> tuple[Array, bool]:
-    # One bound for all images: loops of unlike length side by side would copy all they carry at every turn.
+    # One bound for all images: under vmap, loops of different lengths copy their whole state in every iteration.
     return _most(points.reshape(-1)), False
 
 
 def _neighbours(
     grid: _Grid, point: int | Array, crop_size: int
 ) -> tuple[Int[Array, "4 r s s"], Float[Array, "4 r s s"]]:
-    """Rows of the table and weights of the four neighbours of sample point number `point` of every cell.
+    """Table rows and weights of the four neighbours of sample point number `point` of every cell.
 
-    The weights of a cell's points add up to one; a point that a RoI does not have weighs nothing.
+    The weights of a cell's points add up to one. If a RoI has fewer points, the weights of the others are zero.
     """
     across = jnp.maximum(grid.x.points, 1)
     ys, y_weights = _axis_neighbours(grid.y, point // across, crop_size)
@@ -166,7 +165,7 @@ def _neighbours(
 def _axis_neighbours(
     axis: _Axis, point: Int[Array, "r"], crop_size: int
 ) -> tuple[Int[Array, "2 r s"], Float[Array, "2 r s"]]:
-    """Along one axis: the two cells next to sample point `point` of every cell of the crop, and their weights."""
+    """Along one axis: the two feature cells next to sample point `point` of every crop cell, and their weights."""
     start, cell, points, limit = (leaf[:, None] for leaf in axis)
     count = jnp.maximum(points, 1).astype(jnp.float32)
     place = start + cell * (jnp.arange(crop_size) + (point[:, None] + 0.5) / count)

@@ -16,10 +16,10 @@ def sample_balanced(
     num_samples: int,
     positive_fraction: float,
 ) -> Samples:
-    """At most num_samples * positive_fraction positives, and negatives for the remaining slots, uniformly at random.
+    """Draws at most num_samples * positive_fraction positives, and negatives for the remaining slots, uniformly.
 
-    Slots that neither can fill are invalid. One uniform draw and two top_k select the samples: a random
-    permutation would sort all anchors.
+    Slots are invalid if both run out. One uniform draw and two top_k are cheaper than a random permutation, which
+    sorts all anchors.
     """
     num_anchors = positive.shape[0]
     lottery = jax.random.uniform(key, (num_anchors,))
@@ -31,7 +31,7 @@ def sample_balanced(
 
     slot = jnp.arange(num_samples)
     is_positive = slot < num_positive
-    # `mode="clip"` only matters for slots that `valid` rules out.
+    # `mode="clip"` has an effect only in invalid slots.
     index = jnp.where(
         is_positive,
         positive_index.take(slot, mode="clip") if max_positive else 0,

@@ -1,4 +1,4 @@
-"""The check of a whole recipe, before anything is opened: all faults at once."""
+"""Checks a whole recipe and reports all faults together."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ _Path = tuple[str, ...]
 
 
 class RecipeError(UserError):
-    """All faults of a recipe. Its text has a line for each; commands print them as errors of their own."""
+    """All faults of a recipe, one per line of its text; commands print each as a separate error."""
 
     def __init__(self, faults: Sequence[UserError]) -> None:
         super().__init__(", ".join(fault.subject for fault in faults))
@@ -33,17 +33,16 @@ class RecipeError(UserError):
 def check(
     config: ConfigDict, *, device_count: int | None = None, new_run: bool = False, own: Iterable[str] = ()
 ) -> ConfigDict:
-    """The recipe with every value in its type (lists are tuples, 1e3 is 1000), locked; `config` stays as it is.
+    """Returns a locked copy of the recipe with converted values (lists become tuples, 1e3 becomes 1000).
 
-    Raises RecipeError with all faults: unknown and missing keys, values that are wrong by themselves, values that do
-    not go together.
+    Raises RecipeError with all faults: unknown and missing keys, wrong values, and values that contradict each other.
 
     Args:
-        device_count: devices that share a batch, over all processes. None: not known yet, what depends on it is not
-            asked.
+        config: the recipe; it is not changed.
+        device_count: devices that share a batch, over all processes. None: unknown, without checks that depend on it.
         new_run: the recipe starts a run, so a frozen or batch-normed backbone needs model.init_from.
-        own: keys and sections in whose place the caller gives objects of their own: "data.train", "data.eval",
-            "model.backbone", "model.attention". They are left as they are.
+        own: keys and sections replaced by objects of the caller: "data.train", "data.eval", "model.backbone",
+            "model.attention". They are not checked.
     """
     nested = config.to_dict()
     ignored = tuple(own)
@@ -76,7 +75,7 @@ def _leaves(nested: Mapping[str, Any], rules: Mapping[str, Rule], path: _Path = 
 
 
 def _accepted(key: str, value: Any, rules: Mapping[str, Rule]) -> Any:
-    """The value in its type."""
+    """The converted value."""
     if key not in rules:
         raise _unknown(key, value, rules)
     rule = rules[key]
@@ -102,8 +101,8 @@ def _unknown(key: str, value: Any, rules: Mapping[str, Rule]) -> UserError:
         )
     return UserError(
         key,
-        expected="a key of a recipe",
-        found="an unknown one",
+        expected="a recipe key",
+        found="an unknown key",
         remedy=did_you_mean(nearest_keys(key, rules), _where_keys_are(key, rules)),
     )
 
@@ -128,7 +127,7 @@ def _missing(nested: Mapping[str, Any], rules: Mapping[str, Rule], told: Sequenc
 
 
 def _keys_of_unknown_kinds(nested: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:
-    """The keys beside a wrong `source` or `name` of a backbone: whether they are right depends on it."""
+    """Keys that cannot be checked, because the `source` or the `name` of a backbone in their section is wrong."""
     deciding = [key for key in rules if key.endswith(".source") or key == "model.backbone.name"]
     for place, kind in (key.rsplit(".", 1) for key in deciding):
         section: Any = nested
@@ -149,7 +148,7 @@ def _relations(values: Mapping[str, Any], device_count: int | None, new_run: boo
     for question in questions:
         try:
             faults += question(values)
-        except KeyError:  # about a value that is wrong by itself, or about a part of the user's own
+        except KeyError:  # a value is wrong, or replaced by an object of the caller
             continue
     return faults
 

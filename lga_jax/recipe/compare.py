@@ -1,4 +1,4 @@
-"""Recipes compared, key by key."""
+"""Compares recipes key by key."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def flatten(recipe: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'optim.lr': 0.02, ...}; of a ConfigDict the values that its JSON has (tuples are lists)."""
+    """{'optim.lr': 0.02, ...}, with the values of JSON for a ConfigDict (tuples become lists)."""
     if isinstance(recipe, ConfigDict):
         recipe = json.loads(recipe.to_json())
     flat = {}
@@ -20,6 +20,6 @@ def flatten(recipe: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[st
 def differences(
     one: ConfigDict | Mapping[str, Any], other: ConfigDict | Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Every key whose values differ, with both; None where one lacks the key."""
+    """Every key with different values, and both values; None stands for a missing key."""
     ours, theirs = flatten(one), flatten(other)
     return {key: (ours.get(key), theirs.get(key)) for key in sorted(ours | theirs) if ours.get(key) != theirs.get(key)}

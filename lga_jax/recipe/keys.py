@@ -1,6 +1,6 @@
-"""Every key of a recipe and its rule, in the order of configs/coco.py, which says what each key means.
+"""The keys of a recipe and their rules, in the order of configs/coco.py, which explains each key.
 
-The choices are those of the modules that the keys configure; tests/recipe/test_keys.py holds them equal.
+The choices are the options of the configured modules; tests/recipe/test_keys.py checks this.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from lga_jax.recipe.rule import Rule, choice, flag, number, optional, path, seve
 
 NORMS = ("frozen_bn", "bn", "gn")
 NUM_LEVELS = 5  # P2..P6
-MAX_PIXELS = 178_956_970  # of a bucket, as of an image file (data/decode.py)
-MAX_JITTER = 4  # an image is enlarged as a whole before it is cropped: 16 times the pixels of its bucket
+MAX_PIXELS = 178_956_970  # limit for a bucket, the same as for an image file (data/decode.py)
+MAX_JITTER = 4  # the whole image is enlarged before the crop: up to 16 times the pixels of its bucket
 CHALLENGES = (
     "plain",
     "complex_environment",
@@ -48,7 +48,7 @@ def _jitter() -> Rule:
 
 
 def _no_parts(value: Any) -> Any:
-    """Refuses everything: the rules of parts that are there are those of their settings, see `source_rules`."""
+    """Rejects every value: existing parts follow the rules of their settings, see `_source_rules`."""
     raise ValueError
 
 
@@ -205,22 +205,22 @@ SOURCES: dict[str, dict[str, Rule]] = {
         "max_objects": optional(_COUNT),
     },
 }
-PART_WEIGHT = number(most=1000, above=0)  # how often an epoch sees each image of a part; an epoch is laid out in memory
+PART_WEIGHT = number(most=1000, above=0)  # uses of each image per epoch; limited, because an epoch is stored in memory
 _SOURCE = choice(*SOURCES)
 _BACKBONE = choice(*BACKBONES)
 
 
 def rules_of(nested: Mapping[str, Any]) -> dict[str, Rule]:
-    """The rules of all keys of a recipe, given as nested mappings: its sources and its backbone decide about some.
+    """The rules of all keys of a recipe (nested mappings). Some depend on its sources and its backbone.
 
-    Of a source or backbone that does not exist only its name has a rule: nothing is known of its other keys.
+    If a source or backbone does not exist, only its name has a rule.
     """
     data, model = (section if isinstance(section, Mapping) else {} for section in map(nested.get, ("data", "model")))
     sources = _source_rules("data.train", data.get("train")) | _source_rules("data.eval", data.get("eval"))
     backbone = model.get("backbone")
     name = backbone.get("name") if isinstance(backbone, Mapping) else None
-    of_backbone = BACKBONES[name] if name in _BACKBONE.choices else {}
-    backbone_rules = {f"model.backbone.{key}": rule for key, rule in {"name": _BACKBONE, **of_backbone}.items()}
+    others = BACKBONES[name] if name in _BACKBONE.choices else {}
+    backbone_rules = {f"model.backbone.{key}": rule for key, rule in {"name": _BACKBONE, **others}.items()}
     return KEYS | sources | backbone_rules
 
 

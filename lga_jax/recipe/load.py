@@ -1,4 +1,4 @@
-"""Where recipes lie, and how they are read."""
+"""Finds and reads recipes."""
 
 import ast
 import contextlib
@@ -21,46 +21,46 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def load(name_or_path: str | os.PathLike) -> ConfigDict:
-    """The recipe of that name ("coco") or in that file, as it stands there: `check` says whether it is right.
+    """Reads a recipe by name ("coco") or by path, without checks: see `check`.
 
-    Raises UserError where there is none, or where its code fails.
+    Raises UserError if the recipe does not exist or its code fails.
     """
     path = path_of(name_or_path)
     try:
         config = _run(path).get_config()
     except UserError:
         raise
-    except Exception as error:  # whatever a recipe's code raises
+    except Exception as error:  # the code of a recipe can raise any exception
         old = isinstance(error, ModuleNotFoundError) and error.name == "configs"
         raise UserError(
             f"--config {name_or_path}",
             expected="a recipe like coco",
             found=_cause(error, path),
-            remedy='let it start with `config = start_from("coco")`, from lga_jax.recipe' if old else "",
+            remedy='begin get_config with `config = start_from("coco")`, from lga_jax.recipe' if old else "",
         ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"--config {name_or_path}",
             expected="get_config() to return a ConfigDict",
             found=type(config).__name__,
-            remedy='let it start with `config = start_from("coco")` and return config',
+            remedy='begin get_config with `config = start_from("coco")` and return config',
         )
-    # No type safety: `check` tells of all wrong types at once and accepts 1e3 for an int.
+    # No type safety here: `check` reports all wrong types together and accepts 1e3 for an int.
     return ConfigDict(config.to_dict(), type_safe=False)
 
 
 def as_recipe(recipe: ConfigDict | str | os.PathLike) -> ConfigDict:
-    """A recipe as callers of the library give it: as it is, by name, or by path."""
+    """The recipe itself, or the recipe with this name or path."""
     return recipe if isinstance(recipe, ConfigDict) else load(recipe)
 
 
 def start_from(name_or_path: str | os.PathLike) -> ConfigDict:
-    """What `get_config` of a recipe begins with: all values of another recipe, to be changed."""
+    """All values of another recipe, as a starting point for `get_config`."""
     return load(name_or_path)
 
 
 def path_of(name_or_path: str | os.PathLike) -> Path:
-    """The file of a recipe, absolute. "coco" is a recipe of the project; anything with a slash or .py is a path."""
+    """The absolute path of a recipe. "coco" is a recipe of the project; text with a slash or .py is a path."""
     given = os.fspath(name_or_path)
     path = Path(given).expanduser()
     if path.name == given and path.suffix != ".py":
@@ -78,13 +78,13 @@ def names() -> dict[str, str]:
 
 
 def folder() -> Path:
-    """Where the recipes of the project lie: lga_jax/configs/ of an installed package, or configs/ of a checkout."""
+    """The folder of the project's recipes: lga_jax/configs/ of an installed package, or configs/ of a checkout."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def override(config: ConfigDict, changes: Mapping[str, str]) -> None:
-    """Sets values by key, {'optim.lr': '0.01'}, as they stand on a command line. `check` tells of unknown keys.
+    """Sets values by key from texts of the command line, {'optim.lr': '0.01'}. `check` reports unknown keys.
 
     Raises UserError for a key below a value, such as optim.lr.x.
     """
@@ -96,7 +96,7 @@ def override(config: ConfigDict, changes: Mapping[str, str]) -> None:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
                 raise UserError(
-                    key, expected="a key of a recipe", found=f"{'.'.join(sections[: number + 1])} has no keys below it"
+                    key, expected="a recipe key", found=f"{'.'.join(sections[: number + 1])} has no keys below it"
                 )
         place[name] = _read(key, text, nested)
     with config.unlocked():
@@ -123,7 +123,7 @@ def _run(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _checkout_on_path() -> Iterator[None]:
-    """For recipes that say `from configs import coco`, as those of version 0.1 did."""
+    """Supports recipes of version 0.1 with `from configs import coco`."""
     root = str(_PACKAGE.parent)
     added = folder().parent == _PACKAGE.parent and root not in sys.path
     if added:

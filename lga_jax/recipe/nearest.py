@@ -1,9 +1,9 @@
-"""Which key someone means who gives another name."""
+"""Suggestions for unknown keys."""
 
 import difflib
 from collections.abc import Iterable
 
-# Names of other projects, and how people call things.
+# Common names from other projects.
 _OTHER_NAMES = {
     "learning_rate": "optim.lr",
     "base_lr": "optim.lr",
@@ -35,9 +35,9 @@ _OTHER_NAMES = {
 
 
 def nearest_keys(name: str, keys: Iterable[str]) -> list[str]:
-    """The keys that `name` may stand for, the likeliest first; none where nothing is alike.
+    """The most similar keys to `name`; empty if none is similar.
 
-    A name counts by its last word too: 'lr' and 'optimizer.lr' both mean 'optim.lr'.
+    The last word alone is enough: 'lr' and 'optimizer.lr' both mean 'optim.lr'.
     """
     keys = list(keys)
     last = _last(name)
@@ -62,7 +62,7 @@ def _last(name: str) -> str:
 
 
 def _likeness(name: str, key: str) -> float:
-    """How alike the last words are, 0 to 1; a little more within one section."""
+    """Similarity of the last words, 0 to 1; 0.15 more in the same section."""
     section = 0.15 if _section(name) == _section(key) else 0.0
     return difflib.SequenceMatcher(None, _last(name), _last(key)).ratio() + section
 

@@ -1,8 +1,7 @@
-"""What values of a recipe ask of each other.
+"""Conditions between several values of a recipe.
 
-Each function looks at the checked values by key, {'optim.lr': 0.02, ...}, and yields what is wrong. A key that it
-misses (the value is wrong by itself, or belongs to a part of the user's own) raises KeyError, and its question is
-left out.
+Each function gets the checked values by key, {'optim.lr': 0.02, ...}, and yields errors. If a key is missing, because
+its value is wrong or replaced by an object of the caller, the function raises KeyError and is skipped.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ _FIX = "correct the recipe"
 
 
 def batch_and_devices(values: Values, device_count: int) -> Iterator[UserError]:
-    """All devices have the same number of images in a step."""
+    """All devices process the same number of images per step."""
     batch_size = values["batch_size"]
     if batch_size % device_count:
         below = batch_size // device_count * device_count
@@ -25,18 +24,18 @@ def batch_and_devices(values: Values, device_count: int) -> Iterator[UserError]:
             "batch_size",
             expected=f"a multiple of the number of devices ({device_count})",
             found=str(batch_size),
-            remedy=f"the nearest that work: {sizes}",
+            remedy=f"nearest valid sizes: {sizes}",
         )
 
 
 def images_at_once(values: Values, device_count: int) -> Iterator[UserError]:
-    """It divides the images that a device has of a step, and "bn" needs them all together."""
+    """It must divide the images of a device in a step, and "bn" needs all of them together."""
     at_once, share = values["images_at_once"], values["batch_size"] // device_count
     if at_once and share and share % at_once:
         devices = f"each of {device_count} devices" if device_count > 1 else "a device"
         yield UserError(
             "images_at_once",
-            expected=f"0 or a divisor of the {share} images that {devices} has of batch_size {values['batch_size']}",
+            expected=f"0 or a divisor of the {share} images on {devices} with batch_size {values['batch_size']}",
             found=str(at_once),
             remedy=_FIX,
         )
@@ -44,21 +43,21 @@ def images_at_once(values: Values, device_count: int) -> Iterator[UserError]:
     if at_once not in (0, share) and any(values[key] == "bn" for key in norms):
         yield UserError(
             "images_at_once",
-            expected="0 with the norm 'bn', whose statistics are over all images of a step",
+            expected="0 with the norm 'bn', because its statistics cover all images of a step",
             found=str(at_once),
-            remedy="give 0, or use 'frozen_bn' or 'gn'",
+            remedy="use 0, or the norm 'frozen_bn' or 'gn'",
         )
 
 
 def milestones(values: Values) -> Iterator[UserError]:
-    """They ascend. Some may lie beyond num_steps: a run can be made longer later."""
+    """Milestones are in ascending order. They may exceed num_steps, because a run can be extended later."""
     steps = list(values["optim.milestones"])
     if steps != sorted(set(steps)):
         yield UserError("optim.milestones", expected="steps in ascending order", found=str(tuple(steps)), remedy=_FIX)
 
 
 def short_edges(values: Values) -> Iterator[UserError]:
-    """The bound of the long edge allows them: no image would have a longer short edge than that."""
+    """No short edge may exceed the limit of the long edge."""
     keys = ["data.eval_short_edge"] if values["data.scale_jitter"] else ["data.eval_short_edge", "data.short_edges"]
     for key in keys:
         edge, long_edge = _longest(values[key]), values["data.long_edge"]
@@ -72,8 +71,8 @@ def short_edges(values: Values) -> Iterator[UserError]:
 
 
 def buckets(values: Values) -> Iterator[UserError]:
-    """One of them holds an image of the longest short edge: all such images would be made smaller otherwise."""
-    if not values["data.scale_jitter"]:  # which fills the bucket and crops
+    """One bucket must fit the longest short edge; otherwise all images with this edge are reduced."""
+    if not values["data.scale_jitter"]:  # scale jitter crops the image to its bucket
         yield from _too_small(values, "data.buckets", "data.short_edges")
     yield from _too_small(values, "data.eval_buckets" if values["data.eval_buckets"] else "data.buckets", _EVAL_EDGE)
 
@@ -87,7 +86,7 @@ def _too_small(values: Values, buckets_key: str, edge_key: str) -> Iterator[User
     if edge > largest:
         yield UserError(
             buckets_key,
-            expected=f"a bucket whose sides are both at least the {edge} pixels of {edge_key}",
+            expected=f"a bucket with both sides at least the {edge} pixels of {edge_key}",
             found=f"at most {largest}",
             remedy="enlarge a bucket, or lower the short edge",
         )
@@ -106,7 +105,7 @@ def anchor_overlaps(values: Values) -> Iterator[UserError]:
 
 
 def num_proposals(values: Values) -> Iterator[UserError]:
-    """No more come out of NMS than enter it."""
+    """NMS cannot return more boxes than it gets."""
     for phase in ("train", "test"):
         before, after = (values[f"model.proposals.{when}_nms_{phase}"] for when in ("pre", "post"))
         if after > NUM_LEVELS * before:
@@ -119,7 +118,7 @@ def num_proposals(values: Values) -> Iterator[UserError]:
 
 
 def num_detections(values: Values) -> Iterator[UserError]:
-    """No more detections than candidates."""
+    """There cannot be more detections than candidates."""
     candidates, detections = values["inference.max_candidates"], values["inference.max_detections"]
     if detections > candidates:
         yield UserError(
@@ -131,7 +130,7 @@ def num_detections(values: Values) -> Iterator[UserError]:
 
 
 def resnet_width(values: Values) -> Iterator[UserError]:
-    """Group norm has 16 channels a group, or all channels of fewer."""
+    """Group norm has 16 channels per group, or one group for fewer channels."""
     width = values["model.backbone.width"]
     if any(width * 2**stage % min(width * 2**stage, 16) for stage in range(4)):
         yield UserError(
@@ -140,7 +139,7 @@ def resnet_width(values: Values) -> Iterator[UserError]:
 
 
 def group_norms(values: Values) -> Iterator[UserError]:
-    """The channels of the pyramid and the box head, as of `resnet_width`."""
+    """The rule of `resnet_width` for the channels of the pyramid and the box head."""
     channels = values["model.fpn.channels"]
     grouped = [f"model.{part}.norm" for part in ("fpn", "box_head") if values[f"model.{part}.norm"] == "gn"]
     if grouped and channels > 16 and channels % 16:
@@ -153,7 +152,7 @@ def group_norms(values: Values) -> Iterator[UserError]:
 
 
 def reductions(values: Values) -> Iterator[UserError]:
-    """At least one channel is left."""
+    """At least one channel must remain."""
     attention, channels = values["model.attention"], values["model.fpn.channels"]
     if attention in ("cbam", "non_local") and values[f"model.{attention}.reduction"] > channels:
         yield UserError(
@@ -165,7 +164,7 @@ def reductions(values: Values) -> Iterator[UserError]:
 
 
 def generated_images(values: Values) -> Iterator[UserError]:
-    """Of generated sets the size is known: a batch is not larger, and the numbers of objects have an order."""
+    """A batch cannot be larger than the generated set, and min_objects cannot exceed max_objects."""
     for part in ("data.train", "data.eval"):
         if values[f"{part}.source"] == "challenge":
             least, most = values.get(f"{part}.min_objects", 1), values.get(f"{part}.max_objects", 4)
@@ -183,7 +182,7 @@ def generated_images(values: Values) -> Iterator[UserError]:
 
 
 def mixed_classes(values: Values) -> Iterator[UserError]:
-    """`classes` of a mixed source names a part."""
+    """`classes` of a mixed source is the name of a part."""
     for key in [key for key in values if key.endswith(".classes")]:
         place = key.removesuffix(".classes")
         parts = [name.removesuffix(".source") for name in values if name.startswith(f"{place}.parts.")]
@@ -193,7 +192,7 @@ def mixed_classes(values: Values) -> Iterator[UserError]:
 
 
 def initial_weights(values: Values) -> Iterator[UserError]:
-    """A random backbone must be able to learn: neither frozen, nor without any working normalisation."""
+    """A random backbone must be trainable: no frozen stages and no frozen batch norm."""
     norm, frozen = values["model.backbone.norm"], values["model.backbone.frozen_stages"]
     if values["model.init_from"]:
         return
@@ -202,12 +201,12 @@ def initial_weights(values: Values) -> Iterator[UserError]:
             "model.init_from",
             expected=f"initial weights for a backbone with norm {norm!r} and {frozen} frozen stages",
             found="none",
-            remedy="give --config.model.init_from=FILE, or train from random with "
+            remedy="use --config.model.init_from=FILE, or train from random weights with "
             "--config.model.backbone.norm=gn --config.model.backbone.frozen_stages=0",
         )
     if values["model.init_strict"]:
         yield UserError(
-            "model.init_strict", expected="False without model.init_from", found="True", remedy="give model.init_from"
+            "model.init_strict", expected="False without model.init_from", found="True", remedy="set model.init_from"
         )
 
 

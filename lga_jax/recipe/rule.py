@@ -1,4 +1,4 @@
-"""What one value must be: rules that say it in words, and accept a value or refuse it."""
+"""Rules for single values: a description in words, and a function that accepts or rejects a value."""
 
 import ast
 import math
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 class Rule(NamedTuple):
     """The rule of one key."""
 
-    expected: str  # for people: "a number from 0 to 1"
-    accept: Callable[[Any], Any]  # returns the value in its type, or raises ValueError
-    is_text: bool = False  # a value on the command line is the text itself, without quotes
-    needed: bool = True  # False: a recipe may leave the key out
+    expected: str  # description: "a number from 0 to 1"
+    accept: Callable[[Any], Any]  # returns the converted value, or raises ValueError
+    is_text: bool = False  # on the command line the value is the text itself, without quotes
+    needed: bool = True  # False: the key is optional
     choices: tuple = ()
 
     def read(self, text: str) -> Any:
-        """The value that a text on the command line stands for; the text itself where it cannot be read."""
+        """The value of a text from the command line; the text itself if it is not a literal."""
         return text if self.is_text else read_literal(text)
 
 
 def read_literal(text: str) -> Any:
-    """A number, a tuple, True, False or None; any other text is returned as it is."""
+    """A number, a tuple, True, False or None; any other text is returned unchanged."""
     try:
         return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -31,7 +31,7 @@ def read_literal(text: str) -> Any:
 
 
 def whole(least: int = 1, most: int | None = None) -> Rule:
-    """An int. 1e3 is accepted, as 1000; True is not."""
+    """An int. 1e3 is accepted as 1000; True is rejected."""
 
     def accept(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
@@ -79,7 +79,7 @@ def flag() -> Rule:
 
 
 def choice(*choices: Any) -> Rule:
-    """One of these values, all of them texts or all of them ints."""
+    """One of these values, which are all texts or all ints."""
 
     def accept(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, str | numbers.Real) or value not in choices:
@@ -111,7 +111,7 @@ def path(expected: str = "a path", *, may_be_empty: bool = False) -> Rule:
 
 
 def several(rule: Rule, expected: str, *, least: int = 0, most: int | None = None) -> Rule:
-    """A tuple whose entries all follow `rule`; lists are accepted."""
+    """A tuple of entries that follow `rule`; lists are accepted."""
 
     def accept(value: Any) -> tuple:
         if not isinstance(value, list | tuple) or len(value) < least or (most is not None and len(value) > most):
@@ -122,14 +122,14 @@ def several(rule: Rule, expected: str, *, least: int = 0, most: int | None = Non
 
 
 def unset_or(rule: Rule) -> Rule:
-    """None, or what `rule` accepts."""
+    """None, or a value that `rule` accepts."""
     return rule._replace(
         expected=f"None or {rule.expected}", accept=lambda value: None if value is None else rule.accept(value)
     )
 
 
 def optional(rule: Rule) -> Rule:
-    """The rule of a key that may be left out."""
+    """The same rule for an optional key."""
     return rule._replace(needed=False)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint of another project's detector becomes step 0 of a run."""
+"""Imports the detector of another project as the checkpoint of step 0."""
 
 from pathlib import Path
 
@@ -24,17 +24,17 @@ from lga_jax.weights.load import load_pretrained
 
 
 def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
-    """Writes a checkpoint of step 0 with the detector at `place` into the workdir and prints what came from where.
+    """Writes the detector at `place` as the checkpoint of step 0 into the workdir and prints the source of each part.
 
-    Raises UserError where the workdir has checkpoints, or the weights are not all of the config's model.
+    Raises UserError if the workdir has checkpoints, or the weights do not cover the config's model.
     """
     checkpoints = Path(workdir, "checkpoints")
     if checkpoints.is_dir() and any(checkpoints.iterdir()):
         raise UserError(
             f"--workdir {workdir}",
-            expected="one without checkpoints",
-            found="some",
-            remedy="choose another",
+            expected="a folder without checkpoints",
+            found="checkpoints",
+            remedy="choose another folder",
         )
     weights = open_weights(place)
     layout = recognise(weights.where, weights.arrays)
@@ -54,7 +54,7 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
 
 
 def _classes(layout: Layout, weights: Weights, config: ConfigDict) -> tuple[tuple[str, ...], list[int]]:
-    """The classes of the predictor's rows: the file's own, COCO's where it has COCO's size, else those of data.eval."""
+    """Names and ids of the class predictor's rows: from the file, from COCO if the count fits, else from data.eval."""
     coco_ids = {name: category for category, name in COCO_CLASSES.items()}
     names = weights.class_names
     count = num_classes(layout, weights) or 0
@@ -72,7 +72,7 @@ def _classes(layout: Layout, weights: Weights, config: ConfigDict) -> tuple[tupl
 
 
 def _check_data_is_coco(weights: Weights, config: ConfigDict, count: int) -> None:
-    """Raises UserError where the config's data, if it is there, has as many classes as the file and not COCO's."""
+    """Raises UserError if data.eval exists and has as many classes as the file, but not COCO's classes."""
     try:
         source = open_source(**config.data.eval)
     except UserError:
@@ -81,9 +81,9 @@ def _check_data_is_coco(weights: Weights, config: ConfigDict, count: int) -> Non
         raise UserError(
             f"--weights {weights.where}",
             expected=f"COCO's classes for a predictor of {count} without names",
-            found=f"data.eval with {count} others ({listed(source.class_names, 3)})",
-            remedy="if they are the weights' own, save those as .safetensors "
-            "with class_names in the metadata, else give other data",
+            found=f"data.eval with {count} other classes ({listed(source.class_names, 3)})",
+            remedy="if the weights have these classes, save them as .safetensors "
+            "with class_names in the metadata; otherwise use other data",
         )
 
 
@@ -93,7 +93,7 @@ def _check_whole(layout: Layout, weights: Weights, params: dict, num_configured:
         remedy = "set model.attention='none'" if missing == ["attention"] else "train from it with model.init_from"
         raise UserError(
             f"--weights {weights.where}",
-            expected="all of the config's detector",
+            expected="all parts of the config's detector",
             found=f"{layout.title} without {', '.join(missing)}",
             remedy=remedy,
         )
@@ -102,6 +102,6 @@ def _check_whole(layout: Layout, weights: Weights, params: dict, num_configured:
         raise UserError(
             f"--weights {weights.where}",
             expected=f"the {num_configured} classes of data.eval",
-            found=f"a predictor of {found}",
-            remedy="give the data it was trained on",
+            found=f"a predictor of {found} classes",
+            remedy="use the data of its training",
         )

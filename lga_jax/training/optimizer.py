@@ -1,7 +1,7 @@
 """Optimizer and learning rate: SGD with momentum or AdamW, linear warm-up, then steps or a cosine.
 
-The schedules are Detectron2's `WarmupMultiStepLR` and `WarmupCosineLR`; scales and biases of norms have a weight decay
-of their own (`WEIGHT_DECAY_NORM` there).
+The schedules are Detectron2's `WarmupMultiStepLR` and `WarmupCosineLR`. Scales and biases of norms have a separate
+weight decay, Detectron2's `WEIGHT_DECAY_NORM`.
 """
 
 import operator
@@ -25,8 +25,8 @@ def make_optimizer(
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """Returns the optimizer and its schedule, step -> learning rate (0: the first step).
 
-    `labels` says 'trained' or 'frozen' for each parameter (a tree, or a function of the parameters). Frozen parameters
-    get zero updates, hold no optimizer memory and do not count in the clipped norm.
+    `labels` is 'trained' or 'frozen' for each parameter (a tree, or a function of the parameters). Frozen parameters
+    get zero updates, have no optimizer state and do not count in the clipped norm.
     """
     schedule = make_schedule(
         optim.lr * batch_size / optim.lr_batch_size,
@@ -47,7 +47,7 @@ def _update_rule(optim: ConfigDict, schedule: Schedule) -> optax.GradientTransfo
         ),
     )
     if optim.optimizer == "sgd":
-        # The decay enters the momentum, as in torch.optim.SGD: the published recipes are tuned for that.
+        # The decay is added before the momentum, as in torch.optim.SGD: published recipes are tuned for this order.
         return optax.chain(decay, optax.sgd(schedule, momentum=optim.momentum))
     return optax.chain(optax.scale_by_adam(), decay, optax.scale_by_learning_rate(schedule))
 
@@ -65,8 +65,8 @@ def make_schedule(
 ) -> Schedule:
     """Learning rate of a step: the peak, times a linear warm-up, times 'step' or 'cosine' decay.
 
-    start: with 'cosine', the step from which the schedule runs until num_steps. A run that is extended starts a new
-        one there, without warm-up: SGDR's warm restart (arXiv 1608.03983).
+    `start`: the first step of a 'cosine' schedule, which ends at num_steps. An extended run starts a new schedule
+    without warm-up: SGDR's warm restart (arXiv 1608.03983).
     """
     boundaries = jnp.asarray(tuple(milestones), jnp.int32)
 
@@ -97,7 +97,7 @@ def _name(key: object) -> str:
 
 
 def describe(optim: ConfigDict, batch_size: int, num_steps: int, schedule_start: int = 0) -> str:
-    """One line for people: the learning rate with the scaling that led to it, and how it moves."""
+    """A one-line description of the learning rate, its scaling and its schedule."""
     lr = optim.lr * batch_size / optim.lr_batch_size
     if optim.schedule == "step":
         milestones = ", ".join(f"{step:,}" for step in optim.milestones if step < num_steps)

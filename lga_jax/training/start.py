@@ -1,4 +1,4 @@
-"""What a run has before its first step: data, a state, compiled programs. Whatever is wrong is found here."""
+"""Prepares a run before its first step: data, state and compiled programs. Faults in them are found here."""
 
 import hashlib
 import json
@@ -32,14 +32,14 @@ from lga_jax.weights.load import load_pretrained
 
 
 def say(line: str) -> None:
-    """Prints a line for people, once for all processes and beside a progress bar."""
+    """Prints a line in process 0, above the progress bar if there is one."""
     if jax.process_index() == 0:
         tqdm.write(line)
         sys.stdout.flush()  # a signal may end the process before Python does it
 
 
 def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source | None) -> tuple[Source, Source]:
-    """The given sources, or those of data.train and data.eval. Raises UserError where their classes differ."""
+    """The given sources, or the sources of data.train and data.eval. Raises UserError if their classes differ."""
     source, eval_source = (
         open_source(**recipe.data[part]) if given is None else given
         for part, given in (("train", source), ("eval", eval_source))
@@ -52,8 +52,8 @@ def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source 
         raise UserError(
             "data.eval",
             expected=f"the {len(source.class_names)} classes of data.train in the same order",
-            found=f"{len(eval_source.class_names)} (differing: {', '.join(sorted(missing)) or 'only the order'})",
-            remedy="give both the same categories with the same ids",
+            found=f"{len(eval_source.class_names)} (different: {', '.join(sorted(missing)) or 'only the order'})",
+            remedy="use the same categories with the same ids in both",
         )
     for line in quick_warnings(source, eval_source):
         say(line)
@@ -61,11 +61,11 @@ def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source 
 
 
 class Beginning(NamedTuple):
-    """What a run begins with: the state of its latest checkpoint, or a new one."""
+    """The start of a run: the state of its latest checkpoint, or a new state."""
 
     step: int
     state: TrainState
-    position: dict  # of the data loader; {} in a new run
+    position: dict  # position of the data loader; {} in a new run
     optimizer: optax.GradientTransformation
     schedule: Schedule
     manifest: Manifest
@@ -79,7 +79,7 @@ def begin(
     after_optimizer: optax.GradientTransformation | None,
     extend: bool,
 ) -> Beginning:
-    """Restores the latest checkpoint, or makes a new state. Raises UserError for the run of another recipe."""
+    """Restores the latest checkpoint, or makes a new state. Raises UserError if the checkpoint has another recipe."""
     shapes = jax.eval_shape(lambda: init_variables(detector, recipe.seed))
     labels = frozen_labels(shapes["params"], detector.backbone)
     manifest = make_manifest(recipe, *sources, shapes["params"])
@@ -88,7 +88,7 @@ def begin(
         optimizer, schedule = make_optimizer(recipe.optim, recipe.batch_size, recipe.num_steps, labels, start)
         return optimizer if after_optimizer is None else optax.chain(optimizer, after_optimizer), schedule
 
-    # Only shapes: nothing is initialised, compiled or read from model.init_from that the checkpoint replaces at once.
+    # Shapes suffice to restore a checkpoint: model.init_from is not read and no parameter is initialised.
     optimizer, _ = optimizer_from(0)
     like = jax.eval_shape(lambda variables: create_state(variables, optimizer, ema=recipe.optim.ema_decay > 0), shapes)
     restored = checkpoints.restore(like, manifest, extend)
@@ -98,7 +98,7 @@ def begin(
     else:
         restored = restored._replace(state=replicate(restored.state))
         if recipe.model.init_from:
-            say(f"model.init_from: not read, the workdir has a checkpoint of step {restored.step:,} to go on from")
+            say(f"model.init_from: not read, because the run resumes from the checkpoint of step {restored.step:,}")
     optimizer, schedule = optimizer_from(restored.schedule_start)
     say(describe(recipe.optim, recipe.batch_size, recipe.num_steps, restored.schedule_start))
     devices = f"{jax.device_count()} {jax.default_backend()} devices"
@@ -129,7 +129,7 @@ def _check_nothing_to_extend(extend: bool) -> None:
 
 
 def open_loader(source: Source, recipe: ConfigDict, start: int, position: dict) -> TrainLoader:
-    """The loader of the steps from `start` on. Raises UserError where `position` is one in other data."""
+    """The data loader from step `start` on. Raises UserError if `position` belongs to other data."""
     loader = TrainLoader(source, recipe.data, recipe.seed, recipe.batch_size, start, jax.local_devices())
     if position:
         check_position(position, loader.position())
@@ -139,7 +139,7 @@ def open_loader(source: Source, recipe: ConfigDict, start: int, position: dict) 
 
 
 def check_processes_agree(what: list) -> None:
-    """Processes that would train different things must not start: they would hang, or average unlike gradients."""
+    """Raises UserError if `what` differs between processes: they would hang, or average unrelated gradients."""
     if jax.process_count() == 1:
         return
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
@@ -149,8 +149,8 @@ def check_processes_agree(what: list) -> None:
         raise UserError(
             f"processes {', '.join(map(str, unlike))}",
             expected="the config, data and checkpoint of process 0",
-            found="others",
-            remedy="start all with one command line, the same annotation files and a workdir that all of them see",
+            found="different ones",
+            remedy="start all processes with the same command, the same annotation files and a shared workdir",
         )
 
 
@@ -162,7 +162,7 @@ def compile_steps(
     eval_source: Source,
     recipe: ConfigDict,
 ) -> None:
-    """Compiles the programs of all buckets, so that no later step waits for a compiler or fails in one."""
+    """Compiles the programs of all buckets, so that no later step waits for the compiler or fails in it."""
     programs = {f"training {size_of(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
     with closing(EvalLoader(eval_source, recipe.data, recipe.batch_size, jax.local_devices())) as eval_loader:
         programs |= lower_predictions(predict_step, scored_variables(state), eval_loader)
@@ -171,6 +171,6 @@ def compile_steps(
 
 
 def scored_variables(state: TrainState) -> dict:
-    """The parameters, or their moving average where one is kept, and the statistics."""
+    """The variables for evaluation: the moving average of the parameters if the run keeps one, and the statistics."""
     params = state.params if state.ema_params is None else state.ema_params
     return {"params": params, "batch_stats": state.batch_stats}

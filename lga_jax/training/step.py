@@ -15,12 +15,12 @@ from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
 from lga_jax.structs import DEVICE_AXIS, Batch, Outputs, TrainState
 
-Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]  # with `lower`, as jax's stages have it
+Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]  # also has jax's method `lower`
 ExtraLoss = Callable[[Outputs, Batch], Float[Array, ""]]
 
 
 def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
-    """State before the first step, replicated over this process's devices."""
+    """The state before the first step, replicated over the devices of this process."""
     params = variables["params"]
     state = TrainState(
         step=jnp.int32(0),
@@ -42,15 +42,20 @@ def make_train_step(
     images_at_once: int = 0,
     extra_losses: Mapping[str, ExtraLoss] = MappingProxyType({}),
 ) -> Step:
-    """The pmapped step: (state, batch) -> (state, metrics), the state donated.
+    """The pmapped step: (state, batch) -> (state, metrics). The state is donated.
 
-    Leaves of the batch are [local devices, b, ...]; metrics are scalars, equal on all devices: the loss terms,
-    'grad_norm' (before clipping) and 'positive_rois' (per image, of the first stage).
+    Leaves of the batch are [local devices, b, ...]. Metrics are scalars, equal on all devices: the loss terms,
+    'grad_norm' (before clipping) and 'positive_rois' (per image, in the first stage).
 
-    images_at_once: images of a device in one pass; the gradients of all passes are averaged. 0: all b images. The
-        result is the same, except for the statistics of "bn", which would be of fewer images.
-    extra_losses: functions of a device's outputs and batch, by name. Each returns a mean over images, times its weight,
-        which is added to 'total' and is a metric. A name that is taken raises UserError while the step is traced.
+    Args:
+        detector, optimizer: as for `create_state`.
+        losses: the recipe's `losses` section.
+        ema_decay: decay of the moving average of the parameters.
+        seed: seed of the random anchors and RoIs.
+        images_at_once: images per device processed at a time; their gradients are averaged. 0: all b images. The
+            result is the same, except with the norm "bn", whose statistics would cover fewer images.
+        extra_losses: functions of a device's outputs and batch, by name. Each returns a weighted mean over images,
+            which is added to 'total' and becomes a metric. A name in use raises UserError while the step is traced.
     """
 
     def loss_fn(
@@ -97,15 +102,17 @@ def make_train_step(
 def _with_extra(terms: Mapping[str, Array], extra: Mapping[str, Array]) -> dict[str, Array]:
     for name, value in extra.items():
         if name in (*terms, "grad_norm", "positive_rois", "step", "lr", "eval"):
-            raise UserError(f"extra_losses: {name}", expected="a name of its own", found="one that metrics.jsonl has")
+            raise UserError(f"extra_losses: {name}", expected="an unused name", found="a name used in metrics.jsonl")
         if jnp.shape(value) != ():
             raise UserError(f"extra_losses: {name}", expected="a scalar", found=f"shape {jnp.shape(value)}")
     return {**terms, **extra, "total": sum(extra.values(), terms["total"])}
 
 
 def _mean_over(function: Callable[[Any], Any], parts: Any) -> Any:
-    """Mean of what `function` returns for each part; leaves of `parts` are [parts, ...]. One part after the other, so
-    that memory holds the activations of one."""
+    """The mean of `function` over the parts; leaves of `parts` are [parts, ...].
+
+    The parts are processed one at a time, so memory holds the activations of a single part.
+    """
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, function(part)), None
@@ -118,7 +125,7 @@ def _mean_over(function: Callable[[Any], Any], parts: Any) -> Any:
 
 
 def _image_keys(seed: int, step: Int[Array, ""], num_images: int) -> Array:
-    """A key for each image from (seed, step, position in the global batch): the same on any number of devices."""
+    """A key per image from seed, step and position in the global batch, independent of the number of devices."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     first = jax.lax.axis_index(DEVICE_AXIS) * num_images
     return jax.vmap(lambda i: jax.random.fold_in(key, first + i))(jnp.arange(num_images))

@@ -46,7 +46,7 @@ def test_a_folder_is_prepared_from_the_command_line(make_folder, tmp_path):
     [
         ([], "arguments are required"),
         (["voc/2007"], "arguments are required: --data_dir"),
-        (["voc/2007", "--data_dir", "d", "--name", "mine"], "voc/2007 takes --data_dir and --manual_dir alone"),
+        (["voc/2007", "--data_dir", "d", "--name", "mine"], "voc/2007 takes only --data_dir and --manual_dir"),
         (["coco_json", "--data_dir", "d", "--name", "mine"], "coco_json takes --name, --root, and as many"),
         (
             ["coco_json", "--data_dir=d", "--name=n", "--root=r", "--split", "a", "b", "--annotations=x", "--images=y"],

@@ -82,8 +82,9 @@ def test_detector_of_coco_becomes_a_checkpoint_without_any_data(tmp_path, capsys
     check_model(saved.manifest, config.model, "here")
     bias = saved.variables["params"]["box_head"]["classes"]["bias"]
     np.testing.assert_array_equal(bias, arrays["roi_heads.box_predictor.cls_score.bias"][[*COCO_CLASSES, 0]])
-    with pytest.raises(UserError, match="expected one without checkpoints, found some"):
+    with pytest.raises(UserError) as caught:
         import_weights(config, str(tmp_path / "w.safetensors"), str(tmp_path / "run"))
+    assert caught.value.subject == f"--workdir {tmp_path / 'run'}"
 
 
 def test_training_goes_on_from_it(tmp_path):
@@ -140,11 +141,11 @@ def test_only_all_of_a_detector_is_imported(tmp_path):
     count = len(open_source(**recipe().data.eval).class_names)
     whole = foreign.torchvision_detector(num_classes=count)
     run = tmp_path / "run"
-    refused(recipe(), write(tmp_path, foreign.resnet()), run, r"all of the config's detector, found .* without .*fpn")
+    refused(recipe(), write(tmp_path, foreign.resnet()), run, "found .* without .*fpn")
     guided = recipe(**{"model.attention": "lga"})
     refused(guided, write(tmp_path, whole), run, "without attention; set model.attention='none'")
     other = foreign.torchvision_detector(num_classes=count + 1)
-    refused(recipe(), write(tmp_path, other), run, rf"expected the {count} classes of data.eval, .* of {count + 1};")
+    refused(recipe(), write(tmp_path, other), run, rf"expected the {count} classes .* of {count + 1} ")
     part = {name: value for name, value in whole.items() if name != "rpn.head.bbox_pred.bias"}
     refused(recipe(), write(tmp_path, part), run, r"1 without a value \(rpn/deltas/bias \(12,\)\)")
     more = whole | {"roi_heads.mask_head.0.0.weight": np.ones(3, np.float32)}
@@ -164,7 +165,7 @@ def test_other_data_of_cocos_size_is_not_coco(tmp_path, monkeypatch):
     place = write(tmp_path, foreign.torchvision_detector(num_classes=90))
     names = tuple(f"thing {i}" for i in range(90))
     monkeypatch.setattr("lga_jax.training.import_detector.open_source", lambda **_: SimpleNamespace(class_names=names))
-    expected = r"predictor of 90 without names, found data.eval with 90 others \(thing 0, .*class_names in the metadata"
+    expected = r"found data.eval with 90 .*\(thing 0, .*class_names in the metadata"
     refused(recipe(), place, tmp_path / "run", expected)
 
 

@@ -96,14 +96,14 @@ def test_an_extra_loss_is_added_logged_and_trained_on(setup, on_four_devices):
 
 @pytest.mark.parametrize(
     ("name", "loss", "expected"),
-    [("total", mean_logit, "a name of its own"), ("mine", lambda outputs, batch: jnp.ones(2), "a scalar")],
+    [("total", mean_logit, "unused name"), ("mine", lambda outputs, batch: jnp.ones(2), "scalar")],
 )
 def test_an_extra_loss_needs_a_name_of_its_own_and_a_scalar(setup, name, loss, expected):
     detector, optimizer, _, variables = setup
     step = make_train_step(detector, optimizer, LOSSES, ema_decay=0.9, seed=0, extra_losses={name: loss})
     with pytest.raises(UserError) as caught:
         step.lower(create_state(variables, optimizer, ema=True), make_batch(4))
-    assert (caught.value.subject, caught.value.expected) == (f"extra_losses: {name}", expected)
+    assert caught.value.subject == f"extra_losses: {name}" and expected in caught.value.expected
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Backbones: networks that turn an image into features at several strides. What the rest of the project asks of one."""
+"""Backbones: networks that compute features of an image at several strides."""
 
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -7,16 +7,16 @@ from jaxtyping import Array, Float
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A flax module that the detector can stand on.
+    """The interface of a backbone, a flax module.
 
-    Its parts are numbered 0 (stem), 1, 2, ... (stages), in the order in which an image passes them. The first
-    `frozen_stages` parts are not trained: `__call__` stops their gradient and uses their stored statistics, and
-    `models.freezing` tells the optimizer to leave their parameters alone.
+    Its parts are numbered in the order of computation: 0 (stem), 1, 2, ... (stages). The first `frozen_stages` parts
+    are not trained: `__call__` stops their gradient and uses their stored statistics, and `models.freezing` excludes
+    their parameters from the optimizer.
     """
 
     strides: ClassVar[
         tuple[int, ...]
-    ]  # pixels per cell of each feature map, finest first; each is twice the one before
+    ]  # pixels per cell of each feature map, finest first; each is twice the previous one
     frozen_stages: int
 
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
@@ -28,8 +28,8 @@ class Backbone(Protocol):
 
     @staticmethod
     def part_of(path: tuple[str, ...]) -> int:
-        """Number of the part that holds a parameter: ("layer2_0", "conv1", "kernel") -> 2.
+        """The number of a parameter's part: ("layer2_0", "conv1", "kernel") -> 2.
 
-        `path`: names of the modules inside the backbone and of the parameter itself.
+        `path`: names of the modules inside the backbone, then the name of the parameter.
         """
         ...

@@ -15,8 +15,8 @@ from lga_jax.models.layers import Conv, Norm, kaiming_fan_out
 from lga_jax.ops.cpu.depthwise import depthwise_conv2d
 
 _STEM_FEATURES = 32  # in every variant
-MULTIPLIERS = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}  # of channels and of blocks, by variant
-# fan_in of a kernel [n, n, 1, c] is the n * n cells that an output sees.
+MULTIPLIERS = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}  # variant: factors for channels and blocks
+# The fan_in of a depthwise kernel [n, n, 1, c] is n * n.
 _kaiming_depthwise = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
@@ -29,8 +29,8 @@ class BlockRule(NamedTuple):
     features: int
 
 
-# Part, number of blocks, and the first of them (Tan and Le 2019, table 1); the others have stride 1.
-# Part 0 is the stem, part n leads to C(n+1).
+# (part, number of blocks, first block) (Tan and Le 2019, table 1); later blocks of a group have stride 1.
+# Part 0 is the stem; the output of part n is C(n+1).
 _GROUPS = (
     (0, 1, BlockRule(3, 1, 1, 16)),
     (1, 2, BlockRule(3, 2, 6, 24)),
@@ -43,7 +43,7 @@ _GROUPS = (
 
 
 def architecture(variant: int) -> tuple[tuple[BlockRule, ...], ...]:
-    """The blocks of the parts 0 to 4 of EfficientNet-Lite0, 1 or 2."""
+    """The blocks of parts 0 to 4 of EfficientNet-Lite0, 1 or 2."""
     wider, deeper = MULTIPLIERS[variant]
     parts = [[] for _ in range(5)]
     for group, (part, blocks, rule) in enumerate(_GROUPS):
@@ -55,7 +55,7 @@ def architecture(variant: int) -> tuple[tuple[BlockRule, ...], ...]:
 
 
 def _rounded(features: float) -> int:
-    """The nearest multiple of 8, or the next one if that is more than a tenth less."""
+    """The nearest multiple of 8; the next multiple if the nearest is more than 10 % smaller than `features`."""
     nearest = max(8, int(features + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * features else nearest + 8
 
@@ -74,7 +74,7 @@ class DepthwiseConv(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to more channels, depthwise, 1x1 to few channels without activation; plus the input where shapes agree."""
+    """1x1 expansion, depthwise, linear 1x1 projection; plus the input if the shapes are equal."""
 
     rule: BlockRule
     norm: str
@@ -102,7 +102,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite(nn.Module):
     """Backbone; returns C2..C5, the linear outputs of the last blocks with strides 4, 8, 16 and 32.
 
-    The first `frozen_stages` parts get no gradient and use stored statistics; part 0 is the stem with the first block.
+    The first `frozen_stages` parts get no gradient and use stored statistics. Part 0 is the stem with the first block.
     """
 
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
@@ -111,12 +111,12 @@ class EfficientNetLite(nn.Module):
     norm: str
     frozen_stages: int
     norm_eps: float = 1e-3
-    remat: bool = False  # the backward pass computes the inside of each block again instead of keeping it
+    remat: bool = False  # recomputes the activations inside each block in the backward pass instead of storing them
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
-        # Of XLA's paddings "SAME" is TensorFlow's.
+        # XLA's padding "SAME" is the same as TensorFlow's.
         stem = dict(padding="SAME", use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype)
         x = nn.Conv(_STEM_FEATURES, (3, 3), (2, 2), **stem, name="conv1")(x)
         x = nn.relu6(Norm(self.norm, self.norm_eps, self.dtype, name="norm1")(x, train and self.frozen_stages < 1))
@@ -127,7 +127,7 @@ class EfficientNetLite(nn.Module):
             for number, rule in enumerate(rules):
                 block = block_class(rule, self.norm, self.norm_eps, self.dtype, name=f"layer{part}_{number}")
                 x = block(x, train and is_trained)
-            # What is frozen feeds the FPN too: its outputs carry no gradient into it either.
+            # The FPN also uses the outputs of frozen parts: they need stop_gradient too.
             x = x if is_trained else jax.lax.stop_gradient(x)
             features.append(x)
         return features[1:]

@@ -21,12 +21,12 @@ ARCHITECTURES = {
 
 
 class ResidualBlock(nn.Module):
-    """conv-norm-relu chain plus shortcut; the shortcut is projected where shape changes."""
+    """conv-norm-relu chain plus shortcut; the shortcut has a projection if the shape changes."""
 
     width: int
     stride: int
     kind: str  # BASIC: two 3x3; BOTTLENECK: 1x1, 3x3, 1x1 with four times the width
-    stride_in_1x1: bool  # of a bottleneck: in its first 1x1 (Caffe, MSRA) or in the 3x3 (torchvision)
+    stride_in_1x1: bool  # bottleneck: stride in the first 1x1 (Caffe, MSRA) or in the 3x3 (torchvision)
     norm: str
     norm_eps: float
     dtype: Any
@@ -58,7 +58,7 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """Backbone; returns the outputs C2..C5 of its four stages, at strides 4, 8, 16, 32.
 
-    Its parts are the stem (0) and layer1 to layer4 (1 to 4).
+    The parts are the stem (0) and layer1 to layer4 (1 to 4).
     """
 
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
     frozen_stages: int
     stride_in_1x1: bool = False
     norm_eps: float = 1e-5
-    remat: bool = False  # the backward pass computes the inside of each block again instead of keeping it
+    remat: bool = False  # recomputes the activations inside each block in the backward pass instead of storing them
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -97,7 +97,7 @@ class ResNet(nn.Module):
                 )
                 x = residual(x, train and self.frozen_stages <= stage)
             features.append(x)
-        # Frozen stages feed the FPN too: their outputs carry no gradient into them either.
+        # The FPN also uses the outputs of frozen stages: they need stop_gradient too.
         return [jax.lax.stop_gradient(f) if self.frozen_stages > i else f for i, f in enumerate(features, start=1)]
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The head that classifies and refines each RoI (Fast R-CNN)."""
+"""The head that predicts class logits and box deltas for each RoI (Fast R-CNN)."""
 
 from typing import Any
 
@@ -11,14 +11,13 @@ from lga_jax.models.layers import Dense, conv_norm, kaiming_fan_out, uniform_fan
 
 
 class BoxHead(nn.Module):
-    """Convolutions (as many as configured) and hidden layers, then k + 1 class logits (background last) and box deltas
-    for each foreground class."""
+    """Convolutions and hidden layers, then k + 1 class logits (background last) and box deltas per foreground class."""
 
-    num_convs: int  # 3x3, as many channels as the crops
+    num_convs: int  # 3x3 convolutions with the channels of the crops
     num_fcs: int
     hidden: int
-    norm: str  # behind every convolution: "none" or one of layers.NORMS
-    dense_init: str  # of dense layers: "detectron2" or "torchvision"
+    norm: str  # norm after every convolution: "none" or one of layers.NORMS
+    dense_init: str  # initial weights of dense layers: "detectron2" or "torchvision"
     num_classes: int
     dtype: Any = jnp.float32
 

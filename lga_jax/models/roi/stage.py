@@ -1,7 +1,7 @@
-"""One RoI stage: sample RoIs, crop, attend, predict, and what follows from the predictions: losses and refined RoIs.
+"""A RoI stage: samples RoIs, crops features, applies attention, predicts, and computes losses and refined RoIs.
 
-A Faster R-CNN has one stage, a cascade (Cai and Vasconcelos 2018) has several: each with modules, a sampling rule and
-coder weights of its own.
+Faster R-CNN has one stage, a cascade (Cai and Vasconcelos 2018) has several. Each stage has its own modules, sampling
+rule and coder weights.
 """
 
 import functools
@@ -22,17 +22,17 @@ from lga_jax.ops.sampling import sample_balanced
 from lga_jax.structs import RoIs, RoITargets, StageOutputs, Targets
 
 CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-# Maps to crop from, made when a level is asked for: one for every stride of the backbone.
+# Functions that compute the feature maps of a level, one map per stride of the backbone.
 Levels = Mapping[Level, Callable[[], list[Float[Array, "b _ _ c"]]]]
 
 
 class RoIStage(nn.Module):
-    """Classifies regions and moves their boxes."""
+    """Predicts classes and box deltas for RoIs."""
 
     attention: nn.Module  # a RegionAttention
     box_head: nn.Module  # (crops, train) -> class logits and box deltas
     num_classes: int
-    strides: tuple[int, ...]  # of the maps that crops are taken from
+    strides: tuple[int, ...]  # strides of the feature maps
     sampling: Mapping[str, Any]  # arguments of sample_rois
     roi_align: Mapping[str, Any]  # crop_size, sampling_ratio and aligned of ops.roi_align
     coder_weights: tuple[float, float, float, float] = CODER_WEIGHTS
@@ -40,7 +40,7 @@ class RoIStage(nn.Module):
     def __call__(
         self, levels: Levels, rois: RoIs, targets: Targets | None, keys: Key[Array, "b"] | None
     ) -> StageOutputs:
-        """Answers for `rois`; with `targets` for a sample of them and the true boxes, drawn with one key per image."""
+        """Predictions for `rois`; with `targets`, for a sample of RoIs and true boxes, drawn with one key per image."""
         train = targets is not None
         roi_targets = None
         if train:
@@ -59,12 +59,12 @@ class RoIStage(nn.Module):
         )
 
     def crop(self, maps: list[Float[Array, "b _ _ c"]], boxes: Float[Array, "b r 4"]) -> Float[Array, "b r s s c"]:
-        """Every box from the map whose stride suits its size."""
+        """Crops every box from the feature map for its size."""
         align = functools.partial(multilevel_roi_align, strides=self.strides, **self.roi_align)
         return jax.vmap(align)(maps, boxes)
 
     def losses(self, outputs: StageOutputs, rule: Mapping[str, Any]) -> dict[str, Float[Array, ""]]:
-        """'roi_class', 'roi_box' and, where the attention has a guide, 'guide'; none is weighted yet.
+        """The unweighted terms 'roi_class', 'roi_box' and, if the attention has a guide, 'guide'.
 
         `rule`: the recipe's `losses`.
         """
@@ -74,9 +74,9 @@ class RoIStage(nn.Module):
         return terms
 
     def refined(self, outputs: StageOutputs, image_hw: Float[Array, "b 2"]) -> RoIs:
-        """The RoIs moved as their best foreground class says, inside the image: the next stage's input.
+        """The RoIs for the next stage: refined by the deltas of the best foreground class and clipped to the image.
 
-        No gradient returns through them. Boxes without an area become invalid. The scores stay the proposals'.
+        No gradient flows back through them. Boxes with zero area become invalid. The scores do not change.
         """
         outputs = jax.lax.stop_gradient(outputs)
         best = jnp.argmax(outputs.class_logits[..., : self.num_classes], axis=-1)
@@ -97,8 +97,10 @@ def sample_rois(
     positive_fraction: float,
     positive_iou: float,
 ) -> tuple[RoIs, RoITargets]:
-    """RoIs of one image to train on, and their targets. Ground-truth boxes join the proposals, so that every object
-    has at least one positive RoI from the first step on."""
+    """Draws the RoIs of one image for training, with their targets.
+
+    Ground-truth boxes are added to the proposals, so every object has a positive RoI from the first step.
+    """
     boxes = jnp.concatenate([proposals.boxes, targets.boxes])
     scores = jnp.concatenate([proposals.scores, jnp.zeros(targets.boxes.shape[0])])
     valid = jnp.concatenate([proposals.valid, targets.valid])
@@ -128,7 +130,7 @@ def sample_rois(
 
 
 def roi_losses(outputs: StageOutputs, beta: float) -> dict[str, Float[Array, ""]]:
-    """Cross-entropy on the sampled RoIs, smooth L1 on the deltas that the true class of a foreground RoI predicts.
+    """Cross-entropy of the sampled RoIs, smooth L1 on the deltas of the true class for foreground RoIs.
 
     Both are divided by the number of sample slots. `beta`: the transition of smooth L1; 0 is plain L1.
     """
@@ -148,9 +150,10 @@ def roi_losses(outputs: StageOutputs, beta: float) -> dict[str, Float[Array, ""]
 
 
 def guide_loss(guide_logits: Float[Array, "b r _ l"], truth: RoITargets, rois: str) -> Float[Array, ""]:
-    """Cross-entropy of what the guide makes of the masks, mean over its answers and RoIs (paper section III-B-2).
+    """Cross-entropy of the guide logits, mean over masks and RoIs (paper section III-B-2).
 
-    `rois`: "all", or "foreground" where background has no part that tells it; the divisor stays the number of slots.
+    `rois`: "all" or "foreground", because background has no part that identifies it. The divisor is always the number
+    of slots.
     """
     background = guide_logits.shape[-1] - 1
     guided = truth.valid if rois == "all" else truth.valid & (truth.labels < background)

@@ -1,4 +1,4 @@
-"""Products, convolutions and pooling in the form that the platform runs fast: what networks are built from."""
+"""Matrix products, convolutions and pooling for the networks, in a form that is fast on the current platform."""
 
 from lga_jax.ops.cpu.conv import conv2d
 from lga_jax.ops.cpu.matmul import matmul

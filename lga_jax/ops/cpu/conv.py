@@ -1,4 +1,4 @@
-"""2-D convolution, channels last, in the form that the platform runs fast."""
+"""2-D convolution, channels last, in a form that is fast on the current platform."""
 
 import functools
 
@@ -9,18 +9,18 @@ from jaxtyping import Array, Float
 from lga_jax.ops.cpu import products, winograd
 from lga_jax.ops.cpu.matmul import matmul
 
-# By trials on one x86 machine with AVX-512: from where on 3x3 convolutions have forms of their own on CPUs, and from
-# where on the saved products outweigh Winograd's transformations in float32.
+# Minimum channels and cells, measured on an x86 machine with AVX-512: from _PRODUCT_CHANNELS on, special forms of 3x3
+# convolutions are faster on CPUs; from the other two on, Winograd's form is faster in float32.
 _PRODUCT_CHANNELS = 64
 _WINOGRAD_CHANNELS, _WINOGRAD_CELLS = 128, 6000
 
 
 def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride: int = 1) -> Float[Array, "b _ _ o"]:
-    """Convolution padded by kernel // 2 on every side, as torchvision's ResNet pads.
+    """Convolution with padding kernel // 2 on every side, as in torchvision's ResNet.
 
-    A 1x1 kernel is one matrix product: XLA's CPU backend runs it and its gradient several times faster in that form,
-    and the other backends lower both forms alike. On CPUs, 3x3 convolutions of many channels run as products
-    (bfloat16) or, if large, in Winograd's form (float32); so do their gradients, those of small ones as products.
+    A 1x1 kernel is one matrix product: XLA's CPU backend runs this form and its gradient several times faster; other
+    backends compile both forms to the same program. On CPUs, 3x3 convolutions with many channels run as matrix products
+    (bfloat16) or, if large, in Winograd's form (float32). Their gradients do the same; small ones use products.
     """
     if kernel.shape[:2] == (1, 1):
         x = x[:, ::stride, ::stride]

@@ -1,7 +1,7 @@
-"""Depthwise convolution, channels last, in the form that the platform runs fast.
+"""Depthwise convolution, channels last, in a form that is fast on the current platform.
 
-XLA's CPU backend runs a grouped convolution and its gradients without vector instructions. On CPUs each entry of the
-kernel multiplies the whole shifted input instead, and the products are added: ten to forty times faster.
+XLA's CPU backend runs a grouped convolution and its gradients without vector instructions. Here, on CPUs, each kernel
+entry multiplies the whole shifted input and the products are added: ten to forty times faster.
 """
 
 import functools
@@ -15,10 +15,10 @@ from jaxtyping import Array, Float
 def depthwise_conv2d(
     x: Float[Array, "b h w c"], kernel: Float[Array, "n n c"], stride: int = 1
 ) -> Float[Array, "b _ _ c"]:
-    """Every channel convolved with its own kernel; `stride` is 1 or 2.
+    """Convolves every channel with its own kernel; `stride` is 1 or 2.
 
-    Padding is TensorFlow's "SAME": the output has ceil(side / stride) cells, and of an odd number of zeros the larger
-    half is below and on the right. Sums are float32, the result has the dtype of x.
+    Padding is TensorFlow's "SAME": the output has ceil(side / stride) cells; an odd number of zeros has its larger
+    half below and on the right. Sums are float32, the result has the dtype of x.
     """
     return jax.lax.platform_dependent(
         x, kernel, cpu=functools.partial(_shifted_sum, stride=stride), default=functools.partial(_plain, stride=stride)
@@ -26,7 +26,7 @@ def depthwise_conv2d(
 
 
 def same_padding(side: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after a side, as TensorFlow's "SAME" has them."""
+    """Number of zeros before and after a side in TensorFlow's padding "SAME"."""
     total = max((-(-side // stride) - 1) * stride + kernel_size - side, 0)
     return total // 2, total - total // 2
 
@@ -45,7 +45,7 @@ def _plain(x: Float[Array, "b h w c"], kernel: Float[Array, "n n c"], stride: in
 def _shifted_sum(x: Float[Array, "b h w c"], kernel: Float[Array, "n n c"], stride: int) -> Float[Array, "b _ _ c"]:
     size = len(kernel)
     rows, columns = (-(-side // stride) for side in x.shape[1:3])
-    # Without the barrier XLA computes the layers that lead to x again for every entry of the kernel.
+    # Without the barrier XLA repeats the computation of x for every kernel entry.
     padded = jax.lax.optimization_barrier(_pad(x, size, stride))
     total = sum(
         _every(padded, i, j, rows, columns, stride).astype(jnp.float32) * kernel[i, j].astype(jnp.float32)
@@ -61,7 +61,7 @@ def _pad(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array, "b 
 
 
 def _every(x: Float[Array, "b _ _ c"], i: int, j: int, rows: int, columns: int, stride: int) -> Float[Array, "b _ _ c"]:
-    """rows x columns cells from (i, j) on, `stride` apart."""
+    """rows x columns cells with distance `stride`, starting at (i, j)."""
     return x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
 
 
@@ -105,9 +105,10 @@ def _plain_kernel_gradient(
 def _input_gradient(
     cotangent: Float[Array, "b _ _ c"], kernel: Float[Array, "n n c"], height: int, width: int, stride: int
 ) -> Float[Array, "b {height} {width} c"]:
-    """Cell stride * q + p of the padded input met entry p of the kernel at output q, p + stride at q - 1 and so on.
+    """Gradient with respect to x, as shifted sums.
 
-    So each phase p of the input is a sum of products with the output's cells and their neighbours.
+    Cell stride * q + p of the padded input is multiplied by kernel entry p for output q, by entry p + stride for output
+    q - 1, and so on. The gradient of each phase p is thus a sum of products with shifted output cells.
     """
     size = len(kernel)
     reach = -(-size // stride) - 1
@@ -132,7 +133,7 @@ def _input_gradient(
 def _kernel_gradient(
     x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ c"], size: int, stride: int
 ) -> Float[Array, "{size} {size} c"]:
-    """In float32. Row by row of the output, because a sum over the columns is slow and is left for the end."""
+    """Gradient with respect to the kernel, in float32. Adds the rows first, because a sum over columns is slow."""
     batch, rows, columns, channels = cotangent.shape
     padded = _pad(x, size, stride)
 

@@ -1,4 +1,4 @@
-"""Product of features with a kernel, in the form that the platform runs fast."""
+"""Product of features and kernel, in a form that is fast on the current platform."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from lga_jax.ops.cpu import products
 
 @jax.custom_vjp
 def matmul(x: Float[Array, "n c"], kernel: Float[Array, "c o"]) -> Float[Array, "n o"]:
-    """x @ kernel, for both of one dtype: ops/products.py on CPUs, XLA's own elsewhere."""
+    """x @ kernel, both of the same dtype: `products.matmul` on CPUs, jnp.matmul elsewhere."""
     return jax.lax.platform_dependent(x, kernel, cpu=products.matmul, default=jnp.matmul)
 
 

@@ -1,4 +1,4 @@
-"""3x3 maximum pooling with stride 2, in the form that the platform runs fast."""
+"""3x3 maximum pooling with stride 2, in a form that is fast on the current platform."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
     """Maximum of every 3x3 window with stride 2, padded by one cell of -inf, as after the stem of a ResNet.
 
-    Of equal cells in a window the first one, row by row, gets the gradient. On CPUs the maximum is taken along rows and
-    then along columns: XLA's backward pass there finds the place of each maximum with arrays of indices.
+    If several cells of a window are equal, the first one, row by row, gets the gradient. On CPUs the maximum is taken
+    along rows and then along columns, because XLA's backward pass builds arrays of indices to find each maximum.
     """
     return jax.lax.platform_dependent(x, cpu=_along_both_axes, default=_plain)
 
@@ -24,7 +24,7 @@ def _along_both_axes(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
 
 
 def _along_axis(x: Float[Array, "b h w c"], axis: int) -> Float[Array, "b _ _ c"]:
-    """Maxima of three neighbours, with stride 2. Output i sees cells 2 i - 1, 2 i and 2 i + 1."""
+    """Maxima of three neighbours with stride 2: output i covers cells 2 i - 1, 2 i and 2 i + 1."""
     odd_length = x.shape[axis] % 2
     x = jnp.pad(x, [(0, odd_length if i == axis else 0) for i in range(4)], constant_values=-jnp.inf)
     pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
@@ -36,7 +36,7 @@ def _along_axis(x: Float[Array, "b h w c"], axis: int) -> Float[Array, "b _ _ c"
 
 @jax.custom_vjp
 def _larger(first: Float[Array, "*n"], second: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """The maximum, whose gradient goes to `first` alone where both are equal."""
+    """The maximum. If both values are equal, only `first` gets the gradient."""
     return jnp.maximum(first, second)
 
 

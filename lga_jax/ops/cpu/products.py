@@ -1,9 +1,9 @@
-"""Matrix products of features with kernels, and 3x3 convolutions made of them, in the forms that CPUs run fast.
+"""Matrix products of features and kernels, and 3x3 convolutions built from them, in forms that are fast on CPUs.
 
-XLA's CPU backend multiplies bfloat16 matrices at twice the rate of float32 ones and more (AVX512-BF16, AMX), but only
-where the result is asked for in float32 and no operand has to be transposed on the way; otherwise it converts them.
-Here sums are float32 and operands are transposed first, the narrower one. Gradients of kernels take this way in float32
-too: it is as fast as XLA's own or faster, and stays so in the body of a loop.
+XLA's CPU backend multiplies bfloat16 matrices at least twice as fast as float32 ones (AVX512-BF16, AMX), but only if
+the result is float32 and no operand needs a transposition; otherwise it converts the operands. Here sums are float32,
+and the narrower operand is transposed in memory first. Kernel gradients in float32 use the same form: it is at least as
+fast as XLA's form, also in the body of a loop.
 """
 
 import jax
@@ -20,12 +20,12 @@ def matmul(x: Float[Array, "n c"], kernel: Float[Array, "c o"]) -> Float[Array, 
 
 
 def matmul_kernel_gradient(x: Float[Array, "n c"], cotangent: Float[Array, "n o"]) -> Float[Array, "c o"]:
-    """Gradient of matmul in its kernel, in float32."""
-    # Without the barrier XLA computes whatever leads to an operand again while it transposes it, column by column.
+    """Gradient of matmul with respect to the kernel, in float32."""
+    # Without the barrier XLA repeats the computation of an operand for every column while it transposes the operand.
     x, cotangent = jax.lax.optimization_barrier((x, cotangent))
     if x.shape[1] <= cotangent.shape[1]:
         return _product(_transposed(x), cotangent)
-    # Nor may the product and the transposition of its result become one: mixed dtypes have no such kernel.
+    # This barrier keeps XLA from merging product and transposition: it has no such kernel for mixed dtypes.
     return jax.lax.optimization_barrier(_product(_transposed(cotangent), x)).T
 
 
@@ -47,9 +47,9 @@ def conv3x3(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Floa
 def conv3x3_kernel_gradient(
     x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ o"], stride: int
 ) -> Float[Array, "3 3 c o"]:
-    """Gradient in the kernel of a convolution with one cell of zero padding, in float32.
+    """Gradient of a convolution with one cell of zero padding with respect to the kernel, in float32.
 
-    XLA's own runs on one core in the body of a loop, tens of times slower.
+    In the body of a loop, XLA's form runs on one core and is tens of times slower.
     """
     (batch, height, width, features), channels = cotangent.shape, x.shape[-1]
     rows, strips = _strips(height, width)
@@ -70,20 +70,21 @@ def conv3x3_kernel_gradient(
 def strided_input_gradient(
     cotangent: Float[Array, "b _ _ o"], kernel: Float[Array, "3 3 c o"], height: int, width: int
 ) -> Float[Array, "b {height} {width} c"]:
-    """Gradient in the input, of that height and width, of a convolution with stride 2 and one cell of zero padding.
+    """Gradient of a convolution with stride 2 and one cell of zero padding with respect to an input of height x width.
 
-    Input row 2y met the kernel's row 1 at output row y, input row 2y + 1 its row 2 at y and its row 0 at y + 1; columns
-    alike. So each of the four phases of the input is a sum of products with the output's cells or their neighbours.
+    Output row y multiplies input row 2y by kernel row 1 and input row 2y + 1 by kernel row 2; output row y + 1
+    multiplies input row 2y + 1 by kernel row 0. Columns follow the same rule. The gradient of each of the four phases
+    of the input is thus a sum of products with output cells or their neighbours.
     """
     batch, rows, columns, features = cotangent.shape
     padded = jnp.pad(cotangent, ((0, 0), (0, 1), (0, 1), (0, 0)))
-    met = [[(1, 0)], [(2, 0), (0, 1)]]  # by the parity of the input: kernel's row and the output's offset
+    terms = [[(1, 0)], [(2, 0), (0, 1)]]  # by the parity of the input row: (kernel row, offset of the output row)
 
     def phase(row_parity: int, column_parity: int) -> Array:
         return sum(
             _product(padded[:, a : a + rows, b : b + columns].reshape(-1, features), kernel[i, j].T)
-            for i, a in met[row_parity]
-            for j, b in met[column_parity]
+            for i, a in terms[row_parity]
+            for j, b in terms[column_parity]
         ).reshape(batch, rows, columns, -1)
 
     phases = jnp.stack([jnp.stack([phase(p, q) for q in range(2)], axis=3) for p in range(2)], axis=2)
@@ -95,18 +96,18 @@ def _product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m 
 
 
 def _transposed(x: Float[Array, "n c"]) -> Float[Array, "c n"]:
-    """In memory, not only in the product's description of its operand."""
+    """Transposes in memory, instead of only in the operand's layout of a product."""
     return with_layout_constraint(x.T, Layout((0, 1)))
 
 
 def _strips(height: int, width: int) -> tuple[int, int]:
-    """Rows of a strip, and strips of an image."""
+    """(rows per strip, strips per image)."""
     rows = min(height, max(1, _CELLS_PER_STRIP // width))
     return rows, -(-height // rows)
 
 
 def _pad(x: Float[Array, "b h w c"], rows: int, columns: int, stride: int) -> Float[Array, "b _ _ c"]:
-    """Zeros around, so that every one of rows x columns outputs meets all of the kernel."""
+    """Zero padding, so that each of rows x columns outputs covers the whole kernel."""
     _, height, width, _ = x.shape
     below, right = (stride * (outputs - 1) + 2 - inputs for outputs, inputs in ((rows, height), (columns, width)))
     return jnp.pad(x, ((0, 0), (1, max(below, 0)), (1, max(right, 0)), (0, 0)))
@@ -115,7 +116,7 @@ def _pad(x: Float[Array, "b h w c"], rows: int, columns: int, stride: int) -> Fl
 def _shifted(
     padded: Float[Array, "b _ _ c"], image: Array, row: Array, rows: int, columns: int, stride: int
 ) -> dict[tuple[int, int], Float[Array, "n c"]]:
-    """What each of the nine entries (i, j) of a kernel meets in a strip of the output that begins at `row`."""
+    """For each of the nine kernel entries (i, j): the input cells that it multiplies in the output strip at `row`."""
     high, wide = stride * (rows - 1) + 1, stride * (columns - 1) + 1
     channels = padded.shape[-1]
     strip = jax.lax.dynamic_slice(padded, (image, stride * row, 0, 0), (1, high + 2, wide + 2, channels))[0]

@@ -1,10 +1,10 @@
-"""3x3 convolution of large maps with 16 instead of 36 products for every 2x2 outputs, for CPUs.
+"""3x3 convolution of large feature maps on CPUs, with 16 instead of 36 products per 2x2 outputs.
 
 F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016): for each 4x4 tile d of the
-input the 2x2 outputs are A^T [(G k G^T) * (B^T d B)] A, where * is a product over channels, hence a matrix product over
-tiles. All transformations are sums, differences and halves, so float32 keeps the accuracy of the direct sum. Strips of
-tiles are done one after the other: what a strip needs stays in the cache, and memory does not grow with the map. The
-gradient of the kernel goes through the same tiles; XLA's own takes several times as long on such maps.
+input, the 2x2 outputs are A^T [(G k G^T) * (B^T d B)] A, where * is a product over channels, computed as a matrix
+product over tiles. All transformations are sums, differences and halves, so float32 is as accurate as the direct sum.
+Strips of tiles are processed one at a time: a strip fits the cache, and memory does not grow with the map. The kernel
+gradient uses the same tiles; XLA's form takes several times as long on such maps.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def conv3x3(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]) -> Floa
 
 
 def conv3x3_kernel_gradient(x: Float[Array, "b h w c"], cotangent: Float[Array, "b h w o"]) -> Float[Array, "3 3 c o"]:
-    """Gradient of conv3x3 in its kernel, in float32."""
+    """Gradient of conv3x3 with respect to its kernel, in float32."""
     (batch, height, width, channels), features = x.shape, cotangent.shape[-1]
     rows, columns, strips = _layout(height, width)
     padded = _pad_input(x, rows * strips, columns)
@@ -61,14 +61,14 @@ def conv3x3_kernel_gradient(x: Float[Array, "b h w c"], cotangent: Float[Array, 
 
 
 def _layout(height: int, width: int) -> tuple[int, int, int]:
-    """Rows and columns of tiles in a strip, and strips of an image."""
+    """(tile rows per strip, tile columns per strip, strips per image)."""
     columns = -(-width // 2)
     rows = max(1, _TILES_PER_STRIP // columns)
     return rows, columns, -(-height // (2 * rows))
 
 
 def _pad_input(x: Float[Array, "b h w c"], rows: int, columns: int) -> Float[Array, "b _ _ c"]:
-    """One cell of zeros on every side, and more below and on the right, up to whole tiles."""
+    """One cell of zeros on every side, and more below and on the right to complete the tiles."""
     _, height, width, _ = x.shape
     return jnp.pad(x, ((0, 0), (1, 2 * rows + 1 - height), (1, 2 * columns + 1 - width), (0, 0)))
 
@@ -86,7 +86,7 @@ def _input_tiles(
 
 
 def _transform(matrix: Float[np.ndarray, "m n"], parts: Sequence) -> list:
-    """matrix @ parts, with sums of whole arrays: of trees of arrays, each leaf by itself."""
+    """matrix @ parts, where each part is an array or a tree of arrays."""
 
     def row(weights: np.ndarray) -> object:
         terms = [(weight, part) for weight, part in zip(weights.tolist(), parts, strict=True) if weight]
@@ -96,7 +96,7 @@ def _transform(matrix: Float[np.ndarray, "m n"], parts: Sequence) -> list:
 
 
 def _sum(weights: Sequence[float], arrays: Sequence[Array]) -> Array:
-    """With weights 1 and -1."""
+    """The weighted sum, for weights 1 and -1."""
     total = arrays[0] if weights[0] > 0 else -arrays[0]
     for weight, array in zip(weights[1:], arrays[1:], strict=True):
         total = total + array if weight > 0 else total - array

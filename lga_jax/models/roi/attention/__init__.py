@@ -1,4 +1,4 @@
-"""Attention on RoI crops: what a RoI stage asks of it."""
+"""Attention on RoI crops: the interface."""
 
 from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from lga_jax.structs import Attention
 
-# Where crops are taken from: the feature pyramid, or the backbone's first feature map and averages of it.
+# The features to crop: the feature pyramid, or the backbone's first feature map and its averages.
 Level = Literal["pyramid", "c2"]
 Crop = Callable[[Level], Float[Array, "*n s s c"]]
 
@@ -17,8 +17,8 @@ class RegionAttention(Protocol):
     """A flax module between RoIAlign and the box head."""
 
     def __call__(self, crop: Crop, train: bool) -> Attention:
-        """Crops `crop` gives [*n s s c] of the levels asked for; `fused` goes to the box head.
+        """Applies attention to RoI crops. `fused` of the result is the input of the box head.
 
-        `train` False: nothing that only a loss needs is computed.
+        `crop(level)` computes the crops [*n s s c] of a level. With `train` False, outputs for the loss are omitted.
         """
         ...

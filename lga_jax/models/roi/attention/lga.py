@@ -1,7 +1,8 @@
 """The loss-guided attention (LGA) head: Gaussian masks predicted from RoI features (paper section III-B).
 
-Read to the letter (mu "dense", classifier "shared", guide_level "pyramid") all masks of a RoI come to lie on one place,
-and not on what tells its class; docs/study.md measures why, and what the other choices change.
+With the literal reading of the paper (mu "dense", classifier "shared", guide_level "pyramid"), all masks of a RoI
+converge to one place, away from the part that identifies the class. docs/study.md measures the cause and the effect of
+the other options.
 """
 
 import functools
@@ -21,16 +22,16 @@ from lga_jax.structs import Attention, Gaussians
 
 
 class LGAHead(nn.Module):
-    """Predicts `num_masks` Gaussians on each RoI crop, highlights the crop with them and fuses it with the original."""
+    """Predicts `num_masks` Gaussian masks for each RoI crop, and fuses the masked crop with the original."""
 
     num_masks: int
     reduced_channels: int
     hidden: int
-    mu: str  # eq. 1's f_c for the centres: "dense", or "softmax" over the cells
+    mu: str  # f_c of eq. 1 for the centres: "dense", or "softmax" over the cells
     sigma: str  # "isotropic" or "per_axis"
     fusion: str  # "sum" or "concat"
-    classifier: str  # of the guide: "joint", one over all masks side by side, or "shared", one for every mask by itself
-    guide_level: str  # what the guide pools, crops of: the "pyramid", or "c2", the backbone's first stage
+    classifier: str  # classifier of the guide: "joint" for all masks together, or "shared" for each mask separately
+    guide_level: str  # features that the guide pools: "pyramid", or "c2", the output of the backbone's first stage
     num_classes: int
     dtype: Any = jnp.float32
 
@@ -42,7 +43,7 @@ class LGAHead(nn.Module):
             self.centres = SoftmaxCentres(self.num_masks)
         else:
             self.centres = nn.Dense(2 * self.num_masks, kernel_init=small, bias_init=_centres_apart)
-        # The bias starts the ReLU in its linear part: a ReLU that starts dead would pin sigma at 1 for good.
+        # The bias keeps the initial ReLU input positive: with a negative input, sigma has no gradient and stays at 1.
         sigmas_per_mask = 2 if self.sigma == "per_axis" else 1
         self.sigmas = nn.Dense(
             sigmas_per_mask * self.num_masks, kernel_init=small, bias_init=nn.initializers.constant(0.5)
@@ -61,17 +62,17 @@ class LGAHead(nn.Module):
         return Attention(fused, gaussians, self.guide(seen, gaussians.masks))
 
     def highlight(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ _ c"]:
-        """The crops fused with what the masks show of them (section III-B-3)."""
+        """The crops fused with the masked crops (section III-B-3)."""
         masks = masks.astype(crops.dtype)
         if self.fusion == "concat":
             return self.fuse(crops, masks)
-        # x + mean_k(x M_k) = x (1 + mean_k M_k): no masked map is ever written to memory.
+        # x + mean_k(x M_k) = x (1 + mean_k M_k), without masked maps in memory.
         return crops * (1.0 + masks.mean(axis=-3))[..., None]
 
     def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
         """Eq. 1: mu = S_ratio tanh(f_c(f_d(x))), sigma = ReLU(f_c(f_d(x))) + 1.
 
-        mu is measured from the middle of the crop and S_ratio = s / 2, so that centres lie in (0, s).
+        The origin of mu is the middle of the crop and S_ratio = s / 2, so centres lie in (0, s).
         """
         size = crops.shape[-2]
         reduced = nn.relu(self.reduce(crops))
@@ -83,8 +84,11 @@ class LGAHead(nn.Module):
         return Gaussians(centres=centres, sigmas=sigmas, masks=gaussian_masks(centres, sigmas, size))
 
     def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
-        """Class logits of what the masks highlight (section III-B-2), read by one linear layer: "joint", of all masks
-        of a RoI together, [*n 1 l], or "shared", of each mask, [*n m l]. `crops` are those of `guide_level`."""
+        """Class logits from the masked averages (section III-B-2), computed by one linear layer.
+
+        The result is [*n 1 l] with "joint", for all masks of a RoI together, or [*n m l] with "shared", one per mask.
+        `crops` come from `guide_level`.
+        """
         highlighted = masked_averages(crops, masks)
         if self.classifier == "joint":
             highlighted = highlighted.reshape(*highlighted.shape[:-2], 1, -1)
@@ -92,37 +96,38 @@ class LGAHead(nn.Module):
 
 
 def masked_averages(crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m c"]:
-    """The masked features x M_k averaged over the crop with the mask as weight, float32.
+    """The averages of the crop weighted by each mask, float32.
 
-    Written as one product, so that the m masked maps are never materialised.
+    One product computes them without m masked maps in memory.
     """
     return _masked_sums(crops, masks) / masks.sum(axis=(-2, -1))[..., None]
 
 
 @jax.custom_vjp
 def _masked_sums(crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n m c"]:
-    """Products in the crops' dtype, float32 sums: of masks, their gradient and the result all float32."""
+    """Products in the dtype of the crops with float32 sums. Masks, their gradient and the result are float32."""
     return jnp.einsum("...ijc,...mij->...mc", crops, masks.astype(crops.dtype), preferred_element_type=jnp.float32)
 
 
 def _masked_sums_backward(saved: tuple[Array, Array], gradient: Float[Array, "*n m c"]) -> tuple[Array, Array]:
-    """With the crops as the left operand of the masks' gradient: where JAX has them, on the right, XLA's CPU backend
-    makes a transposed copy of them first: of all LGA's temporary memory nearly half."""
+    """Gradients with the crops as left operand. JAX's own gradient has them on the right, where XLA's CPU backend makes
+    a transposed copy, nearly half of the temporary memory of LGA."""
     crops, masks = saved
     gradient = gradient.astype(crops.dtype)
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    of_crops = product("...mij,...mc->...ijc", masks.astype(crops.dtype), gradient)
-    return of_crops.astype(crops.dtype), jnp.moveaxis(product("...ijc,...mc->...ijm", crops, gradient), -1, -3)
+    crop_gradient = product("...mij,...mc->...ijc", masks.astype(crops.dtype), gradient)
+    return crop_gradient.astype(crops.dtype), jnp.moveaxis(product("...ijc,...mc->...ijm", crops, gradient), -1, -3)
 
 
 _masked_sums.defvjp(lambda crops, masks: (_masked_sums(crops, masks), (crops, masks)), _masked_sums_backward)
 
 
 class SoftmaxCentres(nn.Module):
-    """f_c for the centres, before eq. 1's tanh: the mean place of a heat map per mask, a 1x1 convolution of the reduced
-    crop and a softmax over its cells. A mask moves to what it responds to wherever that is in the crop.
+    """f_c for the centres, before the tanh of eq. 1: the mean position of a heat map per mask.
 
-    A learned map of places starts the masks apart: bumps evenly spaced on a circle around the middle.
+    The heat map is a 1x1 convolution of the reduced crop with a softmax over the cells, so a mask moves to the features
+    with a high response anywhere in the crop. A learned map of positions is added; it starts with bumps evenly spaced
+    on a circle around the middle, one per mask.
     """
 
     num_masks: int
@@ -141,15 +146,15 @@ class SoftmaxCentres(nn.Module):
         heat = heat.astype(jnp.float32) + self.param("places", places, (size, size, self.num_masks))
         share = jax.nn.softmax(heat.reshape(*heat.shape[:-3], -1, self.num_masks), axis=-2).reshape(heat.shape)
         mean = jnp.einsum("...ijm,ijd->...md", share, np.stack(np.meshgrid(cells, cells), axis=-1))
-        # The mean of a map of cells reaches the outermost ones at best, and the tanh brings it nearer.
+        # A mean over cells cannot pass the outermost cell centres, and the tanh moves it further inwards.
         return self.param("stretch", nn.initializers.constant(1.25), (self.num_masks, 2)) * mean
 
 
 class MaskedConcat(nn.Module):
-    """1x1 convolution over the concatenation [x, x M_1, .., x M_m] back to the channels of x.
+    """1x1 convolution of the concatenation [x, x M_1, .., x M_m] to the channels of x.
 
-    A mask is one number per cell, so it commutes with the convolution: x is multiplied by every block of the kernel
-    and the products are weighted with 1, M_1 .. M_m; the concatenation itself is never materialised.
+    A mask is one number per cell, so it commutes with the convolution: the product of x with each block of the kernel
+    is weighted with 1, M_1 .. M_m. The concatenation is not stored.
     """
 
     dtype: Any = jnp.float32
@@ -166,12 +171,12 @@ class MaskedConcat(nn.Module):
 
 
 def _centres_apart(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Float[Array, "_"]:
-    """Bias of f_c that starts the m centres apart: tanh of it is `_circle`."""
+    """Bias of f_c with different initial centres for the m masks: its tanh is `_circle`."""
     return jnp.asarray(np.arctanh(_circle(shape[0] // 2)).reshape(-1), dtype)
 
 
 def _circle(num_masks: int) -> Float[np.ndarray, "m 2"]:
-    """(x, y) of centres evenly spaced on a circle, 0.6 S_ratio from the middle and in units of it; one: the middle.
+    """(x, y) in units of S_ratio, evenly spaced on a circle with radius 0.6 around the middle; a single mask: (0, 0).
 
     "After initialized, different Gaussian masks pay attention to different regions" (section III-B-2).
     """

@@ -14,7 +14,7 @@ from lga_jax.structs import Attention
 class NonLocal(nn.Module):
     """Non-local block, embedded Gaussian form with residual (Wang et al. 2018, eq. 6), over the cells of a crop.
 
-    The output projection starts at zero, so that the block starts as the identity.
+    The output projection starts at zero, so the initial block is the identity.
     """
 
     reduction: int

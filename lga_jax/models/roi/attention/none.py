@@ -7,7 +7,7 @@ from lga_jax.structs import Attention
 
 
 class NoAttention(nn.Module):
-    """Plain Faster R-CNN: crops pass unchanged."""
+    """Returns the crops unchanged: plain Faster R-CNN."""
 
     def __call__(self, crop: Crop, train: bool) -> Attention:
         return Attention(fused=crop("pyramid"))
