@@ -1,4 +1,4 @@
-"""lga_jax against torchvision: Faster R-CNN R50-FPN, the same weights, in turn on the same machine.
+"""Compares lga_jax with torchvision: Faster R-CNN R50-FPN, same weights, alternating on the same machine.
 
     python -m benchmarks.against_torchvision
 
@@ -7,9 +7,9 @@ with momentum; stem and first stage are frozen. Images are 800 x 1088 with 20 bo
 configs/coco_torchvision_v1.py, with torchvision's numbers of proposals, samples and detections, without attention (its
 cost is in benchmarks/step.py). torchvision runs eagerly, its usual mode, in channels_last, in bfloat16 with autocast;
 `--form contiguous` is torch's default. The two programs are separate processes; one waits while the other runs. Each
-turn is two calls and the second counts, because the first finds the memory and caches that the other program left,
-unlike a real run of steps. Peak memory is the device's if the device reports it; on the CPU it is that of the whole
-process. Needs torch and torchvision (the extra `bench`).
+turn is two calls and only the second is measured, because the first follows the other program with its memory and
+caches. Peak memory is the device's if the device reports it, otherwise the whole process's. Needs torch and torchvision
+(the extra `bench`).
 """
 
 import argparse
@@ -32,7 +32,7 @@ TABLE = "Against torchvision"
 
 
 class Program(NamedTuple):
-    """What a process runs. As words: its command line."""
+    """The program of a process; as text, its command line."""
 
     library: str  # "lga_jax" or "torchvision"
     dtype: str
@@ -42,7 +42,7 @@ class Program(NamedTuple):
         return " ".join(self)
 
 
-GOALS = {  # time of ours / torchvision's
+GOALS = {  # time of lga_jax / time of torchvision
     ("inference", "cpu", "float32"): 0.7,
     ("training step", "cpu", "float32"): 0.75,
     ("inference", "cpu", "bfloat16"): 1.0,
@@ -100,13 +100,13 @@ def compare(
 
 
 class Process:
-    """A program that does one call whenever it is told to."""
+    """A process that runs one call on request."""
 
     def __init__(self, program: Program, task: str, batch: int, weights: Path, quick: bool) -> None:
         command = [sys.executable, "-m", "benchmarks.against_torchvision", "--program", *program, "--task", task]
         command += ["--batch", str(batch), "--weights", str(weights)] + ["--quick"] * quick
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._answer()  # warmed up: one after the other, not all at once
+        self._answer()  # waits for the warm-up, so that processes warm up one at a time
 
     def __enter__(self) -> "Process":
         return self
@@ -116,11 +116,11 @@ class Process:
         self._process.wait()
 
     def call(self) -> float:
-        """Seconds."""
+        """Seconds of one call."""
         return self._ask("call")
 
     def peak(self) -> float:
-        """MiB: of the device where it counts them, of the process where the device is the CPU."""
+        """Peak memory in MiB: of the device if it reports it, otherwise of the process."""
         return self._ask("peak")
 
     def _ask(self, what: str) -> float:
@@ -135,7 +135,7 @@ class Process:
 
 
 def serve(call: Callable[[], None], peak: Callable[[], float | None]) -> None:
-    """The other side of Process."""
+    """Answers the requests of a Process."""
     call()
     print(0.0, flush=True)
     for line in sys.stdin:
@@ -160,7 +160,7 @@ def images_and_boxes(batch: int, quick: bool) -> tuple[np.ndarray, np.ndarray, n
     return images, boxes, random.integers(0, NUM_CLASSES, (batch, NUM_BOXES)).astype(np.int32)
 
 
-# torchvision's side.
+# torchvision.
 
 
 def torchvision_detector(size: int) -> Any:
@@ -170,12 +170,12 @@ def torchvision_detector(size: int) -> Any:
     from torchvision.ops.misc import FrozenBatchNorm2d
 
     torch.manual_seed(0)
-    # What fasterrcnn_resnet50_fpn makes when it is given weights.
+    # The same as fasterrcnn_resnet50_fpn with weights.
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
     )
     detector = FasterRCNN(backbone, num_classes=NUM_CLASSES + 1, min_size=size, max_size=1333)
-    for name, value in detector.named_buffers():  # random residual branches, undamped, would grow beyond float range
+    for name, value in detector.named_buffers():  # otherwise random residual branches overflow float32
         if name.endswith("bn3.weight"):
             value.mul_(0.2)
     return detector
@@ -232,7 +232,7 @@ def run_torchvision(program: Program, task: str, batch: int, weights: Path, quic
     serve(step if task == "training step" else infer, peak)
 
 
-# Ours.
+# lga_jax.
 
 
 def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: bool) -> None:
@@ -281,7 +281,7 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
     optimizer, _ = make_optimizer(config.optim, batch, 1000, frozen_labels(variables["params"], detector.backbone))
     state = create_state(variables, optimizer, ema=False)
     del variables
-    # A GPU is kept busy by many images, a CPU's caches and memory are spared by one.
+    # Many images use a GPU fully; single images fit the caches of a CPU.
     at_once = 1 if jax.default_backend() == "cpu" else 0
     train_step = make_train_step(
         detector, optimizer, config.losses.to_dict(), ema_decay=0.0, seed=0, images_at_once=at_once
@@ -298,7 +298,7 @@ def run_lga_jax(program: Program, task: str, batch: int, weights: Path, quick: b
 
 
 def _run_as_process() -> bool:
-    """What the module does when it is called by itself."""
+    """Runs one program or saves weights, if the command line asks for it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--program", nargs=3)
@@ -317,7 +317,7 @@ def _run_as_process() -> bool:
 
 if __name__ == "__main__":
     if not _run_as_process():
-        # Under its own name, so that `rows` is the same function whoever imports it.
+        # Imported by name, so that `rows` is the same function as in other modules.
         from benchmarks import against_torchvision
 
         timing.main(against_torchvision.rows, __doc__, against_torchvision.add_arguments)

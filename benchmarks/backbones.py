@@ -1,10 +1,10 @@
-"""Backbones of a CPU's size, and depthwise convolution, forward and forward + backward.
+"""Backbones for CPUs and depthwise convolution, forward and forward + backward.
 
     python -m benchmarks.backbones [--only depthwise,backbones] [--image_hw 320,320] [--images 4] [--rounds 5]
 
-The rows of a table run in turn. Backbones have frozen batch norm and two frozen parts, as the recipes for small data
-have them; the gradient is that of the sum of squares of C2..C5. Depthwise layers are some of EfficientNet-Lite0's, in
-its sizes at 320 x 320 pixels; "XLA" is jax.lax.conv_general_dilated with feature_group_count.
+The rows of a table run in turn. Backbones have frozen batch norm and two frozen parts, as in the recipes for
+small data; the gradient is of the sum of squares of C2..C5. Depthwise layers are from EfficientNet-Lite0 with the
+sizes for 320 x 320 pixels; "XLA" is jax.lax.conv_general_dilated with feature_group_count.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LAYERS = ((160, 32, 3, 1), (160, 96, 3, 2), (80, 144, 5, 2), (40, 240, 5, 1), (2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", default="depthwise,backbones", help="Which tables.")
+    parser.add_argument("--only", default="depthwise,backbones", help="Tables to measure.")
     parser.add_argument("--image_hw", default="320,320", help="Height,width in pixels.")
     parser.add_argument("--images", type=int, default=4, help="Images at a time.")
 
@@ -79,7 +79,7 @@ def backbones(args: argparse.Namespace) -> Iterator[dict]:
 
 
 def _calls(form: str, function: Callable, operands: tuple, weight: jax.Array) -> dict[str, Callable]:
-    """Compiled calls by name: the function, and it with its gradient in both operands."""
+    """Compiled calls by name: the function, and the function with its gradient with respect to both operands."""
     forward = jax.jit(function)
     both = jax.jit(jax.value_and_grad(lambda *operands: jnp.vdot(function(*operands), weight), (0, 1)))
     return {f"{form}, forward": lambda: forward(*operands), f"{form}, forward + backward": lambda: both(*operands)}

@@ -1,4 +1,4 @@
-"""Runs the speed benchmarks one after the other, each in a process of its own, and writes their numbers as one report.
+"""Runs the speed benchmarks one at a time, each in a separate process, and writes one report.
 
     python -m benchmarks.bench --output benchmarks/speed [--only ops,step] [--quick]
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks import timing
 
-# Module -> about how many seconds it takes on two cores, for the bar.
+# Module -> approximate seconds on two cores, for the progress bar.
 PARTS = {"ops": 90, "against_torchvision": 1100, "step": 850, "compile_time": 200, "scaling": 280}
 WITH_PLOTS = ("scaling",)
 
@@ -27,7 +27,7 @@ WITH_PLOTS = ("scaling",)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/speed"), help="Folder of the report.")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"Of {', '.join(PARTS)}.")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"Some of {', '.join(PARTS)}.")
     parser.add_argument("--quick", action="store_true", help="Tiny sizes: does everything run?")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def main() -> int:
             except subprocess.CalledProcessError as error:
                 failed.append(f"{name}: {error}")
                 continue
-            # After every part, so that an interrupted run keeps what it has.
+            # Written after every part, so that an interrupted run keeps its results.
             stored.write_text(json.dumps(report, indent=1) + "\n")
             (args.output / "README.md").write_text(page(report, args.output))
     (args.output / "machine.json").unlink()
@@ -69,7 +69,7 @@ def _run(name: str, measured: list[dict], args: argparse.Namespace, bar: tqdm) -
 
 
 def page(report: dict, folder: Path) -> str:
-    """All tables, and the plots drawn into the folder."""
+    """All tables; the plots are drawn into the folder."""
     how = (
         "Written by `make bench` on a CPU. On a GPU install the extras `cuda` and `bench` and run "
         "`python -m benchmarks.bench --output FOLDER`."

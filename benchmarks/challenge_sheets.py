@@ -2,7 +2,7 @@
 
     python benchmarks/challenge_sheets.py docs/images
 
-The sheets hold no caption but the class names: rows are severity 1, 2 and 3.
+The only captions are class names; rows are severity 1, 2 and 3.
 """
 
 import sys
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def classes_sheet() -> np.ndarray:
-    """Two vehicles of each class, one class a column, at twice their size; the part's box in white."""
+    """Two vehicles per class, one class per column, enlarged by 2; the part's box in white."""
     source = Challenge(400, SEED, (96, 96), ("plain",), max_objects=1)
     columns = []
     for label, name in enumerate(source.class_names):
@@ -48,13 +48,13 @@ def framed(source: Challenge, index: int) -> np.ndarray:
 
 
 def severity_sheet(name: str) -> np.ndarray:
-    """The same scenes at severity 1, 2 and 3, one severity a row."""
+    """The same scenes at severity 1, 2 and 3, one severity per row."""
     sources = [Challenge(COLUMNS, SEED, challenges=(name,), severities=(severity,)) for severity in (1, 2, 3)]
     return np.vstack([np.hstack([source.image(i) for i in range(COLUMNS)]) for source in sources])
 
 
 def save(sheet: np.ndarray, path: Path) -> None:
-    # A palette keeps noisy pictures small; the octree is the method that keeps the few vivid pixels of the parts.
+    # A palette reduces the size of noisy pictures; the octree method keeps the few vivid pixels of the parts.
     palette = Image.fromarray(sheet).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     palette.save(path, optimize=True)
     print(f"{path}: {path.stat().st_size // 1024} KiB")

@@ -2,7 +2,7 @@
 
     python benchmarks/challenge_speed.py
 
-Processor time of this process, so that other work on the machine matters little. Wanted: at least 200 images/s at
+Measures processor time of this process, so other work on the machine has little effect. Goal: at least 200 images/s at
 160 x 160, and the records of 2,000 images in less than 2 s.
 """
 

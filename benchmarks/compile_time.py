@@ -44,7 +44,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
 
 
 def measure(config: str, image_hw: str, images: str, dtype: str) -> dict[str, float]:
-    """Seconds of each part, in this process."""
+    """Seconds per part in this process."""
     import jax
     import optax
 
@@ -70,7 +70,7 @@ def measure(config: str, image_hw: str, images: str, dtype: str) -> dict[str, fl
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:  # the process that is measured
+    if sys.argv[1:2] == ["--measure"]:  # the measured process
         print(json.dumps(measure(*sys.argv[2:])))
     else:
         timing.main(rows, __doc__)

@@ -1,11 +1,10 @@
-"""How fast is the way from files to batches, and what does it cost in memory and padding?
+"""Measures data loading: speed from files to batches, memory and padding.
 
     python -m benchmarks.data [--annotations data/coco/annotations/instances_train2017.json] [--only loader,plan]
 
-Prints a row for each question beside what is wanted of it. On a machine with other work read the processor time: a core
-of one's own would give 1000 / (ms a image) images/s. Without --annotations the sizes of images are a stand-in for those
-of COCO. The annotation file that is opened is made here, in a temporary folder: 118,000 images, 860,000 boxes with
-outlines, half a gigabyte.
+Prints a row per measurement with its goal. On a machine with other work, use the processor time: a free core gives
+1000 / (ms per image) images/s. Without --annotations, image sizes approximate COCO's. The annotation file is generated
+in a temporary folder: 118,000 images, 860,000 boxes with outlines, 0.5 GB.
 """
 
 import argparse
@@ -32,13 +31,13 @@ from lga_jax.data.coco.source import CocoJson
 from lga_jax.data.decode import decode_image
 from lga_jax.data.source import Record
 
-NUM_IMAGES, NUM_BOXES = 118_000, 860_000  # of COCO's training set, about
-# (height, width) and percent of the images: the commonest sizes of COCO's training set, roughly.
+NUM_IMAGES, NUM_BOXES = 118_000, 860_000  # approximately COCO's training set
+# (height, width) and approximate percentage of images: the most frequent sizes of COCO's training set.
 STAND_IN = {(480, 640): 35, (427, 640): 21, (640, 480): 14, (426, 640): 11, (640, 427): 7, (375, 500): 6, (612, 612): 6}
 
 
 class Jpegs:
-    """A source of the same few JPEGs, again and again, from memory."""
+    """A source that repeats a few JPEGs from memory."""
 
     class_names, report, fingerprint = ("thing",), [], ""
 
@@ -79,7 +78,7 @@ def loader() -> Iterator[tuple[str, str, str]]:
 
 
 def overhead() -> Iterator[tuple[str, str, str]]:
-    """What an image costs beside its pixels, most of it under Python's lock: a bound for any number of workers."""
+    """Time per image without pixels, mostly with Python's lock: a lower bound for any number of workers."""
     config = get_config().data
     config.update(short_edges=(64,), buckets=((64, 64),), num_workers=8)
     rate, milliseconds = _images_per_second(Jpegs((64, 64), 4000), config, batch_size=16, num_batches=300)
@@ -87,7 +86,7 @@ def overhead() -> Iterator[tuple[str, str, str]]:
 
 
 def plan() -> Iterator[tuple[str, str, str]]:
-    """The order of an epoch of COCO's size, without and with repeated images."""
+    """The order of an epoch with COCO's size, without and with repeated images."""
     bucket_of = (np.random.default_rng(0).random(NUM_IMAGES) < 0.25).astype(np.int64)
     for name, weights in (("weight 1", np.ones(NUM_IMAGES)), ("weights 1 to 2", 1 + np.arange(NUM_IMAGES) % 7 / 6)):
         batches, taken = BatchPlan(bucket_of, weights, 16, 0), []
@@ -100,7 +99,7 @@ def plan() -> Iterator[tuple[str, str, str]]:
 
 
 def start_up() -> Iterator[tuple[str, str, str]]:
-    """Opening an annotation file of COCO's size, in a process of its own."""
+    """Opens an annotation file of COCO's size in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         mebibytes = _write_annotations(Path(folder)) / 2**20
         command = [sys.executable, "-m", "benchmarks.data", "--open", folder]
@@ -114,7 +113,7 @@ def start_up() -> Iterator[tuple[str, str, str]]:
 
 
 def padding(annotations: str | None) -> Iterator[tuple[str, str, str]]:
-    """Of the reference recipe, on images of COCO's sizes."""
+    """Share of padding with the reference recipe on images of COCO's sizes."""
     sizes, whose = [hw for hw, count in STAND_IN.items() for _ in range(count)], "a stand-in for COCO's sizes"
     if annotations:
         images = json.loads(Path(annotations).read_text())["images"]
@@ -130,7 +129,7 @@ def padding(annotations: str | None) -> Iterator[tuple[str, str, str]]:
 
 
 def memory() -> Iterator[tuple[str, str, str]]:
-    """Of the process, from batch 2,000 to batch 22,000."""
+    """Growth of the process's memory from batch 2,000 to batch 22,000."""
     config = get_config().data
     config.update(short_edges=(64,), buckets=((64, 64),), num_workers=2)
     with closing(TrainLoader(Jpegs((64, 64), 500), config, 0, 4, 0, jax.local_devices()[:1])) as batches:
@@ -141,7 +140,7 @@ def memory() -> Iterator[tuple[str, str, str]]:
 
 
 def _jpeg(rng: np.random.Generator, hw: tuple[int, int]) -> bytes:
-    """Clouds with a grain: about as many bytes a pixel as photographs have."""
+    """Clouds with grain: about as many bytes per pixel as photographs."""
     coarse = [rng.normal(0, 12 * cell**0.5, (hw[0] // cell, hw[1] // cell, 3)) for cell in (4, 16, 64)]
     clouds = sum(cv2.resize(noise, hw[::-1]) for noise in coarse)
     pixels = np.clip(128 + clouds + rng.normal(0, 4, (*hw, 1)), 0, 255).astype(np.uint8)
@@ -149,7 +148,7 @@ def _jpeg(rng: np.random.Generator, hw: tuple[int, int]) -> bytes:
 
 
 def _images_per_second(source: Jpegs, config: ConfigDict, batch_size: int, num_batches: int) -> tuple[float, float]:
-    """By the clock; and milliseconds of processor time an image, over all threads."""
+    """Wall-clock images/s, and milliseconds of processor time per image over all threads."""
     with closing(TrainLoader(source, config, 0, batch_size, 0, jax.local_devices()[:1])) as batches:
         _take(batches, 4)
         start, processor = time.perf_counter(), time.process_time()
@@ -170,7 +169,7 @@ def _resident() -> float:
 
 
 def _write_annotations(folder: Path) -> int:
-    """A COCO file and its empty image files; bytes of the file."""
+    """Writes a COCO file and its empty image files; returns the bytes of the file."""
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()
     names = [f"{number:012d}.jpg" for number in range(NUM_IMAGES)]
@@ -194,7 +193,7 @@ def _write_annotations(folder: Path) -> int:
 
 
 def _open(folder: str) -> None:
-    """Prints seconds to the open source, to the loader ready to load after it, processor seconds and MiB at most."""
+    """Prints seconds to open the source, seconds to create the loader, processor seconds and peak MiB."""
     start = time.perf_counter()
     source = CocoJson(folder, "annotations.json", "images", skip_empty=True)
     opened = time.perf_counter()

@@ -1,15 +1,14 @@
-"""Does lga_jax learn as well as torchvision? Both train a Faster R-CNN (ResNet-18-FPN, no attention) on BCCD.
+"""Compares learning with torchvision: both train a Faster R-CNN (ResNet-18-FPN, no attention) on BCCD.
 
     python -m benchmarks.learning_parity --data data/bccd --weights resnet18.npz --workdir runs/learning_parity
 
-For every seed the two start from the very same weights (torchvision's random ones, the backbone from --weights),
-see the same images at the same size with the same recipe (configs/coco_torchvision_v1.py with values below), and are
-scored by the same evaluator. What differs is the program: loader order, flips and sampling are drawn by each one's own
-generator. The runs take turns; each ends as a line of WORKDIR/results.jsonl, and a run that is there is not repeated.
-The table at the end is made of that file. A run can be had alone with --seeds=1 --programs=torchvision. A workdir is
-for one --data and one --weights.
+For every seed, both start from the same weights (torchvision's random weights, the backbone from --weights), use the
+same images at the same size with the same recipe (configs/coco_torchvision_v1.py with the values below), and have the
+same evaluator. Each program has its own random generator for loader order, flips and sampling. The runs alternate. Each
+writes one line to WORKDIR/results.jsonl, and finished runs are not repeated; the table at the end comes from this file.
+For a single run, use --seeds=1 --programs=torchvision. A workdir is for one --data and one --weights.
 
-Needs torch and torchvision (the extra `bench`). torchvision trains on a CUDA device where there is one.
+Needs torch and torchvision (the extra `bench`). torchvision trains on a CUDA device if there is one.
 """
 
 import json
@@ -33,9 +32,9 @@ from lga_jax.training.run import train
 
 DATA = flags.DEFINE_string("data", "data/bccd", "Folder of BCCD as COCO JSON.")
 WEIGHTS = flags.DEFINE_string("weights", None, "ImageNet weights of a ResNet-18, whole or partial.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", "runs/learning_parity", "Where runs and results go.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/learning_parity", "Folder of runs and results.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1"], "One run of each program per seed.")
-PROGRAMS = flags.DEFINE_list("programs", ["lga_jax", "torchvision"], "Which to run.")
+PROGRAMS = flags.DEFINE_list("programs", ["lga_jax", "torchvision"], "Programs to run.")
 SHORT_EDGE = flags.DEFINE_integer("short_edge", 240, "Pixels; BCCD's images are 640 x 480.")
 EPOCHS = flags.DEFINE_integer("epochs", 6, "Passes over the 292 images.")
 ROIS = flags.DEFINE_integer("rois", 128, "Sampled RoIs per image.")
@@ -72,7 +71,7 @@ def recipe(seed: int) -> ConfigDict:
 
 
 def torchvision_detector(config: ConfigDict, num_classes: int) -> Any:
-    """torchvision's Faster R-CNN with a ResNet-18-FPN at its random start (torch's own seeding)."""
+    """torchvision's Faster R-CNN with a ResNet-18-FPN and random weights from torch's seed."""
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops.misc import FrozenBatchNorm2d
@@ -90,7 +89,7 @@ def torchvision_detector(config: ConfigDict, num_classes: int) -> Any:
 
 
 def initial_weights(config: ConfigDict, num_classes: int, path: Path) -> None:
-    """The start of both programs: torchvision's random weights, the backbone overwritten by what --weights has."""
+    """Initial weights of both programs: torchvision's random weights, with the backbone from --weights."""
     import torch
     from safetensors.torch import save_file
 
@@ -101,7 +100,7 @@ def initial_weights(config: ConfigDict, num_classes: int, path: Path) -> None:
         for name in arrays.files:
             key, value = f"backbone.body.{name}", torch.from_numpy(arrays[name])
             folded = re.sub(r"(conv|downsample\.)(\d)\.bias$", _norm_name, key)
-            if folded != key:  # the convolution already holds the scale of its batch norm; its bias is the norm's
+            if folded != key:  # the convolution includes the scale of its batch norm; its bias becomes the norm's bias
                 key = folded
                 state[key.replace(".bias", ".running_var")].fill_(1.0 - 1e-5)
             if key in state:
@@ -116,7 +115,7 @@ def _norm_name(conv: re.Match) -> str:
 
 
 def train_lga_jax(config: ConfigDict, weights: Path, workdir: Path) -> tuple[dict, float]:
-    """COCO's metrics, and seconds of training and the one evaluation."""
+    """COCO's metrics, and seconds for training and one evaluation."""
     config.model.init_from, config.model.init_strict = str(weights), True
     start = time.monotonic()
     train(config, str(workdir))
@@ -126,7 +125,7 @@ def train_lga_jax(config: ConfigDict, weights: Path, workdir: Path) -> tuple[dic
 
 
 def train_torchvision(config: ConfigDict, weights: Path) -> tuple[dict, float]:
-    """The same with torchvision's detector and a plain loop of torch."""
+    """The same with torchvision's detector and a plain torch loop."""
     import torch
     from safetensors.torch import load_file
 

@@ -35,13 +35,13 @@ from lga_jax.ops.sampling import sample_balanced
 from lga_jax.structs import Gaussians, Outputs, RoIs, StageOutputs
 
 CLASSES, CHANNELS = 80, 256
-PAIR = 13  # operations of the overlap of two boxes: 4 min/max, 2 x (-, max), 3 x */+-, 1 division, 1 comparison
+PAIR = 13  # operations per IoU of two boxes: 4 min/max, 2 x (-, max), 3 x */+-, 1 division, 1 comparison
 
 
 class Sizes(NamedTuple):
     image_hw: tuple[int, int]
     rois: int
-    boxes: int  # per level that enter NMS
+    boxes: int  # boxes per level before NMS
     truth: tuple[int, ...]
 
 
@@ -50,14 +50,14 @@ class Case(NamedTuple):
     function: Callable
     args: tuple
     flops: float | None = None  # counted by hand; None: convolutions and matrix products
-    num_bytes: float | None = None  # likewise; None: arguments and results
+    num_bytes: float | None = None  # counted by hand; None: arguments and results
     dtype: str = "float32"
-    against: str = ""  # the case that time and memory are compared with
-    extra: Mapping[str, Any] = MappingProxyType({})  # columns
+    against: str = ""  # reference case for time and memory
+    extra: Mapping[str, Any] = MappingProxyType({})  # additional columns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", default=",".join(TABLES), help=f"Of {', '.join(TABLES)}.")
+    parser.add_argument("--only", default=",".join(TABLES), help=f"Some of {', '.join(TABLES)}.")
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict]:
@@ -82,13 +82,13 @@ def _measure(table: str, cases: list[Case], note: str, args: argparse.Namespace)
         if case.against:
             row["time ratio"] = timing.ratio(seconds, taken[case.against])
             temporary = [compiled[what].memory_analysis().temp_size_in_bytes for what in (case.what, case.against)]
-            if temporary[1] > 2**20:  # below that the buffers are a library's own, which XLA does not see
+            if temporary[1] > 2**20:  # smaller buffers belong to a library and are unknown to XLA
                 row["memory ratio"] = temporary[0] / temporary[1]
         yield row | ({"note": note} if note else {})
 
 
 def _both(what: str, function: Callable, args: tuple, dtype: str) -> Iterator[Case]:
-    """`function(*args)`, and the gradient of its weighted sum in the first argument."""
+    """`function(*args)`, and the gradient of its weighted sum with respect to the first argument."""
     result = jax.eval_shape(function, *args)
     weight = random_floats(9, *result.shape, dtype=result.dtype)
 
@@ -101,7 +101,7 @@ def _both(what: str, function: Callable, args: tuple, dtype: str) -> Iterator[Ca
 
 
 def random_boxes(hw: tuple[int, int], num: int, smallest: float = 32, largest: float = 724) -> jax.Array:
-    """Boxes [num 4] whose sides are spread evenly over the octaves from smallest to largest pixels."""
+    """Boxes [num 4] with log-uniform sides from smallest to largest pixels."""
     random = np.random.default_rng(num)
     sizes = np.exp(random.uniform(np.log(smallest), np.log(largest), (num, 2)))
     centres = random.uniform((0, 0), hw[::-1], (num, 2))
@@ -145,20 +145,20 @@ def suppression(sizes: Sizes) -> Iterator[Case]:
             (f"5 levels of {num} boxes", run, (levels, scores), 5),
         ):
             count = passes if problems > 1 else _passes(np.asarray(levels[0]), np.asarray(scores[0]), 0.7)
-            # A number for each pair, written once as one byte and read in every pass.
+            # One byte per pair, written once and read in every pass.
             pairs = problems * num**2
             yield Case(what, function, args, PAIR * pairs, pairs * (1 + count), extra={"passes": count})
 
 
 def _crowded(hw: tuple[int, int], num: int, seed: int) -> jax.Array:
-    """Boxes [num 4] in heaps: 25 around each of num / 25 objects, moved by a tenth of its size."""
+    """Boxes [num 4] in groups: 25 around each of num / 25 objects, shifted by a tenth of its size."""
     objects = np.repeat(np.asarray(random_boxes(hw, -(-num // 25))), 25, axis=0)[:num]
     size = np.tile(objects[:, 2:] - objects[:, :2], 2)
     return jnp.asarray(objects + 0.1 * size * np.random.default_rng(seed).standard_normal(objects.shape), jnp.float32)
 
 
 def _passes(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> int:
-    """How often `nms` improves its answer: the length of the longest chain of suppressions, and one to see the end."""
+    """Number of passes of `nms`: the length of the longest chain of suppressions, plus one to detect the end."""
     boxes = boxes[np.argsort(-scores, kind="stable")]
     suppresses = np.triu(np.asarray(pairwise_iou(jnp.asarray(boxes), jnp.asarray(boxes))) > threshold, k=1)
     keep, passes = np.ones(len(boxes), bool), 0
@@ -206,7 +206,7 @@ def matching(sizes: Sizes) -> Iterator[Case]:
 
 
 def attention(sizes: Sizes) -> Iterator[Case]:
-    """LGA in training includes its guide: logits of what masks highlight in crops of the first stage, here frozen."""
+    """LGA in training, with its guide: logits of masked crops of the first stage, which is frozen here."""
     model = coco.get_config().model.to_dict()
     for dtype in ("float32", "bfloat16"):
         blocks = {
@@ -230,7 +230,7 @@ def attention(sizes: Sizes) -> Iterator[Case]:
                 return block.apply(variables, lambda level: crops, False).fused
 
             def both(variables: dict, crops: jax.Array, seen: jax.Array, weight: jax.Array, run: Any = run) -> Any:
-                """What the box head reads and the guide's loss, and gradients of parameters and crops from theirs."""
+                """Input of the box head, the guide's loss, and gradients with respect to parameters and crops."""
                 (fused, guide), back = jax.vjp(lambda variables, crops: run(variables, crops, seen), variables, crops)
                 return fused, guide, back((weight, jnp.ones_like(guide)))
 
@@ -244,7 +244,7 @@ def attention(sizes: Sizes) -> Iterator[Case]:
 
 
 def detections(sizes: Sizes) -> Iterator[Case]:
-    """Of 1000 proposals, with logits so spread that more than `max_candidates` pairs pass the threshold."""
+    """Detections from 1000 proposals, with more than `max_candidates` pairs above the threshold."""
     num, masks = (sizes.boxes // 2, 4)
     shape = (1, num, masks)
     rois = RoIs(random_boxes(sizes.image_hw, num)[None], random_floats(0, 1, num), jnp.ones((1, num), bool))
@@ -264,7 +264,7 @@ def _pyramid(sizes: Sizes) -> str:
     return f"P2-P5 of {sizes.image_hw[0]} x {sizes.image_hw[1]}"
 
 
-# Heading, cases and a note for the reader of each table.
+# Heading, cases and note of each table.
 TABLES = {
     "roi_align": (
         lambda sizes: f"RoIAlign: {sizes.rois} RoIs, {_pyramid(sizes)}, {CHANNELS} channels",

@@ -1,9 +1,9 @@
-"""The time from the start of a command to the line that names a wrong value: a whole process each.
+"""Measures the time from the start of a command to its error for a wrong value, including the process start.
 
     python -m benchmarks.recipe_check [--repeats 3]
 
-Prints a table; exits with status 1 where a fault takes longer than 3 seconds, is not told in one line, or leaves a
-folder behind.
+Prints a table; exits with status 1 if a fault takes longer than 3 seconds, is not reported in one line, or leaves a
+folder.
 """
 
 import argparse
@@ -27,7 +27,7 @@ FAULTS = {
 
 
 def measure(key: str, value: str, repeats: int) -> tuple[list[float], str]:
-    """Seconds of each process, and what it wrote: one line about the key, or what is wrong with that."""
+    """Seconds of each process, and its output: one line about the key, or a description of the failure."""
     seconds = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:

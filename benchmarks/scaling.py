@@ -3,8 +3,8 @@
     python -m benchmarks.scaling [--only area,rois]
 
 Each point is the training step of `configs/challenge.py` with one size doubled repeatedly; the other sizes are 160 x
-160 pixels, 2 images, 64 RoIs, 20 objects, 80 classes, one device. Virtual devices share the cores of the processor and
-have one image each, so the work doubles with them.
+160 pixels, 2 images, 64 RoIs, 20 objects, 80 classes, one device. Virtual devices share the cores of the
+processor and process one image each, so the work doubles with their number.
 """
 
 import argparse
@@ -28,7 +28,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 GOAL = 2.1
-# Axis -> label and sizes; an area is that of one image in pixels.
+# Axis -> label and sizes; area: pixels of one image.
 AXES = {
     "area": ("image area, pixels", (128 * 256, 256 * 256, 256 * 512, 512 * 512)),
     "rois": ("RoIs of an image", (128, 256, 512)),
@@ -40,7 +40,7 @@ AXES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", default=",".join(AXES), help=f"Of {', '.join(AXES)}.")
+    parser.add_argument("--only", default=",".join(AXES), help=f"Some of {', '.join(AXES)}.")
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict]:
@@ -49,7 +49,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
         sizes = sizes[:2] if args.quick else sizes
         if axis == "devices":
             if jax.devices()[0].platform != "cpu":
-                continue  # real devices are not to be had in any number
+                continue  # the number of real devices is fixed
             taken = [_on_virtual_devices(size, args.rounds) for size in sizes]
         else:
             taken = _seconds(axis, sizes, args.rounds)
@@ -79,7 +79,7 @@ def _seconds(axis: str, sizes: tuple[int, ...], rounds: int) -> list[list[float]
 
 
 def _variables(detector: Detector) -> dict:
-    """Random kernels of the usual size, scales 1, biases 0: `init_variables` would take longer than the measurement."""
+    """Random kernels of the usual size, scales 1, biases 0; `init_variables` takes longer than the measurement."""
     random = np.random.default_rng(0)
 
     def fill(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -126,7 +126,7 @@ def plots(rows: list[dict], folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:  # the process that has so many virtual devices
+    if sys.argv[1:2] == ["--measure"]:  # the process with virtual devices
         devices, rounds = map(int, sys.argv[2:])
         print(json.dumps(*_seconds("devices", (devices,), rounds)))
     else:

@@ -32,7 +32,7 @@ from lga_jax.structs import Batch, Outputs, Targets
 from lga_jax.training.step import create_state, make_train_step
 
 NUM_CLASSES = 80
-# Method of the detector or of one of its parts -> the stage that its result ends.
+# Method of the detector or a part -> the stage that ends with its result.
 STAGE_OF = {
     ("backbone", "__call__"): "backbone",
     ("fpn", "__call__"): "FPN",
@@ -57,9 +57,9 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--variants", default="none,lga,cbam,non_local", help="Values of model.attention.")
-    parser.add_argument("--dtypes", help="Of whole steps. Default: float32, and bfloat16 but on CPUs.")
-    parser.add_argument("--stage_dtype", default="", help="The one for stages; default: float32 on a CPU.")
-    parser.add_argument("--only", default="training,inference,attention", help="Which tables.")
+    parser.add_argument("--dtypes", help="Types of whole steps. Default: float32, and bfloat16 except on CPUs.")
+    parser.add_argument("--stage_dtype", default="", help="Type for stages; default: float32 on a CPU.")
+    parser.add_argument("--only", default="training,inference,attention", help="Tables to measure.")
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict]:
@@ -71,11 +71,11 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
     dtype = args.stage_dtype or ("float32" if on_cpu else "bfloat16")
     for name in args.only.split(","):
         yield from attention(args) if name == "attention" else stages(args, dtype, training=name == "training")
-    if "attention" in args.only and not args.quick:  # at the recipe's own size, what RoIs cost weighs less
+    if "attention" in args.only and not args.quick:  # at the recipe's size the share of RoIs is smaller
         yield from attention(argparse.Namespace(**vars(args) | {"image_hw": "800,1344", "variants": "none,lga"}))
 
 
-# A network that compiles in seconds.
+# A small network that compiles in seconds.
 TINY = [
     f"--config.model.{change}"
     for change in ("backbone.depth=18", "backbone.width=8", "fpn.channels=16", "box_head.hidden=32")
@@ -83,7 +83,7 @@ TINY = [
 
 
 def recipe(args: argparse.Namespace, **model: Any) -> ConfigDict:
-    """The recipe of the command line, with these values of its model."""
+    """The recipe of the command line with the given model values."""
     config = load(args.config)
     override(config, dict(change.removeprefix("--config.").split("=", 1) for change in args.overrides))
     config.model.update(model)
@@ -108,19 +108,19 @@ def random_batch(args: argparse.Namespace, num_boxes: int = 20) -> Batch:
         ),
         index=np.zeros(lead, np.int32),
     )
-    # On the devices before the clock starts, as the loader has them.
+    # On the devices before the measurement starts, as with the loader.
     return jax.pmap(lambda leaf: leaf)(batch)
 
 
 def observe(detector: Detector, variables: dict, batch: Batch, training: bool) -> tuple[Outputs, dict[str, Any]]:
-    """One device's forward pass: the outputs, and by name what each stage on the way handed on."""
+    """The forward pass of one device: the outputs, and the result of each stage by name."""
     seen = {}
 
     def note(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         place = (*context.module.path, context.method_name)
         result = call(*args, **kwargs)
         if place in STAGE_OF:
-            seen.setdefault(STAGE_OF[place], result)  # crops that a guide asks for come second, and count as its own
+            seen.setdefault(STAGE_OF[place], result)  # the second crops belong to the guide
         return result
 
     targets = keys = None
@@ -137,7 +137,7 @@ def observe(detector: Detector, variables: dict, batch: Batch, training: bool) -
 
 
 def prefix(detector: Detector, config: ConfigDict, stage: str, training: bool) -> Callable[[dict, Batch], Any]:
-    """The forward pass up to and with `stage`: (variables, batch) -> what every stage up to there handed on."""
+    """The forward pass up to the end of `stage`: (variables, batch) -> the results of all its stages."""
     order = TRAINING if training else INFERENCE
 
     def run(variables: dict, batch: Batch) -> Any:
@@ -152,13 +152,13 @@ def prefix(detector: Detector, config: ConfigDict, stage: str, training: bool) -
 
 
 def total(tree: Any) -> jax.Array:
-    """Sum of all numbers with a gradient."""
+    """Sum of all differentiable values."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return sum(leaf.astype(jnp.float32).sum() for leaf in leaves)
 
 
 def stages(args: argparse.Namespace, dtype: str, training: bool) -> Iterator[dict]:
-    """Training: of the images of one device, and the whole step on all devices."""
+    """Training: stages on one device, and the whole step on all devices."""
     config = recipe(args, dtype=dtype)
     detector = build_detector(config.model, NUM_CLASSES)
     variables, batch = init_variables(detector, 0), random_batch(args)
@@ -193,14 +193,14 @@ def stages(args: argparse.Namespace, dtype: str, training: bool) -> Iterator[dic
         if stage in backward:
             both = taken[stage, "backward"]
             count_both = timing.matmul_flops(backward[stage], variables["params"], mine)
-            # What this stage adds to both passes, less what it adds to the forward pass.
+            # The stage's share of both passes, minus its share of the forward pass.
             added = [(b - b0) - (f - f0) for b, b0, f, f0 in zip(both, before_both, seconds, before, strict=True)]
             row["backward, ms"] = 1e3 * statistics.median(added)
             row["backward GFLOP"] = (count_both - count) / 1e9 - known["backward"]
             known["backward"] = (count_both - count) / 1e9
             of_stage += row["backward, ms"]
             before_both = both
-        elif training:  # forward work only, which the next gradient holds as well
+        elif training:  # forward work only, which is part of the next gradient
             before_both = [b + s - s0 for b, s, s0 in zip(before_both, seconds, before, strict=True)]
         before = seconds
         gflop = row["forward GFLOP"] + row.get("backward GFLOP", 0.0)
@@ -246,7 +246,7 @@ def _median_difference(seconds: list[float], before: list[float]) -> float:
 def train_step(
     config: ConfigDict, detector: Detector, variables: dict, batch: Batch
 ) -> tuple[Callable[[], Any], float]:
-    """A call of the training step, and the FLOPs that a device does in it."""
+    """A call of the training step, and its FLOPs per device."""
     optimizer = optax.sgd(1e-4, 0.9)
     step = make_train_step(detector, optimizer, config.losses.to_dict(), ema_decay=0.0, seed=0)
     state = create_state(variables, optimizer, ema=False)
@@ -266,13 +266,13 @@ def _predict(config: ConfigDict, detector: Detector, variables: dict, batch: Bat
 
 
 def attention(args: argparse.Namespace) -> Iterator[dict]:
-    """Whole training steps of all variants in turn; ratios are against the first of the same dtype."""
+    """Whole training steps of all variants, alternating; ratios refer to the first variant of the same dtype."""
     batch, variants, counts, calls, variables = random_batch(args), args.variants.split(","), {}, {}, {}
     keys = [(variant, dtype) for dtype in args.dtypes.split(",") for variant in variants]
     for variant, dtype in keys:
         config = recipe(args, dtype=dtype, attention=variant)
         detector = build_detector(config.model, NUM_CLASSES)
-        if variant not in variables:  # they are float32 whatever the activations are
+        if variant not in variables:  # parameters are always float32
             variables[variant] = init_variables(detector, 0)
         calls[variant, dtype], counts[variant, dtype] = train_step(config, detector, variables[variant], batch)
     taken = timing.in_turn(calls, args.rounds)

@@ -51,26 +51,26 @@ from jax.interpreters import partial_eval
 from jax.stages import Compiled
 
 Rows = Callable[[argparse.Namespace], Iterator[dict]]
-LEAST_SECONDS = 0.02  # of one timing; shorter calls are repeated within it
+LEAST_SECONDS = 0.02  # of one timing; shorter calls are repeated
 ROOT = Path(__file__).parents[1]
 
 
 class Machine(NamedTuple):
-    """Where the measurements were taken, and the best rates that a plain product or sum reaches there."""
+    """The machine of the measurements, with the best rates of a plain product and sum."""
 
     line: str
     gflops: dict[str, float]  # GFLOP/s by dtype
     bandwidth: float  # GB/s
 
     def share(self, seconds: float, flops: float, num_bytes: float, dtype: str = "float32") -> dict[str, Any]:
-        """How close to the peak: the least time for this work over the time taken."""
+        """Share of the peak: minimum time for this work / measured time."""
         least = {"FLOP/s": flops / self.gflops[dtype] / 1e9, "bandwidth": num_bytes / self.bandwidth / 1e9}
         bound = max(least, key=least.get)
         return {"share of peak": least[bound] / seconds, "bound by": bound}
 
 
 def in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of a call, by name, one number a round. Each is called once before, to warm up."""
+    """Seconds of each call by name, one number per round, after one call for warm-up."""
     repeats = {}
     for name, call in calls.items():
         _seconds(call, 1)
@@ -105,12 +105,11 @@ def ratio(seconds: list[float], base: list[float]) -> float:
 
 
 def matmul_flops(function: Callable, *args: Any) -> float:
-    """Operations of the convolutions and matrix products that the result of function(*args) needs, two for each
-    multiplication.
+    """Operations of the convolutions and matrix products of function(*args), two per multiplication.
 
-    Padding counts, the zeros that a strided convolution's gradient puts between the cells do not. The body of a `scan`
-    counts as often as it runs, that of a `while` once. Of alternatives the one with the most counts, so that a
-    convolution has its textbook number also where the CPU runs it in Winograd's form.
+    Padding counts; zeros between the cells in the gradient of a strided convolution do not. The body of a `scan` counts
+    once per iteration, the body of a `while` once. For a conditional, the branch with the most operations counts, so a
+    convolution in Winograd's form counts as the direct convolution.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     used, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
@@ -154,11 +153,11 @@ def random_floats(seed: int, *shape: int, dtype: Any = jnp.float32) -> jax.Array
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32), dtype)
 
 
-# The machine.
+# Machine.
 
 
 def describe_machine() -> str:
-    """Processor, versions and device in one line, and how busy the machine was."""
+    """Processor, versions, device and load of the machine in one line."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -173,7 +172,7 @@ def describe_machine() -> str:
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict]:
-    """The machine's peak: a large product by every library that is at hand, and an update `a += s b`."""
+    """The machine's peak: a large product by each available library, and an update `a += s b`."""
     on_cpu = jax.devices()[0].platform == "cpu"
     side = 256 if args.quick else 3072 if on_cpu else 16384
     table, line = "The machine", describe_machine()
@@ -183,7 +182,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
         rate = 2 * side**3 / min(taken[what]) / 1e9
         yield {"table": table, "what": what, "dtype": dtype, "best, GFLOP/s": rate, "note": line}
 
-    size = 2**16 if args.quick else 2**26  # floats: beyond any cache
+    size = 2**16 if args.quick else 2**26  # floats: larger than any cache
     update = jax.jit(lambda a, b: a + 3.0 * b, donate_argnums=0)
     arrays = [jnp.ones(size), jnp.ones(size)]
 
@@ -202,7 +201,7 @@ def _products(side: int, on_cpu: bool) -> Iterator[tuple[str, str, Callable[[], 
         yield dtype, "XLA", lambda a=a: product(a, a)
     if not on_cpu:
         return
-    # The peak is the processor's, not XLA's: the other libraries' products may be faster.
+    # The peak of the processor may be higher than XLA's rate: other libraries may be faster.
     array = np.random.default_rng(0).standard_normal((side, side), np.float32)
     yield "float32", "numpy", lambda: array @ array
     if find_spec("torch"):
@@ -214,7 +213,7 @@ def _products(side: int, on_cpu: bool) -> Iterator[tuple[str, str, Callable[[], 
 
 
 def read_machine(measured: Iterable[dict]) -> Machine:
-    """From the rows of this module."""
+    """The machine from the rows of this module."""
     measured = list(measured)
     products = [row for row in measured if "best, GFLOP/s" in row]
     gflops = {
@@ -225,7 +224,7 @@ def read_machine(measured: Iterable[dict]) -> Machine:
 
 
 def measure_machine(quick: bool) -> list[dict]:
-    """The rows of this module, from a process of its own: its libraries and threads are gone afterwards."""
+    """The rows of this module from a separate process, so that its libraries and threads do not remain."""
     return list(results(start("timing", "--json", *(["--quick"] if quick else []))))
 
 
@@ -233,13 +232,13 @@ def measure_machine(quick: bool) -> list[dict]:
 
 
 def start(module: str, *flags: str, env: Mapping[str, str] | None = None) -> subprocess.Popen:
-    """`python -m benchmarks.MODULE FLAGS` with more in its environment; its output can be read line by line."""
+    """Starts `python -m benchmarks.MODULE FLAGS` with additional environment variables and piped output."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | (env or {}))
 
 
 def results(process: subprocess.Popen) -> Iterator[Any]:
-    """What a process prints as JSON, line by line; raises CalledProcessError if it fails."""
+    """The JSON lines that a process prints. Raises CalledProcessError if it fails."""
     with process:
         yield from (json.loads(line) for line in process.stdout if line.startswith(("{", "[")))
     if process.returncode:
@@ -251,7 +250,7 @@ def main(rows: Rows, description: str, add_arguments: Callable[[argparse.Argumen
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="Timings of each callable.")
     parser.add_argument("--quick", action="store_true", help="Tiny sizes, two rounds: does it run?")
-    parser.add_argument("--json", action="store_true", help="Print rows as JSON, one a line.")
+    parser.add_argument("--json", action="store_true", help="Print rows as JSON lines.")
     parser.add_argument("--machine", help="JSON file with the rows of benchmarks.timing; without it they are measured.")
     if add_arguments:
         add_arguments(parser)
@@ -261,8 +260,8 @@ def main(rows: Rows, description: str, add_arguments: Callable[[argparse.Argumen
     args.overrides = overrides
     if args.quick:
         args.rounds = 2
-        jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes long
-    if rows.__module__ != __name__:  # the peak itself needs none
+        jax.config.update("jax_disable_most_optimizations", True)  # most time is spent on compilation
+    if rows.__module__ != __name__:  # measuring the peak needs no machine
         measured = json.loads(Path(args.machine).read_text()) if args.machine else measure_machine(args.quick)
         args.machine = read_machine(measured)
     found = []
@@ -278,7 +277,7 @@ def main(rows: Rows, description: str, add_arguments: Callable[[argparse.Argumen
 
 
 def markdown(rows: Iterable[dict], level: int = 3) -> str:
-    """All rows, a table for each `table`, in the order in which they first appear."""
+    """All rows, one table per `table`, in order of first appearance."""
     tables: dict[str, list[dict]] = {}
     for row in rows:
         tables.setdefault(row.get("table", ""), []).append(row)
@@ -305,7 +304,7 @@ def _cell(column: str, value: Any) -> str:
 
 
 if __name__ == "__main__":
-    # Under its own name, so that `rows` is the same function whoever imports it.
+    # Imported by name, so that `rows` is the same function as in other modules.
     from benchmarks import timing
 
     timing.main(timing.rows, __doc__)

@@ -1,10 +1,10 @@
-"""Pictures of what the masks of a finished run of the study look at.
+"""Pictures of the masks of finished runs of the study.
 
     python -m studies.attention.pictures --workdir runs/study --rows lga_paper,softmax --output docs/images
 
-For each row two files. A sheet of 24 true positives, drawn at random with as many of each class: the detection in
-white, each mask's centre and its ellipse at one sigma, the true box of the part dotted. And the average of the masks
-over all true positives of a class, in the frame of the RoI, beside where the part is.
+Writes two files per row. The first is a sheet of 24 random true positives, equally many per class: the detection in
+white, each mask's centre and one-sigma ellipse, and the true box of the part dotted. The second shows the average of
+the masks over all true positives of a class, in RoI coordinates, beside the position of the part.
 """
 
 import argparse
@@ -36,12 +36,12 @@ import matplotlib.pyplot as plt
 
 TILE = 192  # pixels
 COLUMNS = 6
-GRID = 28  # cells of an average mask
+GRID = 28  # side of an average mask, cells
 Pair = tuple[dict, dict]  # annotation, detection
 
 
 def find_pairs(row_name: str, given: argparse.Namespace) -> tuple[Source, list[Pair]]:
-    """The held-out images, and every true positive of the run with its annotation."""
+    """The held-out images, and all true positives of the run with their annotations."""
     wanted = (given.data, row_name, given.seed)
     if not any((run["data"], run["row"], run["seed"]) == wanted for run in read_runs(given.workdir)):
         raise SystemExit(
@@ -67,7 +67,7 @@ def find_pairs(row_name: str, given: argparse.Namespace) -> tuple[Source, list[P
 
 
 def choose(pairs: list[Pair], count: int) -> list[Pair]:
-    """At random, as many of each class as can be."""
+    """Random pairs, as equal in number per class as possible."""
     by_class = defaultdict(list)
     for pair in pairs:
         by_class[pair[0]["category_id"]].append(pair)
@@ -100,7 +100,7 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict, name: s
     scale = TILE / side
     move = np.array([[scale, 0, -around[0] * scale], [0, scale, -around[1] * scale]])
     canvas = make_canvas(cv2.warpAffine(image, move, (TILE, TILE), flags=cv2.INTER_CUBIC))
-    canvas = canvas._replace(line=2 * canvas.scale)  # the tile is made small again
+    canvas = canvas._replace(line=2 * canvas.scale)  # the tile is reduced afterwards
 
     def place(bbox: list[float]) -> list[float]:
         return [*((np.array(bbox[:2]) - around) * scale), bbox[2] * scale, bbox[3] * scale]
@@ -121,7 +121,7 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict, name: s
 
 
 def plot_average_masks(source: Source, pairs: list[Pair], title: str, path: Path) -> None:
-    """A line for each class, a column for each mask; the last column is the share of objects whose part is there."""
+    """One row per class, one column per mask; the last column is the share of objects with their part in a cell."""
     names = {category["id"]: category["name"] for category in source.truth()["categories"]}
     by_class = defaultdict(list)
     for pair in pairs:
@@ -170,10 +170,12 @@ def _part_of(box: dict, detection: dict) -> Float[np.ndarray, "q q"]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of studies.attention.study")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="workdir of studies.attention.study")
     parser.add_argument("--data", default="challenge", help="data set")
-    parser.add_argument("--rows", type=lambda text: text.split(","), default=["lga_paper", "lga"], help="with masks")
-    parser.add_argument("--seed", type=int, default=0, help="which run of the row")
+    parser.add_argument(
+        "--rows", type=lambda text: text.split(","), default=["lga_paper", "lga"], help="rows with masks"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run")
     parser.add_argument("--output", type=Path, default=Path("docs/images"), help="folder for the pictures")
     parser.add_argument("--data_root", default="data", help="folder with bccd/ and neu_det/")
     parser.add_argument("--shown", type=int, default=24, help="detections on a sheet")

@@ -1,12 +1,12 @@
-"""Tables and plots of a study, from its runs.jsonl alone.
+"""Tables and plots of a study from its runs.jsonl.
 
     python -m studies.attention.report --workdir runs/study --output docs/images --markdown runs/study/report.md
 
-Differences are against `none`, and of `lga` against each row, seed by seed. Two 95 % intervals are given: the paired t
-interval of a row's own differences, wide with few seeds; and one with the spread pooled over all rows (rows and
-seeds as a two-way layout without interaction), which supposes that all rows scatter alike. Neither is corrected for the
-number of rows: among thirty rows without any effect one or two are expected outside. "Code" is the start of a digest of
-the library and of the study that trained a row; several where its runs are not all of one version.
+Differences are relative to `none`, and of `lga` relative to each row, per seed. There are two 95 % intervals: the
+paired t interval of a row's differences, wide with few seeds; and an interval with the spread pooled over all rows
+(rows and seeds as a two-way layout without interaction), which assumes the same spread for all rows. They are not
+corrected for the number of rows: among thirty rows without effect, one or two are expected outside. "Code" is the start
+of a digest of the library and the study at training time; several digests mean several versions.
 """
 
 import argparse
@@ -28,23 +28,23 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import Ellipse
 
 BASELINE = "none"
-DEFAULT = "lga"  # the library's form, which the others are compared with as well
+DEFAULT = "lga"  # the library's default, also a reference for the others
 CONFIDENCE = 0.95
 MASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")  # Okabe, Ito
 Runs = Mapping[str, Mapping[int, dict]]  # by row, then seed
 
 
 class Difference(NamedTuple):
-    """Of a row against the baseline, over the seeds that both have."""
+    """Difference of a row to the baseline, over their common seeds."""
 
     mean: float
     each: list[float]
-    paired: float  # half of the paired t interval; nan with one seed
-    pooled: float  # half of the interval with the spread of all rows; nan with one seed or without other rows
+    paired: float  # half width of the paired t interval; nan with one seed
+    pooled: float  # half width with the pooled spread; nan with one seed or without other rows
 
 
 def latest(runs: Sequence[dict], data: str) -> dict[str, dict[int, dict]]:
-    """The runs of a data set by row and seed, rows in the order of the study."""
+    """The runs of a data set by row and seed, in the study's order of rows."""
     found: dict[str, dict[int, dict]] = {}
     for run in runs:
         if run["data"] == data:
@@ -54,7 +54,7 @@ def latest(runs: Sequence[dict], data: str) -> dict[str, dict[int, dict]]:
 
 
 def differences(runs: Runs, value: Callable[[dict], float], baseline: str = BASELINE) -> dict[str, Difference]:
-    """Of every other row against the baseline; empty without it."""
+    """Differences of all other rows to the baseline; empty without the baseline."""
     if baseline not in runs:
         return {}
     pooled = _pooled_half_width(runs, value)
@@ -73,7 +73,7 @@ def differences(runs: Runs, value: Callable[[dict], float], baseline: str = BASE
 
 
 def _pooled_half_width(runs: Runs, value: Callable[[dict], float]) -> Callable[[int], float]:
-    """Half width for a difference of two rows with that many seeds, from what rows and seeds leave unexplained.
+    """Half width for a difference of two rows with `count` seeds, from the residuals of rows and seeds.
 
     Rows and seeds are fitted by least squares to all runs, so rows may have different seeds.
     """
@@ -97,7 +97,7 @@ def _t(freedom: int) -> float:
 
 def main_table(runs: Runs) -> str:
     gains = differences(runs, lambda run: run["AP"])
-    leads = differences(runs, lambda run: -run["AP"], DEFAULT)  # the sign turned: not row - lga, but lga - row
+    leads = differences(runs, lambda run: -run["AP"], DEFAULT)  # lga - row instead of row - lga
     heads = ["row", "what it is", "seeds", "AP", "AP50", "against none", "paired interval", "pooled interval"]
     heads += [f"`{DEFAULT}` ahead by", "its paired interval", "images/CPU s", "code"]
     lines = [_line(*heads), "|---" * len(heads) + "|"]
@@ -123,7 +123,7 @@ def main_table(runs: Runs) -> str:
 
 
 def attention_table(runs: Runs) -> str:
-    """Means over the seeds; the best mask is each run's own."""
+    """Means over the seeds; the best mask is chosen per run."""
     heads = ["row", "any mask hits", "of another object", "by chance", "best mask hits", "of another object"]
     heads += ["by chance", "mean of all masks", "spread", "moves"]
     lines = [_line(*heads), "|---" * len(heads) + "|"]
@@ -153,7 +153,7 @@ def attention_table(runs: Runs) -> str:
 def challenge_table(runs: Runs, by_severity: bool) -> str:
     """AP per challenge, and severity or mean of its severities.
 
-    Of `none` itself; of the others the difference to it, over the seeds of both, and half of its paired interval.
+    For `none` its AP; for others the difference to it over the common seeds, and the half width of the paired interval.
     """
     measured = [
         (entry["challenge"], entry["severity"])
@@ -182,7 +182,7 @@ def challenge_table(runs: Runs, by_severity: bool) -> str:
 
 
 def class_table(runs: Runs) -> str:
-    """Hit rate of any mask by class of the object, mean over the seeds."""
+    """Hit rate of any mask by class, mean over the seeds."""
     rows = {
         row: [run["attention"]["hit_rate_per_class"] for run in own.values() if run["attention"]]
         for row, own in runs.items()
@@ -247,11 +247,11 @@ def plot_hits(runs: Runs, data: str, path: Path) -> None:
         axes.scatter([x], [y], color="#D55E00" if row.startswith("lga") else "#0072B2", s=30)
         at = y
         while any(abs(x - other) < 0.7 and at - below < 0.025 for other, below in placed):
-            at += 0.005  # names of neighbours stand above each other
+            at += 0.005  # names of neighbours are stacked
         placed.append((x, at))
         line = dict(arrowstyle="-", color="#999999", lw=0.5)
         axes.annotate(row, (x, y), xytext=(x + 0.04, at), fontsize=8, va="center", arrowprops=line if at > y else None)
-    axes.margins(x=0.15)  # room for names
+    axes.margins(x=0.15)  # space for names
     axes.set_xlabel("spread of the centres, cells of 7 (small: one place)")
     axes.set_ylabel("any mask hits the part: rate minus that of another object's masks")
     axes.set_title(f"{data}: do the masks stay apart, and do they find the part?")
@@ -260,10 +260,7 @@ def plot_hits(runs: Runs, data: str, path: Path) -> None:
 
 
 def plot_movement(runs: Runs, data: str, path: Path) -> None:
-    """The mean centre of each mask over training: a ring where it starts, a dot and one sigma where it ends.
-
-    First seed of each row.
-    """
+    """The mean centre of each mask during training, for the first seed: ring at the start, dot and sigma at the end."""
     traces = [(row, own[min(own)]["trace"]) for row, own in runs.items() if own[min(own)]["trace"]]
     if not traces:
         return
@@ -320,8 +317,10 @@ def _line(*cells: object) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="of studies.attention.study")
-    parser.add_argument("--seeds", type=lambda text: {int(seed) for seed in text.split(",")}, help="only of these")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="workdir of studies.attention.study")
+    parser.add_argument(
+        "--seeds", type=lambda text: {int(seed) for seed in text.split(",")}, help="use only these seeds"
+    )
     parser.add_argument("--output", type=Path, help="folder for the plots; none without it")
     parser.add_argument("--markdown", type=Path, help="file for the tables; printed without it")
     given = parser.parse_args()

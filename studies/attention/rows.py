@@ -1,7 +1,7 @@
-"""What the study compares: its rows and the settings of its data sets. Plain values; jax is not imported here.
+"""The rows of the study and the settings of its data sets. Plain values, without jax.
 
-A row is one form of attention. All rows of a data set share everything else: images, their order, initial weights of
-the shared parts, schedule, sampling.
+A row is one form of attention. All rows of a data set share the images, their order, the initial weights of common
+parts, the schedule and the sampling.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from configs import bccd, challenge, neu_det
 
-VERSION = 2  # raise when the same settings come to mean another run; 2: other initial weights of the RoI stage
+VERSION = 2  # increase it if equal settings give another run; 2: other initial weights of the RoI stage
 
 
 class Row(NamedTuple):
@@ -24,20 +24,20 @@ class Row(NamedTuple):
     attention: str = "lga"  # "lga", "cbam", "non_local", "none", or "auxiliary": no masks, only the guide's classifier
     num_masks: int = 4
     sigma: str = "per_axis"  # "isotropic"
-    fusion: str = "sum"  # "concat", "union": x (1 + 1 - prod_k (1 - M_k)), where a second mask on one place adds little
-    classifier: str = "per_mask"  # "shared", "joint": one linear layer over the k masked poolings side by side
+    fusion: str = "sum"  # "concat", "union": x (1 + 1 - prod_k (1 - M_k)), in which overlapping masks add little
+    classifier: str = "per_mask"  # "shared", "joint": one linear layer over all k masked averages
     guide_weight: float = 0.5
     guide_rois: str = "all"  # "foreground"
-    guide_into: str = "all"  # "masks": not into the pooled features, "head": not into the crops at all
-    centres: str = "dense"  # "softmax": mean place of a heat map per mask, then eq. 1's range
-    centre_lr: float = 1.0  # times the learning rate, for the layer that gives the centres
-    overlap_weight: float = 0.0  # of the mean cosine between the masks of a RoI
-    guide_sees: str = "pyramid"  # "c2": what the guide pools are crops of the backbone's first stage, which sees little
-    crop_size: int = 7  # cells; 14: attention on 14 x 14, its result averaged to 7 x 7 for the box head
+    guide_into: str = "all"  # target of the guide's gradient; "masks": not the pooled features, "head": not the crops
+    centres: str = "dense"  # "softmax": mean position of a heat map per mask, in the range of eq. 1
+    centre_lr: float = 1.0  # factor on the learning rate of the layer for the centres
+    overlap_weight: float = 0.0  # weight of the mean cosine between the masks of a RoI
+    guide_sees: str = "pyramid"  # "c2": the guide pools the backbone's first stage, with a small receptive field
+    crop_size: int = 7  # cells; 14: attention on 14 x 14 cells, averaged to 7 x 7 for the box head
 
 
-# The forms that keep their masks apart and on the part that tells the class; the second is the library's default, which
-# is varied one by one.
+# Forms with separate masks on the part that identifies the class. DEFAULT is the library's default; rows below change
+# one setting of it.
 LOCAL: dict[str, Any] = dict(centres="softmax", classifier="joint", guide_sees="c2")
 DEFAULT = LOCAL | dict(guide_rois="foreground")
 
@@ -58,7 +58,7 @@ ROWS: dict[str, Row] = {
     "no_guide": Row("masks without the guide", guide_weight=0.0),
     "cbam": Row("CBAM", attention="cbam"),
     "non_local": Row("non-local block", attention="non_local"),
-    # What may keep masks apart: one thing at a time, from one classifier per mask.
+    # Single changes that may separate the masks, starting from one classifier per mask.
     "per_mask": Row("one classifier per mask, a sigma per axis"),
     "shared": Row("classifier shared by the masks", classifier="shared"),
     "joint": Row("one classifier over all masked poolings", classifier="joint"),
@@ -68,7 +68,7 @@ ROWS: dict[str, Row] = {
     "local": Row("guide on the backbone's first stage", guide_sees="c2"),
     "slow_centres": Row("a tenth of the learning rate for the centres", centre_lr=0.1),
     "overlap": Row("penalty of 0.1 on the masks' overlap", overlap_weight=0.1),
-    # Together.
+    # Combinations.
     "joint_masks": Row(
         "joint classifier, guide stopped at the pooled features", classifier="joint", guide_into="masks"
     ),
@@ -86,7 +86,7 @@ ROWS: dict[str, Row] = {
     "local_masks": Row("the same, guide stopped at the first stage's features", **LOCAL, guide_into="masks"),
     "local_0.1": Row("the same, guide weight 0.1", **LOCAL, guide_weight=0.1),
     "softmax_no_guide": Row("masks without the guide, spatial softmax", centres="softmax", guide_weight=0.0),
-    # The default with one thing changed.
+    # The default with one change.
     "k1": Row("1 mask", **DEFAULT, num_masks=1),
     "k2": Row("2 masks", **DEFAULT, num_masks=2),
     "k8": Row("8 masks", **DEFAULT, num_masks=8),
@@ -103,7 +103,7 @@ ROWS: dict[str, Row] = {
 
 
 def challenge_config() -> ConfigDict:
-    """128 pixels, a ResNet-18 of a quarter of the width from random weights: about four minutes on one core."""
+    """128 pixels, ResNet-18 with a quarter of the width and random weights: about four minutes on one core."""
     config = challenge.get_config()
     config.batch_size = 8
     config.num_steps = 1000
@@ -148,12 +148,12 @@ DATA = {"challenge": challenge_config, "bccd": bccd_config, "neu_det": neu_det_c
 def resolve(
     data: str, row: Row, root: str = "", weights: str = "", overrides: Mapping[str, Any] | None = None
 ) -> ConfigDict:
-    """The whole configuration of a run, but for its seed.
+    """The whole configuration of a run without its seed.
 
     Args:
         root: folder with bccd/ and neu_det/.
-        weights: of the backbone, for the data sets that do not start from random.
-        overrides: values by their dotted names, to try out the study itself.
+        weights: backbone weights for the data sets that do not start from random weights.
+        overrides: values by dotted name, for trials of the study.
     """
     config = DATA[data]()
     config.checkpoint_every = config.num_steps
@@ -176,13 +176,13 @@ def resolve(
 
 
 def digest(config: ConfigDict, row: Row) -> str:
-    """Of all that decides the result of a run but for its seed; not of where data and weights lie.
+    """Digest of all settings that affect the result, without the seed and the paths of data and weights.
 
-    Of the row only what differs from the fields' defaults, so that a new field leaves earlier runs valid.
+    It covers only fields of the row that differ from their defaults, so earlier runs stay valid after a new field.
     """
     config = config.copy_and_resolve_references()
     config.seed = 0
-    del config.images_at_once  # decides memory, not results
+    del config.images_at_once  # affects memory only
     for part in ("train", "eval"):
         if "root" in config.data[part]:
             config.data[part].root = ""

@@ -1,7 +1,7 @@
 """One run of the study: trains a row on a data set from a seed, scores it, and appends one line to runs.jsonl.
 
-studies/attention starts it as a process of its own: python -m studies.attention.run JOB, JOB being JSON. By hand the
-same command with the JOB that stands in the first line of the run's log.
+The study starts it as a separate process: python -m studies.attention.run JOB, with JOB as JSON. To repeat a run by
+hand, use the JOB in the first line of its log.
 """
 
 import contextlib
@@ -37,11 +37,11 @@ from studies.attention.workdir import CachedSource
 
 PROBE_IMAGES = 24
 PROBE_EVERY = 50  # steps
-SAMPLING_SEED = 0  # the same for all seeds of the study: they share a compiled program
+SAMPLING_SEED = 0  # equal for all seeds of the study, so that they share a compiled program
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains and scores; returns what becomes the line. The run's own files are in `run_folder`."""
+    """Trains and evaluates; returns the line for runs.jsonl. The files of the run are in `run_folder`."""
     started, spent = time.monotonic(), time.process_time()
     workdir, row = Path(job["workdir"]), ROWS[job["row"]]
     config = resolve(job["data"], row, job["root"], job["weights"], job["overrides"])
@@ -51,7 +51,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     )
     detector = build_row(config, row, len(train_source.class_names))
     folder = run_folder(workdir, job["data"], job["row"], job["seed"])
-    shutil.rmtree(folder, ignore_errors=True)  # a run that failed is repeated from its first step
+    shutil.rmtree(folder, ignore_errors=True)  # a failed run starts again from its first step
     with open_run(
         config,
         str(folder),
@@ -90,9 +90,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _watch(training: Run, probe: Callable[[TrainState], list[dict]], report: Callable[[int], None]) -> dict[str, Any]:
-    """Trains; the masks and losses on the way, and the images per second without what is done to watch them.
+    """Trains; returns masks and losses during training, and images per second without the time to record them.
 
-    The first step, which warms up, and the last, which saves, are not measured.
+    The first step (warm-up) and the last step (saving) are not measured.
     """
     last, clock = training.recipe.num_steps, _Clock()
     trace = [{"step": 0, **found} for found in probe(training.state)]
@@ -114,12 +114,12 @@ def _watch(training: Run, probe: Callable[[TrainState], list[dict]], report: Cal
         "trace": trace,
         "losses": dict(losses),
         "images_per_second": round(num_images / max(clock.seconds, 1e-9), 2),
-        "images_per_cpu_second": round(num_images / max(clock.cpu_seconds, 1e-9), 2),  # with a core to itself
+        "images_per_cpu_second": round(num_images / max(clock.cpu_seconds, 1e-9), 2),  # with one core per run
     }
 
 
 class _Clock:
-    """Seconds, of the clock and of the CPU, between go and stop."""
+    """Wall-clock and CPU seconds between go and stop."""
 
     def __init__(self) -> None:
         self.seconds = self.cpu_seconds = 0.0
@@ -154,11 +154,11 @@ def describe_result(result: EvalResult, source: Source) -> dict[str, Any]:
 
 
 def describe_attention(result: EvalResult, source: Source) -> dict[str, Any] | None:
-    """The library's statistics, and what the study asks beyond them; None without masks.
+    """The library's attention statistics and those of the study; None without masks.
 
-    hit_rate_elsewhere: how often the centres of ANOTHER true positive, at the same places of its RoI, would hit. What a
-        hit rate has above it, the masks owe to what they see, and not to where parts usually are.
-    hit_rate_per_class: any of the masks, by class of the object.
+    hit_rate_elsewhere: hit rate with the centres of another true positive at the same relative positions of the RoI. A
+        higher hit_rate comes from the features, not from the usual position of parts.
+    hit_rate_per_class: hit rate of any mask, by class.
     moves: standard deviation of a mask's centre over the true positives, in cells of 7, mean of both axes, per mask.
     mean_centres, mean_sigmas: per mask, over the true positives, in cells of 7.
     """
@@ -199,7 +199,7 @@ def describe_attention(result: EvalResult, source: Source) -> dict[str, Any] | N
 
 
 def run_folder(workdir: Path, data: str, row: str, seed: int) -> Path:
-    """The folder of a run with its checkpoints."""
+    """The folder of a run and its checkpoints."""
     return workdir / "runs" / f"{data}_{row}_{seed}"
 
 
@@ -214,10 +214,7 @@ def _gives_centres(params: Any) -> Any:
 
 
 def _make_probe(detector: Detector, source: Source, config: ConfigDict) -> Callable[[TrainState], list[dict]]:
-    """What the masks do on the true boxes of the first images of the held-out set: the same RoIs at every step.
-
-    Nothing for detectors without masks.
-    """
+    """Masks on the true boxes of the first held-out images, the same RoIs at every step; empty without masks."""
     indices = range(min(PROBE_IMAGES, len(source.records)))
     slots = max(len(source.records[index].labels) for index in indices)
     (bucket_hw,) = config.data.buckets
@@ -260,7 +257,7 @@ def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | No
 
 
 def _code_digest() -> str:
-    """Of the sources of the library and of what trains here: tells apart lines that different programs wrote."""
+    """Digest of the source code of the library and the study, to distinguish results of different versions."""
     root = Path(__file__).parents[2]
     own = (root / "studies" / "attention" / f"{name}.py" for name in ("workdir", "rows", "run", "variants"))
     files = sorted([*root.glob("lga_jax/**/*.py"), *own])
@@ -274,7 +271,7 @@ def _report_progress(workdir: Path, job: dict[str, Any], step: int) -> None:
 
 
 def _append(workdir: Path, line: dict[str, Any]) -> None:
-    """In one write under a lock: runs end at the same time."""
+    """Appends the line in one write under a lock, because several runs may end at the same time."""
     with (workdir / "runs.jsonl").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write((json.dumps(line) + "\n").encode())

@@ -1,15 +1,14 @@
-"""Does loss-guided attention do what the paper says, and what keeps its masks from collapsing onto one place?
+"""Study of loss-guided attention: does it work as in the paper, and how can its masks stay separate?
 
     python -m studies.attention.study --workdir runs/study --seeds 0,1,2
 
-Trains every row of studies/attention/rows.py from every seed on every data set: each run a process of its own on one
-core, as many at a time as --processes. A run that ends is a line of WORKDIR/runs.jsonl; a run that is there with the
-same settings is not repeated, so the command can be stopped at any moment and given again. A run that fails is named in
-one line (its output is in WORKDIR/logs) and the others go on. The challenge set is drawn by the program; the others
-need --data_root, a folder with bccd/ and neu_det/ as COCO JSON, and --weights, a ResNet-18's.
+Trains every row of studies/attention/rows.py with every seed on every data set. Each run is a separate process on one
+core; --processes run at a time. A finished run is a line of WORKDIR/runs.jsonl and is not repeated with the same
+settings, so the command can be stopped and repeated at any time. A failed run is reported in one line (its output is in
+WORKDIR/logs) and the others continue. The challenge set is generated; the other data sets need --data_root, a folder
+with bccd/ and neu_det/ as COCO JSON, and --weights of a ResNet-18.
 
-Then report.py makes tables and plots of runs.jsonl, and pictures.py pictures of what
-the masks do.
+Afterwards report.py creates tables and plots from runs.jsonl, and pictures.py creates pictures of the masks.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from lga_jax.data.source import open_source
 from studies.attention.rows import DATA, ROWS, digest, resolve
 from studies.attention.workdir import CachedSource, read_runs
 
-# XLA's CPU backend takes convolutions from a library that is slow in their gradients.
+# Without this option XLA's CPU backend uses a library with slow gradients of convolutions.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 
 
@@ -46,7 +45,7 @@ class Job(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where things lie on this machine."""
+    """Paths of a study."""
 
     workdir: Path
     root: str
@@ -61,7 +60,7 @@ class Running(NamedTuple):
 
 
 def environment(workdir: Path) -> dict[str, str]:
-    """Of every run. The runs of a row differ in their seeds only and share what was compiled for the first."""
+    """Environment variables of every run. Runs of a row differ only in their seeds and share compiled programs."""
     given = os.environ.get("XLA_FLAGS", "")
     return os.environ | {
         "XLA_FLAGS": f"{given} {XLA_FLAGS}".strip(),
@@ -77,7 +76,7 @@ def plan(
     places: Places,
     overrides: dict[str, Any],
 ) -> list[Job]:
-    """The grid. All rows of a seed come before the next seed, so that an early stop leaves whole comparisons."""
+    """All jobs. All rows of a seed come before the next seed, so an early stop leaves complete comparisons."""
     jobs = []
     for data in data_names:
         for seed in seeds:
@@ -112,7 +111,7 @@ def start(job: Job, core: int, places: Places, overrides: dict[str, Any]) -> Run
             stderr=subprocess.STDOUT,
             env=environment(places.workdir),
         )
-    # Long before jax is imported there: it makes as many threads as it may use cores.
+    # Set before the process imports jax, which creates one thread per usable core.
     os.sched_setaffinity(process.pid, {core})
     return Running(job, process, core, log)
 
@@ -157,7 +156,7 @@ def work(jobs: list[Job], cores: list[int], places: Places, overrides: dict[str,
 
 
 def draw_images(data_names: Iterable[str], places: Places, overrides: dict[str, Any]) -> None:
-    """Before any run starts: two would draw them twice."""
+    """Creates the image caches before any run starts; otherwise two runs would draw the images twice."""
     for data in data_names:
         config = resolve(data, ROWS["none"], places.root, "", overrides)
         for part in ("train", "eval"):
@@ -167,18 +166,18 @@ def draw_images(data_names: Iterable[str], places: Places, overrides: dict[str, 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="for runs, parameters and logs")
-    parser.add_argument("--rows", type=_names(ROWS), default=list(ROWS), help="forms of attention, with commas between")
+    parser.add_argument("--rows", type=_names(ROWS), default=list(ROWS), help="forms of attention, separated by commas")
     parser.add_argument("--seeds", type=lambda text: list(map(int, text.split(","))), default=[0, 1, 2])
-    parser.add_argument("--data", type=_names(DATA), default=["challenge"], help=f"of {', '.join(DATA)}")
+    parser.add_argument("--data", type=_names(DATA), default=["challenge"], help=f"some of {', '.join(DATA)}")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="runs at a time")
     parser.add_argument("--data_root", default="data", help="folder with bccd/ and neu_det/")
-    parser.add_argument("--weights", default="", help="of a ResNet-18, whole or partial, for bccd and neu_det")
+    parser.add_argument("--weights", default="", help="ResNet-18 weights, complete or partial, for bccd and neu_det")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=JSON",
-        help="a value of every run's configuration, for trials",
+        help="a config value for all runs, for trials",
     )
     parsed = parser.parse_args(arguments)
     if not parsed.weights and set(parsed.data) - {"challenge"}:
@@ -208,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not missing:
         return
     draw_images(dict.fromkeys(job.data for job in missing), places, overrides)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runs as well, by `finally`
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # `finally` then ends the runs too
     cores = sorted(os.sched_getaffinity(0))
     cores = [cores[i % len(cores)] for i in range(given.processes)]
     failures = work(missing, cores, places, overrides)

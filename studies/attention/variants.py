@@ -1,7 +1,7 @@
-"""Forms of the LGA head that the study tries and the library does without.
+"""Forms of the LGA head for the study that are not part of the library.
 
-Every one keeps equation 1 and the guide of the paper: `StudyHead` is the library's head, and with its own fields at
-their defaults it computes the same. What each field means stands in studies/attention/rows.py.
+All forms keep equation 1 and the guide of the paper. With the defaults of its additional fields, `StudyHead` computes
+the same as the library's head. studies/attention/rows.py explains the fields.
 """
 
 import flax.linen as nn
@@ -18,11 +18,11 @@ from lga_jax.structs import Attention, Batch, Gaussians, Outputs
 from lga_jax.training.step import ExtraLoss
 from studies.attention.rows import Row
 
-HEAD_SIZE = 7  # cells of the crop that the box head reads, whatever the attention works on
+HEAD_SIZE = 7  # cells of the box head's crop for every crop size of the attention
 
 
 class StudyHead(LGAHead):
-    own_classifiers: bool = False  # of the guide, one per mask
+    own_classifiers: bool = False  # one classifier of the guide per mask
     union: bool = False
     guide_into: str = "all"
 
@@ -46,16 +46,16 @@ class StudyHead(LGAHead):
         crops = crops if self.guide_into == "all" else jax.lax.stop_gradient(crops)
         if not self.own_classifiers:
             return super().guide(crops, masks)
-        # All classifiers are applied in one product, mask m keeps the answer of classifier m.
+        # One product applies all classifiers to all masks; mask m keeps the logits of classifier m.
         logits = self.mask_classes(masked_averages(crops, masks))
         logits = logits.reshape(*logits.shape[:-1], self.num_masks, self.num_classes + 1)
         return jnp.einsum("...mmk->...mk", logits)
 
 
 class Auxiliary(nn.Module):
-    """The guide's classifier on the average of the whole crop, and crops that pass unchanged: the loss without masks.
+    """The guide's loss without masks: its classifier gets the average of the whole crop; crops are unchanged.
 
-    What is reported as its one centre is the middle of the crop.
+    The reported centre is the middle of the crop.
     """
 
     num_classes: int
@@ -76,7 +76,7 @@ class Auxiliary(nn.Module):
 
 
 class Averaged(nn.Module):
-    """No attention; finer crops are averaged to what the box head reads."""
+    """No attention; finer crops are averaged to the box head's size."""
 
     def __call__(self, crop: Crop, train: bool) -> Attention:
         return Attention(fused=average_to(crop("pyramid"), HEAD_SIZE))
@@ -105,7 +105,7 @@ def _build_attention(config: ConfigDict, row: Row, num_classes: int) -> RegionAt
 
 
 def extra_losses(row: Row) -> dict[str, ExtraLoss]:
-    """What a row adds to the loss of the library."""
+    """The additional losses of a row."""
 
     def overlap_loss(outputs: Outputs, batch: Batch) -> Float[Array, ""]:
         return row.overlap_weight * overlap(outputs.stages[0].gaussians.masks)
@@ -114,7 +114,7 @@ def extra_losses(row: Row) -> dict[str, ExtraLoss]:
 
 
 def average_to(crops: Float[Array, "*n s s c"], size: int) -> Float[Array, "*n {size} {size} c"]:
-    """Crops averaged over blocks of cells; those of that size already, or of no multiple of it, pass unchanged."""
+    """Crops averaged over blocks of cells to `size`; unchanged if their size is not a larger multiple of it."""
     *batch, side, _, channels = crops.shape
     block = side // size
     if block <= 1:
@@ -123,7 +123,7 @@ def average_to(crops: Float[Array, "*n s s c"], size: int) -> Float[Array, "*n {
 
 
 def overlap(masks: Float[Array, "*n m s s"]) -> Float[Array, ""]:
-    """Mean cosine between the masks of a RoI, over all pairs and RoIs."""
+    """Mean cosine between masks of the same RoI, over all pairs and RoIs."""
     num_masks = masks.shape[-3]
     if num_masks < 2:
         return jnp.zeros(())

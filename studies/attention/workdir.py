@@ -1,4 +1,4 @@
-"""What lies in the workdir of a study: the finished runs, and the images, decoded or drawn once for all of them."""
+"""The workdir of a study: finished runs, and images decoded or drawn once for all runs."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from lga_jax.data.source import Source
 
 
 def read_runs(workdir: Path) -> list[dict[str, Any]]:
-    """The finished runs, the latest of those that were repeated. A line that was cut off is left out."""
+    """The finished runs; only the latest of repeated runs. Incomplete lines are ignored."""
     path, runs = workdir / "runs.jsonl", {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -19,13 +19,13 @@ def read_runs(workdir: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
         key = run["data"], run["row"], run["seed"], run["digest"]
-        runs.pop(key, None)  # so that the latest comes last, among digests too
+        runs.pop(key, None)  # keeps the latest run last, also among digests
         runs[key] = run
     return list(runs.values())
 
 
 class CachedSource:
-    """A Source whose images come from one memory-mapped file, where all have one size; other sources pass through."""
+    """A Source with images in one memory-mapped file if all have the same size; otherwise it reads the source."""
 
     def __init__(self, source: Source, folder: Path) -> None:
         self._source = source

@@ -20,7 +20,7 @@ def known():
         ("workdr", "--workdir"),
         ("lr", "--config.optim.lr=VALUE"),
         ("learning_rat", "--help"),
-        ("resume", "same command"),
+        ("resume", "same --workdir"),
         ("num_gpus", "JAX_PLATFORMS"),
         ("epochs", "--config.num_steps=N"),
     ],

@@ -93,7 +93,7 @@ def call(folder: Path, *args: str, **environment: str) -> subprocess.CompletedPr
         ("--config good.py --workdir w --epochs 4", ["--epochs", "--config.num_steps=N"]),
         ("--config good.py --workdir w --gpu 0", ["--gpu", "JAX_PLATFORMS=cuda"]),
         ("--config good.py --workdir w --device=cpu", ["--device", "JAX_PLATFORMS=cuda"]),
-        ("--config good.py --workdir w --resume", ["--resume", "the same command"]),
+        ("--config good.py --workdir w --resume", ["--resume", "repeat the command"]),
         ("--config good.py --workdir w --step 7", ["error: --step 7: not a lucky number"]),
     ],
 )
