@@ -1,4 +1,4 @@
-# Every target makes what it needs by itself: a virtual environment in .venv with pinned versions, for the CPU.
+# Every target first creates a virtual environment in .venv with pinned versions for the CPU, if it is missing.
 # `make demo` and `make test` work on a fresh machine that has make and Python 3.11 or newer.
 
 SHELL := /bin/sh

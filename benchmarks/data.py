@@ -114,7 +114,7 @@ def start_up() -> Iterator[tuple[str, str, str]]:
 
 def padding(annotations: str | None) -> Iterator[tuple[str, str, str]]:
     """Share of padding with the reference recipe on images of COCO's sizes."""
-    sizes, whose = [hw for hw, count in STAND_IN.items() for _ in range(count)], "a stand-in for COCO's sizes"
+    sizes, whose = [hw for hw, count in STAND_IN.items() for _ in range(count)], "approximate COCO sizes"
     if annotations:
         images = json.loads(Path(annotations).read_text())["images"]
         sizes, whose = [(image["height"], image["width"]) for image in images], f"sizes of {annotations}"

@@ -2,7 +2,7 @@
 
     python -m benchmarks.ops [--only attention,nms] [--rounds 5]
 
-Sizes are those of `configs/coco.py`: 512 RoIs, the pyramid of an 800 x 1344 image with 256 channels, 80 classes. Inputs
+Sizes are from `configs/coco.py`: 512 RoIs, the pyramid of an 800 x 1344 image with 256 channels, 80 classes. Inputs
 are random. Differentiable operations are measured forward and forward + backward; the rows of a table run in turn.
 """
 

@@ -51,7 +51,7 @@ from jax.interpreters import partial_eval
 from jax.stages import Compiled
 
 Rows = Callable[[argparse.Namespace], Iterator[dict]]
-LEAST_SECONDS = 0.02  # of one timing; shorter calls are repeated
+LEAST_SECONDS = 0.02  # duration of one timing; shorter calls are repeated
 ROOT = Path(__file__).parents[1]
 
 

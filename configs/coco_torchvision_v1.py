@@ -19,7 +19,9 @@ from ml_collections import ConfigDict
 
 from lga_jax.recipe import start_from
 
-NUM_IMAGES = 117_266  # of train2017 have a box (torchvision asks for one thicker than a pixel, as nearly all have)
+NUM_IMAGES = (
+    117_266  # images of train2017 with a box (torchvision also requires a side above 1 pixel, as nearly all have)
+)
 EPOCH = NUM_IMAGES // 16  # steps
 
 

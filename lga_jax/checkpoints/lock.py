@@ -16,7 +16,7 @@ from lga_jax.files import make_folder
 
 LOCK_FILE = ".lock"
 
-_HELD = (errno.EWOULDBLOCK, errno.EACCES)  # by another process
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)  # errors if another process has the lock
 _NOT_SUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
@@ -73,5 +73,5 @@ def _own_name() -> str:
 
 
 def _holder(file: int) -> str:
-    """What the holder wrote; it may be about to write."""
+    """The text of the process with the lock; it may be incomplete."""
     return printable(os.pread(file, 200, 0).decode(errors="replace")) or "another process"

@@ -77,7 +77,7 @@ def parameter_table(params: PyTree) -> dict[str, list]:
 
 
 def sealed(manifest: Manifest, step: int, digests: Mapping[str, str]) -> Manifest:
-    """The manifest of a checkpoint: with its step, the digests of the other items, and a digest over all of this."""
+    """The manifest of a checkpoint: adds its step, the digests of the other items, and a digest of the manifest."""
     whole = json.loads(json.dumps({**manifest, "step": step, "digests": dict(digests)}))
     return {**whole, "digests": {**whole["digests"], "manifest": json_digest(whole)}}
 
@@ -93,7 +93,7 @@ def check_whole(manifest: Any, step: int) -> None:
     number = manifest.get("format", 1)
     if not isinstance(number, int) or (number == FORMAT and not isinstance(manifest.get("schedule_start"), int)):
         raise ValueError("the manifest has no valid format or schedule_start")
-    # Before any value is used: a flipped bit can turn a value into another valid one, the format too.
+    # Checked before any value is used: a flipped bit can give another valid value, also of the format.
     digests = dict(manifest["digests"])
     own = digests.pop("manifest", None)
     if own != json_digest({**manifest, "digests": digests}) and (own is not None or number == FORMAT):

@@ -1,4 +1,4 @@
-"""Prints what a bug report needs: versions, devices, the processor, memory and variables of the environment.
+"""Prints facts for a bug report: versions, devices, the processor, memory and environment variables.
 
     lga_jax environment
 

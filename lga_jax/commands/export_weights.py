@@ -3,7 +3,7 @@
     lga_jax export-weights --format torchvision --workdir runs/coco --output detector.safetensors
 
 The file is .safetensors, with the class names in its metadata, or .pth, which needs torch. It contains the moving
-average of the parameters if the run has one. Models that torchvision cannot compute, such as those with attention,
+average of the parameters if the run has one. Models that torchvision cannot compute, such as models with attention,
 cannot be exported.
 """
 

@@ -1,4 +1,4 @@
-r"""Prepares data sets: those of TensorFlow Datasets (TFDS), or a folder with COCO annotations.
+r"""Prepares data sets of TensorFlow Datasets (TFDS), or a folder with COCO annotations.
 
     lga_jax prepare coco/2017 --data_dir data/tfds
     lga_jax prepare voc/2007 --data_dir data/tfds --manual_dir downloads

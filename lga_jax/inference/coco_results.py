@@ -35,7 +35,7 @@ def to_coco(
     results = []
     for i, image_id in enumerate(image_ids):
         one = Detections(*(np.asarray(leaf[i])[usable[i]] for leaf in detections))
-        results += _of_one_image(one, np.asarray(scale_hw)[i], np.asarray(original_hw)[i], image_id, category_ids)
+        results += _image_results(one, np.asarray(scale_hw)[i], np.asarray(original_hw)[i], image_id, category_ids)
     return results
 
 
@@ -65,7 +65,7 @@ def _finite(detections: Detections) -> Bool[np.ndarray, "*n"]:
     return np.all([np.isfinite(leaf).all(axis=tuple(range(axes, np.ndim(leaf)))) for leaf in detections], axis=0)
 
 
-def _of_one_image(
+def _image_results(
     detections: Detections,
     scale_hw: Float[np.ndarray, "2"],
     original_hw: Int[np.ndarray, "2"],

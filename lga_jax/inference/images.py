@@ -59,9 +59,9 @@ def as_rgb(image: object, subject: str) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(image, str | os.PathLike):
         return _read(os.path.expanduser(image))
     if isinstance(image, Image.Image):
-        return _of_pil(image)
+        return _from_pil(image)
     if isinstance(image, np.ndarray):
-        return _of_array(image, subject)
+        return _from_array(image, subject)
     raise UserError(
         subject,
         expected="a numpy array, a path or a PIL image",
@@ -84,14 +84,14 @@ def _read(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
         raise UserError(error.subject, expected=error.expected, found=error.found, remedy=error.remedy) from error
 
 
-def _of_pil(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+def _from_pil(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # the upper eight bits, as for files
     return np.array(upright.convert("RGB"))
 
 
-def _of_array(image: Shaped[np.ndarray, "..."], subject: str) -> UInt8[np.ndarray, "h w 3"]:
+def _from_array(image: Shaped[np.ndarray, "..."], subject: str) -> UInt8[np.ndarray, "h w 3"]:
     if image.dtype != np.uint8:
         raise UserError(
             subject,

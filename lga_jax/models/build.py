@@ -48,7 +48,7 @@ def build_detector(
     Args:
         config: the `model` section.
         num_classes: the number of foreground classes.
-        backbone, attention: flax modules that replace those of the recipe; the recipe's settings for them are ignored.
+        backbone, attention: flax modules to use instead of the recipe's; the recipe's settings for them are ignored.
     """
     model = config.to_dict()
     dtype = _DTYPES[model["dtype"]]

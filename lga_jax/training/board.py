@@ -1,6 +1,6 @@
 """TensorBoard: one file of scalars for each part of a run.
 
-The records are written at once and by the caller's thread, so that a full disk is an error of the caller.
+Records are written immediately in the caller's thread, so the caller gets the error of a full disk.
 """
 
 import socket
@@ -20,7 +20,7 @@ class Board:
     """Writes scalars into a folder for TensorBoard."""
 
     def __init__(self, folder: Path, start_step: int) -> None:
-        """TensorBoard drops what earlier files hold of steps after `start_step`. Raises WriteError."""
+        """TensorBoard ignores steps after `start_step` in earlier files. Raises WriteError."""
         make_folder(folder)
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}"
         self._file = Appending(unused_path(folder / name))

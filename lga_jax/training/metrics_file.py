@@ -1,6 +1,6 @@
-"""metrics.jsonl: reading what an earlier process wrote, and adding lines.
+"""Reads metrics.jsonl of earlier processes and appends lines.
 
-A damaged line is skipped and reported; the file that held it is kept as metrics.jsonl.damaged.
+Damaged lines are skipped and reported; the damaged file is kept as metrics.jsonl.damaged.
 """
 
 import json
@@ -21,18 +21,18 @@ NAME = "metrics.jsonl"
 
 class _Content(NamedTuple):
     lines: list[dict]
-    damaged: list[int]  # numbers of lines, from 1
+    damaged: list[int]  # line numbers, from 1
 
 
 class MetricsFile:
-    """The metrics of a run, one JSON object a line. All processes read; process 0 writes."""
+    """The metrics of a run, one JSON object per line. All processes read; process 0 writes."""
 
     def __init__(self, workdir: str | os.PathLike, last_step: int) -> None:
-        """Removes the lines after `last_step`: a run that continues there repeats them."""
+        """Removes the lines after `last_step`: a resumed run repeats them."""
         path = Path(workdir, NAME)
         content = _read(path)
         lines = [line for line in content.lines if line["step"] <= last_step]
-        # step -> AP, nan if the evaluated images hold no objects
+        # step -> AP, nan if the evaluated images have no objects
         self.evaluations = {line["step"]: _number(line["eval"]["AP"]) for line in lines if "eval" in line}
         self._file = None
         if jax.process_index() == 0:
@@ -41,7 +41,7 @@ class MetricsFile:
             self._file = Appending(path)
 
     def write(self, line: dict) -> None:
-        """Adds a line. Raises UserError if the disk does not take it."""
+        """Adds a line. Raises UserError if writing fails."""
         if self._file:
             self._file.write((json.dumps(line) + "\n").encode())
 

@@ -81,11 +81,11 @@ def make_train_step(
             parts = jax.tree.map(lambda leaf: leaf.reshape(-1, images_at_once, *leaf.shape[1:]), (batch, keys))
             batch_stats = state.batch_stats
 
-            def of_part(part: tuple[Batch, Array]) -> tuple[Any, dict[str, Array]]:
+            def part_gradients(part: tuple[Batch, Array]) -> tuple[Any, dict[str, Array]]:
                 grads, (metrics, _) = gradient(state.params, batch_stats, *part)
                 return grads, metrics
 
-            grads, metrics = _mean_over(of_part, parts)
+            grads, metrics = _mean_over(part_gradients, parts)
         # The loss is normalised by fixed counts, so the mean over devices is the loss of the whole batch.
         grads, metrics, batch_stats = jax.lax.pmean((grads, metrics, batch_stats), DEVICE_AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

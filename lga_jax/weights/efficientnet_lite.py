@@ -8,7 +8,7 @@ from lga_jax.models.backbones.efficientnet_lite import MULTIPLIERS, architecture
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
 
-_EPSILON = 1e-3  # of every published EfficientNet
+_EPSILON = 1e-3  # value of all published EfficientNets
 
 
 def examine_efficientnet_lite(

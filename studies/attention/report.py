@@ -253,7 +253,7 @@ def plot_hits(runs: Runs, data: str, path: Path) -> None:
         axes.annotate(row, (x, y), xytext=(x + 0.04, at), fontsize=8, va="center", arrowprops=line if at > y else None)
     axes.margins(x=0.15)  # space for names
     axes.set_xlabel("spread of the centres, cells of 7 (small: one place)")
-    axes.set_ylabel("any mask hits the part: rate minus that of another object's masks")
+    axes.set_ylabel("any mask hits the part: rate minus the rate of another object's masks")
     axes.set_title(f"{data}: do the masks stay apart, and do they find the part?")
     axes.grid(alpha=0.3)
     _save(figure, path)

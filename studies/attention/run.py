@@ -154,7 +154,7 @@ def describe_result(result: EvalResult, source: Source) -> dict[str, Any]:
 
 
 def describe_attention(result: EvalResult, source: Source) -> dict[str, Any] | None:
-    """The library's attention statistics and those of the study; None without masks.
+    """Attention statistics of the library and of the study; None without masks.
 
     hit_rate_elsewhere: hit rate with the centres of another true positive at the same relative positions of the RoI. A
         higher hit_rate comes from the features, not from the usual position of parts.

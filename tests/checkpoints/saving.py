@@ -53,7 +53,7 @@ def saved_steps(workdir):
 
 
 def edit_manifest(workdir, step, edit):
-    """Writes what `edit` makes of the manifest of a step, a dict that it changes in place, with the digest of that."""
+    """Changes the manifest of a step by `edit`, which edits a dict in place, and writes it with a new digest."""
     (path,) = (workdir / "checkpoints" / str(step) / "manifest").rglob("metadata")
     manifest = json.loads(path.read_text())
     edit(manifest)

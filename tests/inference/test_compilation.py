@@ -15,7 +15,9 @@ def resident_mib():
     return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return memory by themselves, or never")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries return memory without a call, or never"
+)
 def test_freed_memory_goes_back_to_the_operating_system():
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
@@ -24,7 +26,7 @@ def test_freed_memory_goes_back_to_the_operating_system():
     blocks = [libc.malloc(size) for _ in range(2000)]
     for block in blocks:
         ctypes.memset(block, 1, size)
-    last = libc.malloc(size)  # so that the heap's end can not move back by itself
+    last = libc.malloc(size)  # keeps the heap's end in place
     for block in blocks:
         libc.free(block)
     kept = resident_mib()

@@ -38,7 +38,7 @@ class Pair(NamedTuple):
     config: ConfigDict
 
     def part(self, part_of, inputs, *train):
-        """What a part of our detector makes of arrays, with stored statistics where it has any."""
+        """The output of a part of our detector for arrays, with stored statistics."""
 
         def call(variables, inputs):
             return self.ours.apply(variables, inputs, method=lambda detector, x: part_of(detector)(x, *train))

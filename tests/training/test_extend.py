@@ -1,4 +1,4 @@
-"""A run that goes on past its end: longer by itself, or with a new schedule."""
+"""A run resumes after its end: with more steps, or with a new schedule."""
 
 import json
 import os

@@ -21,7 +21,7 @@ from lga_jax.weights.array_pickle import PickledArray, unpickle_arrays
 )
 def test_arrays_of_every_protocol(protocol, array):
     found = unpickle_arrays(pickle.dumps({"a": array}, protocol))["a"]
-    found = found.array if isinstance(found, PickledArray) else found  # protocol 5 pickles the bytes by themselves
+    found = found.array if isinstance(found, PickledArray) else found  # protocol 5 pickles bytes separately
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array)
 

@@ -13,7 +13,7 @@ FRACTION = [0.5, 0.25, 1.0, 0.5]
 
 
 def _layout(*kinds: tuple[int, list[float]]) -> dict[str, list[int]]:
-    """Which rows of a set of so many boxes of each kind are suspected."""
+    """The suspicious rows of a set with the given number of boxes per kind."""
     xywh = np.array([box for number, box in kinds for _ in range(number)], float).reshape(-1, 4)
     found = suspicious_layout(xywh, np.tile(np.array(WH), (len(xywh), 1)))
     return {kind: np.flatnonzero(rows).tolist() for kind, rows in found.items()}

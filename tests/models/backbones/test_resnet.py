@@ -110,7 +110,7 @@ def test_rematerialisation_keeps_parameters_values_and_gradients_and_needs_less_
     programs = [jax.jit(jax.value_and_grad(partial(loss, net), has_aux=True)) for net in nets]
     plain, again = (program(variables["params"]) for program in programs)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), plain, again)
-    # In the program as written: what XLA makes of it here, with most optimisations off, is not what users run.
+    # Measured before XLA: tests switch off most of its optimisations, so its program differs from a user's.
     kept = [saved_bytes(partial(loss, net), variables["params"]) for net in nets]
     assert kept[1] < 0.6 * kept[0]  # parameters, which both keep, count as well
 

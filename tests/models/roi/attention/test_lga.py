@@ -128,7 +128,7 @@ def pooled_by(mask):
 
 @pytest.mark.parametrize("classifier", ["shared", "joint"])
 def test_guide_classifies_the_masked_features(classifier):
-    """Of each mask by itself, or of all side by side."""
+    """Each mask separately, or all masks together."""
     head, variables = head_and_params(classifier=classifier)
     masks = jax.random.uniform(jax.random.key(2), (5, 4, 7, 7))
     pooled = np.stack([pooled_by(masks[:, mask]) for mask in range(4)], axis=1)
