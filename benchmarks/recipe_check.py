@@ -39,8 +39,8 @@ def measure(key: str, value: str, repeats: int) -> tuple[list[float], str]:
             )
             seconds.append(time.perf_counter() - start)
             lines = result.stderr.splitlines()
-            told = result.returncode == 2 and lines and all(line.startswith(f"error: {key}: ") for line in lines)
-            if not told or workdir.exists():
+            reported = result.returncode == 2 and lines and all(line.startswith(f"error: {key}: ") for line in lines)
+            if not reported or workdir.exists():
                 return seconds, f"WRONG: status {result.returncode}, {result.stderr or 'no output'}"
     return seconds, lines[0]
 

@@ -62,7 +62,7 @@ def _lock(file: int, path: Path, workdir: str | os.PathLike) -> None:
                 remedy="wait until that run ends, stop it, or give another --workdir",
             ) from None
         if error.errno not in _NOT_SUPPORTED:
-            raise UserError(str(path), expected="to lock it", found=str(error.strerror)) from error
+            raise UserError(str(path), expected="a file that can be locked", found=str(error.strerror)) from error
         print(f"{path}: this file system has no locks; start no second run in this workdir", flush=True)
     os.ftruncate(file, 0)
     os.pwrite(file, _own_name().encode(), 0)

@@ -57,7 +57,7 @@ class Checkpoints:
                 f"--workdir {workdir}",
                 expected="a folder that can be written",
                 found=str(error.strerror),
-                remedy="choose another",
+                remedy="choose another folder",
             ) from error
         self.scores: dict[int, float] = {}  # step -> AP
         # Orbax's best_fn needs the score at the time of saving. Here a step is saved before its evaluation, so that an

@@ -54,7 +54,7 @@ def unknown_flag(name: str, known: flags.FlagValues, has_config: bool) -> UserEr
         remedy = f"did you mean --{close[0]}?"
     else:
         remedy = (has_config and _as_key(name)) or "--help lists all flags"
-    return UserError(f"--{name}", expected="a flag of this command", found="an unknown one", remedy=remedy)
+    return UserError(f"--{name}", expected="a flag of this command", found="an unknown flag", remedy=remedy)
 
 
 def bare_argument(argument: str, has_config: bool) -> UserError:

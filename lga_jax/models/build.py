@@ -109,11 +109,11 @@ def _build(module: type[nn.Module], section: str, config: Mapping[str, Any], **o
     """Builds a module from its section. The recipe may come from a checkpoint of another version with other keys."""
     fields = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(module)}
     given = config[section].keys() | others.keys()
-    if odd := sorted({name for name, needed in fields.items() if needed} - given | given - fields.keys()):
+    if differing := sorted({name for name, needed in fields.items() if needed} - given | given - fields.keys()):
         raise UserError(
             f"model.{section}",
             expected="the keys of this version",
-            found=f"the keys of another version (missing or unknown: {', '.join(odd)})",
+            found=f"the keys of another version (missing or unknown: {', '.join(differing)})",
             remedy="read the checkpoint with this other version, or train again",
         )
     return module(**config[section], **others)

@@ -113,11 +113,11 @@ def _where_keys_are(key: str, rules: Mapping[str, Rule]) -> str:
     return f"{section} has {listed(names, 12)}" if section and names else "configs/coco.py lists all keys"
 
 
-def _missing(nested: Mapping[str, Any], rules: Mapping[str, Rule], told: Sequence[str]) -> Iterator[UserError]:
+def _missing(nested: Mapping[str, Any], rules: Mapping[str, Rule], reported: Sequence[str]) -> Iterator[UserError]:
     """Missing keys of the recipe, except in sections that are already reported."""
     present = {".".join(path) for path, _ in _leaves(nested, rules)}
     for key, rule in rules.items():
-        if rule.needed and key not in present and not _is_within(key, tuple(told)):
+        if rule.needed and key not in present and not _is_within(key, tuple(reported)):
             yield UserError(
                 key,
                 expected=rule.expected,
