@@ -16,8 +16,8 @@ Every layer starts from random, with group norm. ImageNet weights are worth much
     --config.model.init_from=hf://timm/resnet50.tv_in1k/model.safetensors \
     --config.model.backbone.norm=frozen_bn --config.model.backbone.frozen_stages=2
 
-num_steps is (passes over the data) x (images) / batch_size: 3,000 steps of 8 are 12 passes over 2,000 images. Images
-much smaller or larger than 640 pixels want other edges, and buckets that hold them. Expected AP: it is your data.
+num_steps is epochs x images / batch_size: 3,000 steps of 8 are 12 epochs of 2,000 images. For images much smaller or
+larger than 640 pixels, change the edges and the buckets. The AP depends on your data.
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
         config.data[part].root = "data/mine"
         config.data[part].annotations = f"annotations/{name}.json"
         config.data[part].images = "images"
-    config.data.train.skip_empty = False  # images on purpose without objects teach what is none
+    config.data.train.skip_empty = False  # images without objects are background examples
     config.data.short_edges = (480, 512, 544, 576, 608, 640)
     config.data.eval_short_edge = 640
     config.data.long_edge = 1024

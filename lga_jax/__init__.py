@@ -2,7 +2,7 @@
 
     import lga_jax
 
-    model = lga_jax.load("runs/coco")
+    model = lga_jax.load("runs/demo")
     for found in model.predict("street.jpg"):
         print(found.name, found.score, found.box)
 

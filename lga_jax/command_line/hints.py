@@ -42,7 +42,9 @@ def explain(error: flags.Error, known: flags.FlagValues, has_config: bool, argv:
 
 def _example(flag: str, argv: list[str]) -> str:
     """An example value. For --config, a recipe's name that is on the command line without --config."""
-    return next((argument for argument in argv[1:] if argument in names()), "coco") if flag == "config" else "VALUE"
+    if flag != "config":
+        return "VALUE"
+    return next((argument for argument in argv[1:] if argument in names()), "challenge_demo")
 
 
 def unknown_flag(name: str, known: flags.FlagValues, has_config: bool) -> UserError:

@@ -78,6 +78,13 @@ def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDic
     if data is None:
         data = predictor.recipe.data.eval
     source = open_source(**_checked(predictor, data)) if isinstance(data, Mapping | ConfigDict) else data
+    if not isinstance(source, Source):
+        raise UserError(
+            "data",
+            expected="a source, or settings such as dict(source='coco_json', root=..., annotations=..., images=...)",
+            found=repr(data),
+            remedy="docs/api.md shows an example",
+        )
     predictor.check_classes(source)
     return source
 

@@ -52,7 +52,8 @@ def predict_folder(
     make_folder(output)  # after prediction, so that a failed run leaves no folder
     write_json(Path(output) / "detections.json", results)
     num_images = counted(len(paths) - len(source.unreadable), "image")
-    print(f"{counted(len(results), 'object')} in {num_images}, written to {printable(output)}")
+    found = f"{counted(len(results), 'object')} in {num_images} with a score of at least {score_threshold:g}"
+    print(f"{found}, written to {printable(output)}")
     if num_non_finite:
         print(f"WARNING: {num_non_finite} detections were not finite and are omitted: has the model diverged?")
     if source.unreadable:

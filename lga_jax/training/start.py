@@ -163,6 +163,10 @@ def compile_steps(
     recipe: ConfigDict,
 ) -> None:
     """Compiles the programs of all buckets, so that no later step waits for the compiler or fails in it."""
+    say(
+        "compiling the training step and the evaluation for each bucket: seconds to minutes without output"
+        + (", on a CPU several minutes for a ResNet-50" if jax.default_backend() == "cpu" else "")
+    )
     programs = {f"training {size_of(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
     with closing(EvalLoader(eval_source, recipe.data, recipe.batch_size, jax.local_devices())) as eval_loader:
         programs |= lower_predictions(predict_step, scored_variables(state), eval_loader)

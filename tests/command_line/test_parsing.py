@@ -69,7 +69,7 @@ def call(folder: Path, *args: str, **environment: str) -> subprocess.CompletedPr
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ("--workdir w", ["--config", "give --config coco"]),
+        ("--workdir w", ["--config", "give --config challenge_demo"]),
         ("--workdir w challenge", ["--config", "give --config challenge"]),
         ("--config good.py", ["--workdir", "found none"]),
         ("--config nope.py --workdir w", ["--config nope.py", "no such file"]),

@@ -28,9 +28,9 @@ def blocks():
 
 @pytest.fixture
 def place(tiny_run, tiny_predictor, tmp_path, monkeypatch):
-    """The working folder, with what the page names: runs/coco, street.jpg and an annotated set of photos."""
+    """The working folder, with what the page names: runs/demo, street.jpg and an annotated set of photos."""
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "coco").symlink_to(tiny_run / "runs" / "tiny")
+    (tmp_path / "runs" / "demo").symlink_to(tiny_run / "runs" / "tiny")
     (tmp_path / "photos" / "images").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
     for path in (tmp_path / "street.jpg", tmp_path / "photos" / "images" / "a.jpg"):

@@ -26,7 +26,9 @@ def names(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("extend"))
         patch.setattr(recipes, "load", lambda name: {"challenge": config}[name])
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)):
-            exec(compile(block, f"{PAGE.name}, block {number}", "exec"), names)
+            exec(
+                compile(block.replace("num_steps = 20", "num_steps = 2"), f"{PAGE.name}, block {number}", "exec"), names
+            )
         names["loaded"] = lga_jax.load("runs/extended", detector=names["cascade"])
     return names
 
