@@ -71,7 +71,9 @@ def test_detections(record, images, version):
     network.theirs.roi_heads.detections_per_img = MAX_DETECTIONS
     if version == 2:  # whose head is slow on a CPU
         network.theirs.rpn._post_nms_top_n["testing"] = 100
-        network = network._replace(ours=network.ours.clone(proposals=network.ours.proposals | {"post_nms_test": 100}))
+        rpn = network.ours.rpn
+        rpn = rpn.clone(proposals=dict(rpn.proposals) | {"post_nms_test": 100})
+        network = network._replace(ours=network.ours.clone(rpn=rpn))
     part = f"detector, version {version}"
     both = list(zip(*run(network, images), strict=True))
     for ours, theirs in both:  # so that detections with the same scores are in the same order, up to ties
