@@ -37,13 +37,11 @@ class Pair(NamedTuple):
     variables: dict[str, Any]
     config: ConfigDict
 
-    def part(self, part_of, inputs, *train):
-        """The output of a part of our detector for arrays, with stored statistics."""
-
-        def call(variables, inputs):
-            return self.ours.apply(variables, inputs, method=lambda detector, x: part_of(detector)(x, *train))
-
-        return jax.jit(call)(self.variables, inputs)
+    def part(self, module, name, inputs, *train, method="__call__"):
+        """The result of a module of our detector, with stored statistics. `name`: its entry in the variables."""
+        variables = {kind: tree[name] for kind, tree in self.variables.items() if name in tree}
+        apply = jax.jit(lambda variables, inputs: module.apply(variables, inputs, *train, method=method))
+        return apply(variables, inputs)
 
     def in_our_layout(self, arrays):
         """Arrays by torchvision's names, such as the gradients of its parameters, as a tree of our variables."""

@@ -37,7 +37,7 @@ def test_backbone(record, rng, version, depth):
     images, theirs_images = both(rng.normal(size=(2, 96, 128, 3)).astype(np.float32))
     theirs = network.theirs.backbone.body(theirs_images.permute(0, 3, 1, 2))
     norm = "frozen" if version == 1 else "trained"
-    ours = network.part(lambda detector: detector.backbone, images, False)
+    ours = network.part(network.ours.backbone, "backbone", images, False)
     for stage, level in enumerate(theirs.values()):
         record.near("backbone", f"ResNet-{depth}, {norm} batch norm, C2 to C5", ours[stage], channels_last(level))
 
@@ -48,7 +48,8 @@ def test_fpn(record, rng, version):
     inputs = features(rng, (64, 128, 256, 512))
     theirs = network.theirs.backbone.fpn({str(i): channels_first(level) for i, level in enumerate(inputs)})
     what = "without norm" if version == 1 else "with batch norm"
-    for ours, level in zip(network.part(lambda detector: detector.fpn, inputs, False), theirs.values(), strict=True):
+    pyramid = network.part(network.ours.fpn, "fpn", inputs, False)
+    for ours, level in zip(pyramid, theirs.values(), strict=True):
         record.near("FPN", f"{what}, P2 to P6", ours, channels_last(level))
 
 
@@ -57,7 +58,7 @@ def test_rpn_head(record, rng, version):
     network = pair(version, 18)
     pyramid = features(rng, (256,) * 5, levels=5)
     logits, deltas = network.theirs.rpn.head([channels_first(level) for level in pyramid])
-    ours = network.part(lambda detector: detector.rpn.predict, pyramid)
+    ours = network.part(network.ours.rpn, "rpn", pyramid, method="predict")
     what = f"{version} convolution{'s' * (version - 1)}"
     for level, (one, other) in enumerate(zip(logits, deltas, strict=True)):
         record.near("RPN head", f"{what}, objectness", ours[0][level], channels_last(one).reshape(2, -1))
@@ -70,7 +71,7 @@ def test_box_head(record, rng, version):
     crops = np.abs(rng.normal(size=(2, 50, 7, 7, 256))).astype(np.float32)
     heads = network.theirs.roi_heads
     logits, deltas = heads.box_predictor(heads.box_head(channels_first(crops.reshape(-1, 7, 7, 256))))
-    ours = network.part(lambda detector: detector.stages[0].box_head, crops, False)
+    ours = network.part(network.ours.stages[0].box_head, "box_head", crops, False)
     what = "two dense layers" if version == 1 else "four convolutions and a dense layer"
     logits = array(logits)[:, [*COCO_IDS, 0]]  # ours has background last
     record.near("box head", f"{what}, classes", ours[0].reshape(logits.shape), logits)
