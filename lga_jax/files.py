@@ -17,10 +17,18 @@ class WriteError(UserError):
     """A file or folder that could not be written: a full disk, a quota, missing rights, a failing disk."""
 
 
+_REMEDIES = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space",
+    errno.EFBIG: "raise the limit on file sizes",
+    errno.EIO: "check the disk",
+    errno.EROFS: "make the file system writable",
+}
+
+
 def remedy_for_writing(error: OSError) -> str:
     """The remedy for a failed write."""
-    remedies = {errno.ENOSPC: "free space", errno.EDQUOT: "free space", errno.EIO: "check the disk"}
-    return remedies.get(error.errno, "name another folder")
+    return _REMEDIES.get(error.errno, "name another folder")
 
 
 @contextmanager

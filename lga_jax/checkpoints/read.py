@@ -111,9 +111,15 @@ def read_manifest(manager: ocp.CheckpointManager, step: int) -> Manifest:
     return manifest
 
 
-def has_checkpoint(workdir: str) -> bool:
+def has_checkpoint(workdir: str | os.PathLike) -> bool:
     """Whether the workdir has a checkpoint, damaged or not."""
-    return any(path.name.isdigit() for path in Path(folder_of(workdir)).glob("*"))
+    return latest_step(workdir) is not None
+
+
+def latest_step(workdir: str | os.PathLike) -> int | None:
+    """The latest step with a checkpoint, damaged or not; None if there is none."""
+    names = [path.name for path in Path(folder_of(workdir)).glob("*")]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def folder_of(workdir: str) -> str:

@@ -18,6 +18,13 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from lga_jax.checkpoints.damage import digest, first_line, json_digest, raise_unless_damage, verify
+from lga_jax.checkpoints.disk import (
+    close_whatever_is_raised,
+    folder_identity,
+    hide_tracebacks_of_orbax,
+    remove_unfinished,
+    writing_arrays,
+)
 from lga_jax.checkpoints.manifest import (
     Manifest,
     check_classes,
@@ -29,7 +36,7 @@ from lga_jax.checkpoints.manifest import (
 )
 from lga_jax.checkpoints.read import SCORE_FILE, best_step, folder_of, read_manifest, read_scores, score_content
 from lga_jax.errors import UserError
-from lga_jax.files import unused_path, write_json
+from lga_jax.files import WriteError, make_folder, unused_path, write_json
 from lga_jax.structs import TrainState
 
 
@@ -51,30 +58,35 @@ class Checkpoints:
     def __init__(self, workdir: str) -> None:
         self.directory = folder_of(workdir)
         try:
-            os.makedirs(self.directory, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"--workdir {workdir}",
-                expected="a folder that can be written",
-                found=str(error.strerror),
-                remedy="choose another folder",
+            make_folder(self.directory)
+        except WriteError as error:
+            raise WriteError(
+                f"--workdir {workdir}", expected=error.expected, found=error.found, remedy=error.remedy
             ) from error
+        if jax.process_index() == 0:
+            remove_unfinished(self.directory)
+        self._identity = folder_identity(self.directory)
         self.scores: dict[int, float] = {}  # step -> AP
         # Orbax's best_fn needs the score at the time of saving. Here a step is saved before its evaluation, so that an
         # interrupted evaluation loses no training steps.
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=_LatestTwoAndBest(self.scores), cleanup_tmp_directories=True
-            ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=_LatestTwoAndBest(self.scores), cleanup_tmp_directories=True
         )
+        with writing_arrays(self.directory):
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
         self.scores.update(read_scores(self.directory, self.steps()))
 
     def __enter__(self) -> "Checkpoints":
+        hide_tracebacks_of_orbax()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._manager.close()
+        try:
+            with writing_arrays(self.directory):
+                close_whatever_is_raised(self._manager.close)
+        except Exception:
+            if error is None:  # else it would hide the error that ends the run
+                raise
 
     def steps(self) -> list[int]:
         """Steps that can be restored, in order."""
@@ -84,6 +96,7 @@ class Checkpoints:
         """Copies the state to the host and writes it in the background. Does nothing if the step is already saved."""
         if step in self._manager.all_steps():
             return
+        self._check_in_place()
         variables, optimizer = _split(_to_host(state))
         digests = {"variables": digest(variables), "optimizer": digest(optimizer), "data": json_digest(position)}
         items = ocp.args.Composite(
@@ -92,15 +105,29 @@ class Checkpoints:
             data=ocp.args.JsonSave(position),
             manifest=ocp.args.JsonSave(sealed(manifest, step, digests)),
         )
-        self._manager.save(step, args=items)
+        with writing_arrays(self.directory):
+            self._manager.save(step, args=items)
 
     def score(self, step: int, ap: float) -> None:
         """Writes the score of a saved step into its checkpoint. The highest score decides which checkpoint is best."""
-        self._manager.wait_until_finished()
+        with writing_arrays(self.directory):
+            self._manager.wait_until_finished()
+        self._check_in_place()
         self.scores[step] = ap
         if jax.process_index() == 0:
             path = Path(self.directory, str(step), SCORE_FILE)
             write_json(path, score_content(step, ap))
+
+    def _check_in_place(self) -> None:
+        """Raises WriteError if the folder was moved or deleted: a new one would hold a part of the run alone."""
+        found = folder_identity(self.directory)
+        if found != self._identity:
+            raise WriteError(
+                self.directory,
+                expected="the folder that this run began to write",
+                found="none" if found is None else "another",
+                remedy="move it back",
+            )
 
     def restore(self, state: TrainState, manifest: Manifest, extend: bool = False) -> Restored | None:
         """Restores the latest intact checkpoint as numpy in the structure of `state` (arrays or shapes); None if new.

@@ -20,11 +20,12 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lga_jax.checkpoints.lock import lock_workdir
-from lga_jax.checkpoints.read import best_step, has_checkpoint
+from lga_jax.checkpoints.read import best_step, has_checkpoint, latest_step
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source
 from lga_jax.evaluation.evaluate import score_source
+from lga_jax.files import WriteError
 from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
@@ -98,7 +99,12 @@ def open_run(
     recipe = check(as_recipe(recipe), device_count=jax.device_count(), new_run=new_run, own=own)
     source, eval_source = open_sources(recipe, source, eval_source)
     detector = detector or build_detector(recipe.model, len(source.class_names))
-    with Interrupt() as interrupt, lock_workdir(workdir), Checkpoints(workdir) as checkpoints:
+    with (
+        _told_what_is_kept(workdir),
+        Interrupt() as interrupt,
+        lock_workdir(workdir),
+        Checkpoints(workdir) as checkpoints,
+    ):
         beginning = begin(recipe, detector, (source, eval_source), checkpoints, after_optimizer, extend)
         train_step = make_train_step(
             detector,
@@ -122,6 +128,17 @@ def open_run(
             yield run
             if run.step > beginning.step:
                 run.save()
+
+
+@contextmanager
+def _told_what_is_kept(workdir: str | os.PathLike) -> Iterator[None]:
+    """Adds to a WriteError from which step the run can be continued."""
+    try:
+        yield
+    except WriteError as error:
+        step = latest_step(workdir)
+        remedy = error.remedy if step is None else f"{error.remedy}; the same command continues from step {step:,}"
+        raise WriteError(error.subject, expected=error.expected, found=error.found, remedy=remedy) from error
 
 
 class _Parts(NamedTuple):

@@ -1,5 +1,6 @@
 """Whole runs: what is stopped, killed or damaged ends as if nothing had happened."""
 
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.errors import UserError
+from lga_jax.files import WriteError
 from lga_jax.training import run as loop
 from lga_jax.training import start
 from lga_jax.training.metrics import TrainingDivergedError
@@ -310,6 +312,40 @@ def test_a_signal_before_the_first_step_has_its_usual_effect(tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         train(stub_config(), str(tmp_path))
     assert _steps(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG])
+def test_a_disk_that_takes_no_more_is_one_line_and_the_run_is_continued(undisturbed, tmp_path, monkeypatch, number):
+    install(monkeypatch)
+
+    def write(file, data, original=os.write):
+        if b'"step": 4,' in data:
+            raise OSError(number, os.strerror(number))
+        return original(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with refused("metrics.jsonl$", os.strerror(number), WriteError) as caught:
+            train(stub_config(), str(tmp_path))
+    assert f"continues from step {_steps(tmp_path)[-1]}" in caught.value.remedy
+    train(stub_config(), str(tmp_path))
+    assert_same_run(str(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("fate", ["moved", "deleted"])
+def test_a_workdir_that_goes_away_under_way_is_noticed_at_the_next_save(undisturbed, tmp_path, monkeypatch, fate):
+    workdir, away = tmp_path / "run", tmp_path / "away"
+    install(monkeypatch)
+    train(stub_config(num_steps=3), str(workdir))
+    install(monkeypatch, before_step=lambda: workdir.exists() and os.rename(workdir, away))
+    with refused(f"{workdir}/checkpoints", "^none$", WriteError):
+        train(stub_config(), str(workdir))
+    assert not workdir.exists()
+    if fate == "moved":
+        os.rename(away, workdir)
+    install(monkeypatch)
+    train(stub_config(), str(workdir))
+    assert_same_run(str(workdir), undisturbed)
 
 
 def test_sources_of_ones_own(tmp_path, monkeypatch):
