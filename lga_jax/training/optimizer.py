@@ -106,7 +106,7 @@ def describe(optim: ConfigDict, batch_size: int, num_steps: int, schedule_start:
         decay = f"cosine to 0 at step {num_steps:,}"
     warmup = f"linear warm-up over {optim.warmup_steps:,} steps" if optim.warmup_steps else "no warm-up"
     if optim.warmup_steps >= num_steps:
-        warmup = f"WARNING: the whole run is a part of the {warmup}"
+        warmup = f"WARNING: {warmup}, as long as the whole run or longer"
     if schedule_start:
         warmup = f"a new schedule from step {schedule_start:,}, no warm-up"
     scaling = f"{optim.lr:g} x {batch_size}/{optim.lr_batch_size} (optim.lr x batch_size / optim.lr_batch_size)"

@@ -1,5 +1,6 @@
 """Evaluation of a whole source with a stand-in for the detector that knows the ground truth."""
 
+import inspect
 import json
 import math
 import socket
@@ -14,7 +15,7 @@ from lga_jax.data.batches import loader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
-from lga_jax.evaluation.evaluate import evaluate, score_source
+from lga_jax.evaluation.evaluate import evaluate, open_data, score_source
 from lga_jax.files import make_folder
 from lga_jax.report.tables import describe_attention, format_result, write_result
 from lga_jax.structs import Detections
@@ -194,6 +195,13 @@ def test_a_model_is_scored_on_the_data_of_its_recipe_or_on_others(tiny_run, tiny
         d["image_id"] for d in result.detections if d["image_id"] in (0, 1)
     ]
     assert evaluate(tiny_predictor, open_source(**settings)).summary == result.summary
+
+
+def test_data_that_are_no_source_and_no_settings_are_refused(tiny_predictor):
+    unchecked = inspect.unwrap(open_data)  # as users call it: without the checks of annotations that tests add
+    with pytest.raises(UserError) as caught:
+        unchecked(tiny_predictor, "data/mine")
+    assert (caught.value.subject, caught.value.found) == ("data", "'data/mine'")
 
 
 def test_data_of_other_classes_and_settings_beside_a_predictor_are_refused(tiny_predictor):

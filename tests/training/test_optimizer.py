@@ -157,3 +157,10 @@ def _at(tree, path):
     for name in path:
         tree = tree[name]
     return np.asarray(tree)
+
+
+@pytest.mark.parametrize(("num_steps", "warns"), [(9, True), (10, True), (11, False)])
+def test_a_warmup_as_long_as_the_run_is_a_warning(num_steps, warns):
+    optim = _optim(schedule="cosine")
+    optim.warmup_steps = 10
+    assert ("WARNING" in describe(optim, 4, num_steps)) == warns
