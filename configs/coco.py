@@ -96,6 +96,12 @@ def get_config() -> ConfigDict:
                 min_size=0.0,  # pixels
             ),
             roi_sampling=dict(num_samples=512, positive_fraction=0.25, positive_iou=0.5),
+            cascade=dict(  # later RoI stages, one value of each key per stage; (): none
+                attentions=(),  # as "none", "lga"
+                positive_ious=(),  # as 0.6, 0.7; the first stage has roi_sampling's
+                coder_scales=(),  # as 2.0, 3.0; the box deltas of the stage are multiplied by it
+                loss_weights=(),  # as 0.5, 0.25; of all losses of the stage
+            ),
             roi_align=dict(
                 crop_size=7,
                 sampling_ratio=2,  # points per cell and axis; 0: adaptive, one per pixel of the level (Detectron2)
@@ -120,6 +126,7 @@ def get_config() -> ConfigDict:
                 hidden=1024,  # units of a dense layer
                 norm="none",  # norm of the convolutions: "none", "bn", "gn", "frozen_bn"
                 dense_init="detectron2",  # initial values of the dense layers; or "torchvision"
+                class_agnostic=False,  # True: one box per RoI for all classes
             ),
         )
     )

@@ -104,7 +104,7 @@ class StageOutputs(NamedTuple):
     gaussians: Gaussians | None  # [b r m ...]; None for an attention without Gaussian masks
     guide_logits: Float[Array, "b r _ l"] | None  # (t) for all masks together or one per mask; None without a guide
     class_logits: Float[Array, "b r l"]
-    box_deltas: Float[Array, "b r k 4"]  # from each RoI to its box for each class, multiplied by coder_weights
+    box_deltas: Float[Array, "b r _ 4"]  # from each RoI to its box for each class, or one for all; times coder_weights
     coder_weights: Float[Array, "4"]
 
 

@@ -21,12 +21,13 @@ from lga_jax.models.roi.attention.lga import LGAHead
 from lga_jax.models.roi.attention.non_local import NonLocal
 from lga_jax.models.roi.attention.none import NoAttention
 from lga_jax.models.roi.box_head import BoxHead
-from lga_jax.models.roi.stage import RoIStage
+from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage
 from lga_jax.models.rpn import RPN
 from lga_jax.structs import Targets
 
 BACKBONES = {"resnet": ResNet, "efficientnet_lite": EfficientNetLite}
 ATTENTIONS = {"lga": LGAHead, "cbam": CBAM, "non_local": NonLocal, "none": NoAttention}
+CASCADE = ("attentions", "positive_ious", "coder_scales", "loss_weights")  # each: one value per later stage
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -42,13 +43,15 @@ def build_detector(
 ) -> Detector:
     """The detector for the `model` section of a checked recipe.
 
-    For a cascade, use build_detector(...).clone(stages=...) with stages from `build_stage`. Raises UserError for the
-    keys of another version, or if the number of anchor sizes is not the number of pyramid levels.
+    `cascade` adds RoI stages. For stages of your own, use build_detector(...).clone(stages=...) with stages from
+    `build_stage`. Raises UserError for the keys of another version, or if the number of anchor sizes is not the number
+    of pyramid levels.
 
     Args:
         config: the `model` section.
         num_classes: the number of foreground classes.
         backbone, attention: flax modules to use instead of the recipe's; the recipe's settings for them are ignored.
+            The attention replaces that of the first stage.
     """
     model = config.to_dict()
     dtype = _DTYPES[model["dtype"]]
@@ -68,11 +71,25 @@ def build_detector(
             proposals=model["proposals"],
             dtype=dtype,
         ),
-        stages=(build_stage(model, num_classes, backbone.strides, attention),),
+        stages=_stages(model, num_classes, backbone.strides, attention),
         pixel_mean=model["pixel_mean"],
         pixel_std=model["pixel_std"],
         dtype=dtype,
     )
+
+
+def _stages(
+    model: Mapping[str, Any], num_classes: int, strides: tuple[int, ...], attention: RegionAttention | None
+) -> tuple[RoIStage, ...]:
+    """The first stage, and those of the recipe's `cascade` with their own attention, IoU, coder and loss weight."""
+    later = model["cascade"]
+    stages = [build_stage(model, num_classes, strides, attention)]
+    for name, iou, scale, weight in zip(*(later[key] for key in CASCADE), strict=True):
+        stage = build_stage(model | {"attention": name}, num_classes, strides)
+        sampling = model["roi_sampling"] | {"positive_iou": iou}
+        coder_weights = tuple(scale * value for value in CODER_WEIGHTS)
+        stages.append(stage.clone(sampling=sampling, coder_weights=coder_weights, loss_weight=weight))
+    return tuple(stages)
 
 
 def build_stage(

@@ -30,7 +30,9 @@ def detection_losses(
     weights = {}
     for number, (stage, answers) in enumerate(zip(stages, outputs.stages, strict=True), start=1):
         ending = f"_{number}" if number > 1 else ""
-        terms |= {f"{name}{ending}": value for name, value in stage.losses(answers, rule).items()}
-        weights[f"guide{ending}"] = rule["guide_weight"]
+        own = {f"{name}{ending}": value for name, value in stage.losses(answers, rule).items()}
+        terms |= own
+        weights |= dict.fromkeys(own, stage.loss_weight)
+        weights[f"guide{ending}"] = stage.loss_weight * rule["guide_weight"]
     total = sum(weights.get(name, 1.0) * value for name, value in terms.items())
     return terms | {"total": total}

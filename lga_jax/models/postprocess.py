@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lga_jax.models.roi.stage import deltas_of
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.nms import nms
-from lga_jax.structs import Detections, Gaussians, Outputs, RoIs
+from lga_jax.structs import Detections, Gaussians, Outputs, StageOutputs
 
 
 def detect(
@@ -19,21 +20,24 @@ def detect(
     max_candidates: int,
     max_detections: int,
 ) -> Detections:
-    """The last stage's detections for every image, highest score first; unused slots are zero and invalid.
+    """The detections of every image, highest score first; unused slots are zero and invalid.
 
+    In a cascade, boxes come from the last stage and scores are the mean over all stages. Masks come from the last stage
+    that has masks.
     The `max_candidates` best (RoI, class) pairs above score_threshold enter NMS within their class. Boxes with a side
     below `min_size` pixels are dropped before NMS.
     """
     last = outputs.stages[-1]
+    masked = next((stage for stage in reversed(outputs.stages) if stage.gaussians is not None), last)
 
-    def detect_image(rois: RoIs, logits: Array, deltas: Array, gaussians: Gaussians | None, hw: Array) -> Detections:
-        num_classes = deltas.shape[1]
-        scores = jax.nn.softmax(logits)[:, :num_classes]
+    def detect_image(last: StageOutputs, masked: StageOutputs, scores: Float[Array, "r k"], hw: Array) -> Detections:
+        rois, num_classes = last.rois, scores.shape[1]
         wanted = rois.valid[:, None] & (scores > score_threshold)
         scores = jnp.where(wanted, scores, -jnp.inf).reshape(-1)
         scores, pair = jax.lax.top_k(scores, min(max_candidates, scores.shape[0]))
         roi, label = pair // num_classes, pair % num_classes
-        boxes = box_ops.decode(deltas[roi, label], rois.boxes[roi], last.coder_weights)
+        deltas = deltas_of(last.box_deltas[roi], label)
+        boxes = box_ops.decode(deltas, rois.boxes[roi], coder_weights)
         boxes = box_ops.clip(boxes, hw)
         large = jnp.all(boxes[:, 2:] - boxes[:, :2] >= min_size, axis=1)
         scores = jnp.where(large, scores, -jnp.inf)
@@ -42,13 +46,14 @@ def detect(
         scores, best = jax.lax.top_k(jnp.where(keep, scores, -jnp.inf), min(max_detections, scores.shape[0]))
         valid = scores > -jnp.inf
         roi = roi[best]
-        centres, sigmas = _masks_in_image(rois.boxes[roi], jax.tree.map(lambda leaf: leaf[roi], gaussians))
+        attended = masked.rois.boxes[roi]
+        centres, sigmas = _masks_in_image(attended, jax.tree.map(lambda leaf: leaf[roi], masked.gaussians))
         found = Detections(
             boxes=boxes[best],
             scores=scores,
             labels=label[best],
             valid=valid,
-            rois=rois.boxes[roi],
+            rois=attended,
             mask_centres=centres,
             mask_sigmas=sigmas,
         )
@@ -56,7 +61,15 @@ def detect(
             lambda leaf: jnp.where(valid.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, jnp.zeros_like(leaf)), found
         )
 
-    return jax.vmap(detect_image)(last.rois, last.class_logits, last.box_deltas, last.gaussians, image_hw)
+    coder_weights = last.coder_weights
+    last, masked = (stage._replace(targets=None, guide_logits=None, coder_weights=None) for stage in (last, masked))
+    return jax.vmap(detect_image)(last, masked, mean_scores(outputs), image_hw)
+
+
+def mean_scores(outputs: Outputs) -> Float[Array, "b r k"]:
+    """The probabilities of the foreground classes, mean over all stages (Cascade R-CNN)."""
+    scores = [jax.nn.softmax(stage.class_logits)[..., :-1] for stage in outputs.stages]
+    return sum(scores) / len(scores)
 
 
 def _masks_in_image(rois: Float[Array, "d 4"], gaussians: Gaussians | None) -> tuple[Array, Array]:

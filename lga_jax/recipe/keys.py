@@ -8,6 +8,7 @@ from typing import Any
 
 from lga_jax.recipe.rule import Rule, choice, flag, number, optional, path, several, text, unset_or, whole
 
+ATTENTIONS = ("lga", "cbam", "non_local", "none")
 NORMS = ("frozen_bn", "bn", "gn")
 NUM_LEVELS = 5  # P2..P6
 MAX_PIXELS = 178_956_970  # limit for a bucket, the same as for an image file (data/decode.py)
@@ -114,10 +115,16 @@ KEYS: dict[str, Rule] = {
     "model.roi_sampling.num_samples": _COUNT,
     "model.roi_sampling.positive_fraction": _SHARE,
     "model.roi_sampling.positive_iou": _IOU,
+    "model.cascade.attentions": several(
+        choice(*ATTENTIONS), f"an attention per later stage ({', '.join(ATTENTIONS)}), or ()"
+    ),
+    "model.cascade.positive_ious": several(_IOU, "a number from 0 to 1 per later stage, as (0.6, 0.7), or ()"),
+    "model.cascade.coder_scales": several(number(above=0), "a number above 0 per later stage, as (2.0, 3.0), or ()"),
+    "model.cascade.loss_weights": several(number(0), "a number of at least 0 per later stage, as (0.5, 0.25), or ()"),
     "model.roi_align.crop_size": _COUNT,
     "model.roi_align.sampling_ratio": whole(0),
     "model.roi_align.aligned": flag(),
-    "model.attention": choice("lga", "cbam", "non_local", "none"),
+    "model.attention": choice(*ATTENTIONS),
     "model.lga.num_masks": _COUNT,
     "model.lga.reduced_channels": _COUNT,
     "model.lga.hidden": _COUNT,
@@ -134,6 +141,7 @@ KEYS: dict[str, Rule] = {
     "model.box_head.hidden": _COUNT,
     "model.box_head.norm": choice("none", *NORMS),
     "model.box_head.dense_init": choice("detectron2", "torchvision"),
+    "model.box_head.class_agnostic": flag(),
     "losses.rpn_box_beta": number(0),
     "losses.roi_box_beta": number(0),
     "losses.guide_weight": number(0),

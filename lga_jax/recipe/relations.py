@@ -104,6 +104,19 @@ def anchor_overlaps(values: Values) -> Iterator[UserError]:
         )
 
 
+def later_stages(values: Values) -> Iterator[UserError]:
+    """All keys of the cascade have one value per later stage."""
+    expected = len(values["model.cascade.positive_ious"])
+    for name in ("attentions", "coder_scales", "loss_weights"):
+        if (found := len(values[f"model.cascade.{name}"])) != expected:
+            yield UserError(
+                f"model.cascade.{name}",
+                expected=f"{expected} values, one per value of model.cascade.positive_ious",
+                found=str(found),
+                remedy=_FIX,
+            )
+
+
 def num_proposals(values: Values) -> Iterator[UserError]:
     """NMS cannot return more boxes than it gets."""
     for phase in ("train", "test"):
@@ -153,8 +166,11 @@ def group_norms(values: Values) -> Iterator[UserError]:
 
 def reductions(values: Values) -> Iterator[UserError]:
     """At least one channel must remain."""
-    attention, channels = values["model.attention"], values["model.fpn.channels"]
-    if attention in ("cbam", "non_local") and values[f"model.{attention}.reduction"] > channels:
+    channels = values["model.fpn.channels"]
+    used = {values["model.attention"], *values["model.cascade.attentions"]}
+    for attention in sorted(used & {"cbam", "non_local"}):
+        if values[f"model.{attention}.reduction"] <= channels:
+            continue
         yield UserError(
             f"model.{attention}.reduction",
             expected=f"at most model.fpn.channels, {channels}",
@@ -219,6 +235,7 @@ RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
     short_edges,
     buckets,
     anchor_overlaps,
+    later_stages,
     num_proposals,
     num_detections,
     resnet_width,

@@ -27,9 +27,10 @@ class Rows(NamedTuple):
     report: str
 
 
-def is_predictor(slot: Slot) -> bool:
-    """True if the last axis of the parameter has the classes."""
-    return _place(slot) in _PREDICTORS
+def is_predictor(slot: Slot, class_agnostic: bool = False) -> bool:
+    """True if the last axis of the parameter has the classes. With `class_agnostic`, that of box deltas has not."""
+    place = _place(slot)
+    return place in _PREDICTORS and not (class_agnostic and place == ("box_head", "deltas"))
 
 
 def _place(slot: Slot) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from lga_jax.models.backbones import Backbone
 from lga_jax.models.build import build_backbone
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.weights.class_rows import Rows, file_width, is_predictor, match_rows, merge_rows
-from lga_jax.weights.compatibility import Fit, check_fit
+from lga_jax.weights.compatibility import Fit, check_fit, lookup
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout, Slot, recognise
 
@@ -81,12 +81,16 @@ class _Source(NamedTuple):
     fit: Fit
     rows: Rows | None
 
+    def is_predictor(self, slot: Slot) -> bool:
+        """True if the last axis of the model's parameter has the classes."""
+        return is_predictor(slot, bool(lookup(self.model, "box_head.class_agnostic")))
+
     def take(self, slot: Slot, initial: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
         """The value of a parameter in our layout and its names in the file; None if the file lacks it."""
         name = self.layout.name_of(slot.key, self.weights.arrays)
         if name is None:
             return self._norm_without(slot, initial) if slot.norm == "bn" and not self.layout.ours else None
-        if is_predictor(slot):
+        if self.is_predictor(slot):
             return self._take_rows(slot, initial, name)
         value = self._ours(slot, name, initial.shape)
         if slot.key == "params/backbone/conv1/kernel" and self.fit.bgr:
@@ -135,7 +139,7 @@ class _Source(NamedTuple):
             return value
         theirs = tuple(shape[axis] for axis in _THEIR_AXES[len(shape)])
         self._check_shape(name, value.shape, theirs)
-        if (slot.part, slot.module) == ("box_head", "fc1"):
+        if f"{slot.part}/{slot.module}".endswith("box_head/fc1"):  # of any stage
             value = crops_from_torch(value, self.model["roi_align"]["crop_size"])
         return value.transpose(_OUR_AXES[len(shape)])
 
@@ -207,11 +211,11 @@ def _account(source: _Source, wanted: Mapping[str, Any], used: Mapping[str, list
         slot = Slot.of(key)
         if slot.part not in layout.parts:
             apart[slot.part] = apart.get(slot.part, 0) + 1
-        elif key not in used and not (rows and is_predictor(slot)):
+        elif key not in used and not (rows and source.is_predictor(slot)):
             missing.append(f"{key.split('/', 1)[1]} {tuple(value.shape)}")
     names = {name for found in used.values() for name in found}
     if rows:  # a predictor without matching rows was read too
-        names |= {layout.name_of(key, arrays) for key in wanted if is_predictor(Slot.of(key))}
+        names |= {layout.name_of(key, arrays) for key in wanted if source.is_predictor(Slot.of(key))}
     rest = [name for name in arrays if name not in names]
     idle = {name for name in rest if layout.idle.match(name) and not arrays[name].any()}
     unused = [f"{name} {arrays[name].shape}" for name in rest if not layout.ignored.match(name) and name not in idle]

@@ -13,6 +13,8 @@ from lga_jax.errors import UserError
 from lga_jax.models.build import build_backbone, build_detector, build_stage
 from lga_jax.models.freezing import frozen_labels
 from lga_jax.models.postprocess import detect
+from lga_jax.models.roi.attention.lga import LGAHead
+from lga_jax.models.roi.attention.none import NoAttention
 from lga_jax.structs import Attention, Batch
 from lga_jax.training.step import create_state, make_train_step
 from tests.models import tiny
@@ -152,6 +154,23 @@ def test_no_loss_of_a_later_stage_reaches_the_stages_and_the_rpn_before_it(three
     reached = {part: any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(tree)) for part, tree in found.items()}
     nothing = dict.fromkeys(("rpn", "attention", "box_head", "stages_2"), False)
     assert reached == dict.fromkeys(("backbone", "fpn", "stages_1"), True) | nothing
+
+
+def test_a_recipe_adds_the_stages_of_a_cascade():
+    config = tiny.model_config()
+    config.box_head.class_agnostic = True
+    config.cascade.update(
+        attentions=("none", "lga"), positive_ious=(0.6, 0.7), coder_scales=(2.0, 3.0), loss_weights=(0.5, 0.25)
+    )
+    first, second, third = build_detector(config, tiny.NUM_CLASSES).stages
+    assert [type(stage.attention) for stage in (first, second, third)] == [LGAHead, NoAttention, LGAHead]
+    assert [stage.sampling["positive_iou"] for stage in (first, second, third)] == [0.5, 0.6, 0.7]
+    assert second.coder_weights == (20, 20, 10, 10) and third.coder_weights == (30, 30, 15, 15)
+    assert [stage.loss_weight for stage in (first, second, third)] == [1, 0.5, 0.25]
+    assert all(stage.box_head.class_agnostic for stage in (first, second, third))
+    variables, outputs = tiny.shapes(config)
+    assert variables["params"]["stages_2"]["box_head"]["deltas"]["kernel"].shape == (32, 4)
+    assert [stage.gaussians is None for stage in outputs.stages] == [False, True, False]
 
 
 def test_the_backbone_of_a_recipe_without_a_family_is_a_resnet():

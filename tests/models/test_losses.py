@@ -44,6 +44,15 @@ def test_later_stages_have_their_number_in_the_name_and_count_alike():
     assert two["total"] == pytest.approx(one["total"] + added)
 
 
+def test_the_losses_of_a_stage_count_with_its_weight():
+    guided = test_stage.outputs(guide_logits=GUIDED)
+    stages = [test_stage.stage(), test_stage.stage(loss_weight=0.25)]
+    terms = detection_losses(stages, Outputs(RPN_OUTPUTS, (guided, guided)), TARGETS, RULE)
+    one = terms_of(guided)
+    added = 0.25 * (terms["roi_class_2"] + terms["roi_box_2"] + 0.5 * terms["guide_2"])
+    assert float(terms["total"]) == pytest.approx(one["total"] + float(added))
+
+
 def test_stages_without_answers_are_refused():
     with pytest.raises(ValueError, match="zip"):
         detection_losses([test_stage.stage()] * 2, Outputs(RPN_OUTPUTS, (test_stage.outputs(),)), TARGETS, RULE)

@@ -40,13 +40,13 @@ def test_by_hand():
     assert found.mask_centres.shape == (1, 5, 0, 2)
 
 
-def test_the_last_stage_answers_with_its_own_coder():
+def test_a_cascade_has_the_boxes_of_the_last_stage_and_the_mean_score():
     boxes = [[0, 0, 10, 10]]
     first, last = outputs(boxes, [[0.9, 0.1]]), outputs(boxes, [[0.8, 0.2]])
     (stage,) = last.stages
     moved = stage._replace(box_deltas=stage.box_deltas.at[..., 0].set(5.0), coder_weights=jnp.array([20.0, 20, 10, 10]))
     found = detect(first._replace(stages=(*first.stages, moved)), HW, **RULES)
-    assert found.scores[0].tolist() == pytest.approx([0.8])
+    assert found.scores[0].tolist() == pytest.approx([0.85])  # the mean over both stages
     np.testing.assert_allclose(found.boxes[0, 0], [2.5, 0, 12.5, 10], atol=1e-4)
 
 
@@ -55,6 +55,25 @@ def test_boxes_below_the_smallest_size_neither_appear_nor_suppress():
     small = outputs(boxes, [[0.9, 0.1], [0.8, 0.2]])
     assert detect(small, HW, **RULES).scores[0, :2].tolist() == np.float32([0.9, 0.0]).tolist()
     assert detect(small, HW, **RULES | {"min_size": 5.0}).scores[0, :2].tolist() == np.float32([0.8, 0.0]).tolist()
+
+
+def test_one_box_for_all_classes():
+    several = outputs([[0, 0, 10, 10]], [[0.5, 0.4, 0.1]])
+    (stage,) = several.stages
+    moved = stage._replace(box_deltas=stage.box_deltas.at[..., 0].set(5.0))
+    agnostic = stage._replace(box_deltas=moved.box_deltas[:, :, :1])
+    expected, found = (detect(several._replace(stages=(one,)), HW, **RULES) for one in (moved, agnostic))
+    jax.tree.map(np.testing.assert_array_equal, expected, found)
+    assert found.labels[0, :2].tolist() == [0, 1]
+
+
+def test_masks_of_an_earlier_stage_are_given_with_its_roi():
+    gaussians = Gaussians(jnp.full((1, 1, 1, 2), 3.5), jnp.ones((1, 1, 1, 2)), jnp.zeros((1, 1, 1, 7, 7)))
+    first = outputs([[0, 0, 7, 7]], [[0.9, 0.1]], gaussians=gaussians)
+    last = outputs([[10, 0, 24, 14]], [[0.9, 0.1]])
+    found = detect(first._replace(stages=(*first.stages, *last.stages)), HW, **RULES)
+    assert found.rois[0, 0].tolist() == [0, 0, 7, 7] and found.mask_centres[0, 0].tolist() == [[3.5, 3.5]]
+    np.testing.assert_allclose(found.boxes[0, 0], [10, 0, 24, 14], atol=1e-4)
 
 
 def test_invalid_rois_give_nothing():

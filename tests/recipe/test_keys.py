@@ -13,7 +13,7 @@ from lga_jax.models import build, layers
 from lga_jax.models.backbones import efficientnet_lite, resnet
 from lga_jax.models.fpn import pyramid_strides
 from lga_jax.recipe import flatten, load
-from lga_jax.recipe.keys import BACKBONES, CHALLENGES, KEYS, MAX_PIXELS, NORMS, NUM_LEVELS, SOURCES
+from lga_jax.recipe.keys import ATTENTIONS, BACKBONES, CHALLENGES, KEYS, MAX_PIXELS, NORMS, NUM_LEVELS, SOURCES
 
 
 def test_the_reference_recipe_has_all_keys_and_no_other():
@@ -28,6 +28,7 @@ def test_the_reference_recipe_has_all_keys_and_no_other():
     [
         ("model.fpn.norm", ("none", *layers.NORMS)),
         ("model.box_head.norm", ("none", *layers.NORMS)),
+        ("model.attention", tuple(build.ATTENTIONS)),
         ("data.resize", geometry.KERNELS),
         ("data.size_rounding", geometry.ROUNDINGS),
     ],
@@ -39,6 +40,8 @@ def test_choices_are_those_of_the_modules(key, choices):
 def test_constants_are_those_of_the_modules():
     assert (*NORMS,) == layers.NORMS
     assert len(pyramid_strides(resnet.ResNet.strides)) == NUM_LEVELS
+    assert tuple(build.ATTENTIONS) == ATTENTIONS
+    assert {f"model.cascade.{name}" for name in build.CASCADE} == {key for key in KEYS if "cascade" in key}
     assert decode.MAX_PIXELS == MAX_PIXELS
     assert scene.CHALLENGES == CHALLENGES
 

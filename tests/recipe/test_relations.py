@@ -21,6 +21,7 @@ from tests.recipe.faults import changed, faults
         ({"model.fpn.norm": "gn", "model.fpn.channels": 40}, dict(), "model.fpn.channels"),
         ({"model.attention": "cbam", "model.cbam.reduction": 97}, dict(), "model.cbam.reduction"),
         ({"model.attention": "non_local", "model.non_local.reduction": 97}, dict(), "model.non_local.reduction"),
+        ({"model.cascade.attentions": ("lga",)}, dict(), "model.cascade.attentions"),
         ({"model.backbone.frozen_stages": 1}, dict(new_run=True), "model.init_from"),
         ({"model.backbone.norm": "frozen_bn"}, dict(new_run=True), "model.init_from"),
         ({"model.init_strict": True}, dict(new_run=True), "model.init_strict"),
@@ -50,3 +51,12 @@ def test_values_that_go_together(changes, how):
 def test_the_nearest_batch_sizes_are_named():
     assert faults(changes={"batch_size": 10}, device_count=4)["batch_size"].remedy.endswith("8 or 12")
     assert faults(changes={"batch_size": 3}, device_count=4)["batch_size"].remedy.endswith("4")
+
+
+def test_a_value_per_later_stage():
+    found = faults(changes={"model.cascade.positive_ious": (0.6, 0.7), "model.cascade.coder_scales": (2.0,)})
+    assert {key.removeprefix("model.cascade."): error.found for key, error in found.items()} == {
+        "attentions": "0",
+        "coder_scales": "1",
+        "loss_weights": "0",
+    }

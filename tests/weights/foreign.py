@@ -134,6 +134,21 @@ def detectron2_detector(depth=18, num_classes=3):
     return renamed
 
 
+def detectron2_cascade(num_stages, num_classes=3):
+    """The detector with a box head per stage, one box for all classes and a mask head."""
+    arrays = {}
+    for name, value in detectron2_detector(num_classes=num_classes).items():
+        if "bbox_pred" in name:
+            value = value[:4]
+        if not name.startswith("roi_heads"):
+            arrays[name] = value
+            continue
+        heads, head, module = name.split(".", 2)
+        for stage in range(num_stages):
+            arrays[f"{heads}.{head}.{stage}.{module}"] = value + stage
+    return arrays | {"roi_heads.mask_head.mask_fcn1.bias": np.zeros(4, np.float32)}
+
+
 def caffe2_backbone(arrays, spelled_out=False):
     """torchvision's backbone under the names of Detectron's R-50.pkl, in either spelling of batch norm."""
     leaves = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}

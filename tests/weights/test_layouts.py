@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.weights import foreign
-from tests.weights.loading import FROZEN, V1, load, refused
+from tests.weights.loading import FROZEN, V1, at, load, refused
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,31 @@ def test_files_of_other_networks(names, nearest):
 def test_other_detectors_are_refused():
     arrays = {name: value for name, value in foreign.torchvision_detector().items() if "roi_heads" not in name}
     refused(arrays, V1, r"nearest known layout by names, found another detector, without roi_heads.box_predictor")
-    cascade = {
-        name.replace("box_predictor.", "box_predictor.0."): value
-        for name, value in foreign.detectron2_detector().items()
-    }
-    refused(cascade, V1, "expected Detectron2's Faster R-CNN with FPN, .* found another detector")
+    keypoints = {name: value for name, value in foreign.detectron2_detector().items() if "cls_score" not in name}
+    refused(keypoints, V1, "expected Detectron2's Faster R-CNN with FPN, .* found another detector")
+
+
+CASCADE = V1 | {
+    "box_head.class_agnostic": True,
+    "cascade.attentions": ("lga", "none"),
+    "cascade.positive_ious": (0.6, 0.7),
+    "cascade.coder_scales": (2.0, 3.0),
+    "cascade.loss_weights": (1.0, 1.0),
+}
+
+
+def test_a_cascade_of_detectron2():
+    arrays = foreign.detectron2_cascade(num_stages=3)
+    variables, report = load(arrays, CASCADE, strict=False)
+    assert "this is" not in report and "Detectron2's Cascade R-CNN, ResNet-18" in report
+    assert "left at initial values: stages_1/attention/" in report and "into stages_2: 8 arrays" in report
+    assert "in the file and not used: none (and 21 of classifiers" in report  # with the mask head
+    crops = arrays["roi_heads.box_head.2.fc1.weight"].reshape(32, 16, 7, 7).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(at(variables, "params/stages_2/box_head/fc1/kernel"), crops.reshape(-1, 32))
+    boxes = arrays["roi_heads.box_predictor.1.bbox_pred.weight"]
+    np.testing.assert_array_equal(at(variables, "params/stages_1/box_head/deltas/kernel"), boxes.T)
+    plain = CASCADE | {"box_head.class_agnostic": False}
+    refused(arrays, plain, "bbox_pred.* expected shape")
 
 
 def test_flax_files_of_other_models_are_no_checkpoints():

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from lga_jax.models.roi.attention import Level
 from lga_jax.ops import boxes as box_ops
@@ -36,6 +36,7 @@ class RoIStage(nn.Module):
     sampling: Mapping[str, Any]  # arguments of sample_rois
     roi_align: Mapping[str, Any]  # crop_size, sampling_ratio and aligned of ops.roi_align
     coder_weights: tuple[float, float, float, float] = CODER_WEIGHTS
+    loss_weight: float = 1.0  # factor of all losses of this stage in the sum
 
     def __call__(
         self, levels: Levels, rois: RoIs, targets: Targets | None, keys: Key[Array, "b"] | None
@@ -80,11 +81,20 @@ class RoIStage(nn.Module):
         """
         outputs = jax.lax.stop_gradient(outputs)
         best = jnp.argmax(outputs.class_logits[..., : self.num_classes], axis=-1)
-        deltas = jnp.take_along_axis(outputs.box_deltas, best[..., None, None], axis=-2)[..., 0, :]
+        deltas = deltas_of(outputs.box_deltas, best)
         boxes = box_ops.decode(deltas, outputs.rois.boxes, outputs.coder_weights)
         boxes = jax.vmap(box_ops.clip)(boxes, image_hw)
         valid = outputs.rois.valid & (box_ops.area(boxes) > 0.0)
         return RoIs(jnp.where(valid[..., None], boxes, 0.0), outputs.rois.scores, valid)
+
+
+def deltas_of(box_deltas: Float[Array, "*n _ 4"], labels: Int[Array, "*n"]) -> Float[Array, "*n 4"]:
+    """The deltas for the class of each RoI; a class-agnostic head has the same for all classes.
+
+    `labels`: 0..k. Background has no box; it gets the deltas of the last class.
+    """
+    own = jnp.minimum(labels, box_deltas.shape[-2] - 1)[..., None, None]
+    return jnp.take_along_axis(box_deltas, own, axis=-2)[..., 0, :]
 
 
 def sample_rois(
@@ -135,10 +145,9 @@ def roi_losses(outputs: StageOutputs, beta: float) -> dict[str, Float[Array, ""]
     Both are divided by the number of sample slots. `beta`: the transition of smooth L1; 0 is plain L1.
     """
     truth = outputs.targets
-    num_classes = outputs.box_deltas.shape[-2]
-    foreground = truth.valid & (truth.labels < num_classes)
-    own_class = jnp.minimum(truth.labels, num_classes - 1)[..., None, None]
-    deltas = jnp.take_along_axis(outputs.box_deltas, own_class, axis=-2)[..., 0, :]
+    background = outputs.class_logits.shape[-1] - 1
+    foreground = truth.valid & (truth.labels < background)
+    deltas = deltas_of(outputs.box_deltas, truth.labels)
     wanted = box_ops.encode(truth.boxes, outputs.rois.boxes, outputs.coder_weights)
 
     entropy = optax.softmax_cross_entropy_with_integer_labels(outputs.class_logits, truth.labels)

@@ -29,9 +29,13 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
         convs = {name.split(".")[2] for name in arrays if re.match(r"roi_heads\.box_head\.\d+\.0\.weight", name)}
         return torchvision_detector(len(convs), is_coco_v1=not convs and COCO_V1_DIGEST in where)
     if has(r"backbone\.bottom_up\.(?:stem|res\d)\."):
-        needed = ("backbone.fpn_lateral2.", "proposal_generator.rpn_head.", "roi_heads.box_predictor.cls_score.")
+        stages = {
+            name.split(".")[2] for name in arrays if re.match(r"roi_heads\.box_predictor\.\d+\.cls_score\.", name)
+        }
+        predictor = f"roi_heads.box_predictor.{'0.' if stages else ''}cls_score."
+        needed = ("backbone.fpn_lateral2.", "proposal_generator.rpn_head.", predictor)
         _check_is_faster_rcnn(where, arrays, "Detectron2", needed)
-        return detectron2(detector=True)
+        return detectron2(detector=True, num_stages=len(stages))
     if has(r"(?:stem\.conv1|res2\.0\.conv1)\."):
         return detectron2(detector=False)
     if has(r"(?:conv1_w|res2_0_branch2a_w)$"):

@@ -1,6 +1,7 @@
-"""Layout of Detectron2's Faster R-CNN with FPN, and of ResNets converted to its names."""
+"""Layout of Detectron2's Faster and Cascade R-CNN with FPN, and of ResNets converted to its names."""
 
 import re
+from collections.abc import Callable
 
 from lga_jax.weights.layouts.layout import COCO_ANCHORS, TORCH_LEAF, TORCH_LEAVES, Layout, namer, place
 
@@ -14,8 +15,14 @@ _COMPUTES = COCO_ANCHORS | {
 }
 
 
-def detectron2(detector: bool) -> Layout:
-    """Detectron2's Faster R-CNN with FPN, or (`detector` False) a backbone converted to its names."""
+_CASCADE_COMPUTES = {"box_head.class_agnostic": True, "cascade.coder_scales": (2.0, 3.0)}
+
+
+def detectron2(detector: bool, num_stages: int = 0) -> Layout:
+    """Detectron2's Faster R-CNN with FPN, or (`detector` False) a backbone converted to its names.
+
+    `num_stages`: the number of RoI stages of its Cascade R-CNN; 0: Faster R-CNN.
+    """
 
     def backbone(module: str) -> list[str]:
         stage, block, layer = place(module)
@@ -31,21 +38,18 @@ def detectron2(detector: bool) -> Layout:
             return [*([f"{head}.conv"] if number == 1 else []), f"{head}.conv.conv{number - 1}"]
         return [f"{head}.{ {'objectness': 'objectness_logits', 'deltas': 'anchor_deltas'}[module] }"]
 
-    def box_head(module: str) -> list[str]:
-        if module in ("classes", "deltas"):
-            return [f"roi_heads.box_predictor.{'cls_score' if module == 'classes' else 'bbox_pred'}"]
-        return [f"roi_heads.box_head.{module.replace('_norm', '.norm')}"]
-
     parts = {"backbone": backbone}
     if detector:
         parts |= {
             "fpn": lambda module: [f"backbone.fpn_{module.replace('_norm', '.norm')}"],
             "rpn": rpn,
-            "box_head": box_head,
+            "box_head": _box_head("0." if num_stages else ""),
         }
+        for number in range(1, num_stages):
+            parts[f"stages_{number}"] = _box_head(f"{number}.", "box_head/")
     prefix = r"backbone\.bottom_up\." if detector else ""
     return Layout(
-        "Detectron2's Faster R-CNN" if detector else "Detectron2's ResNet",
+        _title(detector, num_stages),
         tuple(parts),
         namer(parts, TORCH_LEAVES),
         backbone=re.compile(rf"{prefix}(?:stem|res[2-5])\."),
@@ -54,11 +58,31 @@ def detectron2(detector: bool) -> Layout:
         ),
         ignored=re.compile(
             r"(?:.*\.num_batches_tracked|(?:stem\.fc|fc|fc1000|linear)\.\w+|stem\.conv1\.bias|pixel_mean|pixel_std"
-            r"|proposal_generator\.anchor_generator\..*)$"
+            r"|proposal_generator\.anchor_generator\..*|roi_heads\.mask_head\..*)$"
         ),
         affine_norms=True,
         family="resnet",
-        computes=_COMPUTES if detector else {},
+        computes=(_COMPUTES | (_CASCADE_COMPUTES if num_stages else {})) if detector else {},
         loose=("roi_align.sampling_ratio",),  # a fixed number of points is an approximation
         recipe="configs/coco_detectron2_1x.py",
     )
+
+
+def _title(detector: bool, num_stages: int) -> str:
+    if not detector:
+        return "Detectron2's ResNet"
+    return "Detectron2's Cascade R-CNN" if num_stages else "Detectron2's Faster R-CNN"
+
+
+def _box_head(stage: str, ours: str = "") -> Callable[[str], list[str]]:
+    """The names of a box head. `stage`: "", or the number of its stage; `ours`: the prefix of our modules."""
+
+    def names(module: str) -> list[str]:
+        if not module.startswith(ours):  # the attention of a later stage
+            return []
+        module = module.removeprefix(ours)
+        if module in ("classes", "deltas"):
+            return [f"roi_heads.box_predictor.{stage}{'cls_score' if module == 'classes' else 'bbox_pred'}"]
+        return [f"roi_heads.box_head.{stage}{module.replace('_norm', '.norm')}"]
+
+    return names

@@ -6,7 +6,9 @@ import pytest
 from lga_jax.models.roi.box_head import BoxHead
 
 CROPS = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 7, 7, 8)), jnp.float32)
-PLAIN = dict(num_convs=0, num_fcs=2, hidden=16, norm="none", dense_init="detectron2", num_classes=3)
+PLAIN = dict(
+    num_convs=0, num_fcs=2, hidden=16, norm="none", dense_init="detectron2", num_classes=3, class_agnostic=False
+)
 
 
 def test_shapes_and_names_of_the_two_arrangements():
@@ -46,3 +48,8 @@ def test_initial_values(dense_init, kernel_std, bias_std):
         assert float(params[name]["kernel"].std()) == pytest.approx(expected, rel=0.05), name
         bound = expected if bias_std is None else bias_std
         assert float(params[name]["bias"].std()) == pytest.approx(bound, rel=0.15), name
+
+
+def test_a_class_agnostic_head_has_one_box_for_all_classes():
+    (logits, deltas), _ = BoxHead(**PLAIN | dict(class_agnostic=True)).init_with_output(jax.random.key(0), CROPS, False)
+    assert logits.shape[-1] == 4 and deltas.shape == (*CROPS.shape[:2], 1, 4)

@@ -6,13 +6,15 @@ import numpy as np
 
 from lga_jax.models.roi.attention.none import NoAttention
 from lga_jax.models.roi.box_head import BoxHead
-from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage, guide_loss, roi_losses, sample_rois
+from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage, deltas_of, guide_loss, roi_losses, sample_rois
 from lga_jax.ops.boxes import encode
 from lga_jax.structs import RoIs, RoITargets, StageOutputs, Targets
 
 
 def stage(**changes):
-    head = BoxHead(num_convs=0, num_fcs=1, hidden=8, norm="none", dense_init="detectron2", num_classes=2)
+    head = BoxHead(
+        num_convs=0, num_fcs=1, hidden=8, norm="none", dense_init="detectron2", num_classes=2, class_agnostic=False
+    )
     fields = dict(
         attention=NoAttention(),
         box_head=head,
@@ -95,6 +97,17 @@ def test_refined_boxes_are_those_of_the_best_foreground_class_inside_the_image()
     rois = stage().refined(given, jnp.array([[25.0, 40.0]]))
     np.testing.assert_allclose(rois.boxes, [[[2, 3, 12, 9], [10, 10, 40, 25]]], atol=1e-4)
     assert rois.valid.all()
+
+
+def test_class_agnostic_deltas_are_those_of_every_class():
+    one_box = outputs().box_deltas[:, :, :1].at[0, 0, 0].set(jnp.arange(4.0))
+    every_class = jnp.repeat(one_box, 2, axis=2)
+    logits = jnp.array([[[0.0, 1.0, 9.0], [1.0, 0.0, 9.0]]])
+    agnostic, specific = (outputs(box_deltas=deltas, class_logits=logits) for deltas in (one_box, every_class))
+    assert roi_losses(agnostic, 0.0) == roi_losses(specific, 0.0)
+    image_hw = jnp.array([[40.0, 40.0]])
+    np.testing.assert_array_equal(stage().refined(agnostic, image_hw).boxes, stage().refined(specific, image_hw).boxes)
+    np.testing.assert_array_equal(deltas_of(one_box, jnp.array([[1, 2]])), one_box[:, :, 0])
 
 
 def test_refined_boxes_without_area_and_invalid_rois_are_zero_and_invalid():

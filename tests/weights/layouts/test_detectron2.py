@@ -38,6 +38,22 @@ def test_a_detector(key, name):
     assert detectron2(detector=False).names(Slot.of(key)) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("params/box_head/fc1/kernel", "roi_heads.box_head.0.fc1.weight"),
+        ("params/box_head/deltas/bias", "roi_heads.box_predictor.0.bbox_pred.bias"),
+        ("params/stages_2/box_head/fc2/bias", "roi_heads.box_head.2.fc2.bias"),
+        ("params/stages_1/box_head/classes/kernel", "roi_heads.box_predictor.1.cls_score.weight"),
+    ],
+)
+def test_a_cascade(key, name):
+    layout = detectron2(detector=True, num_stages=3)
+    assert layout.names(Slot.of(key)) == [name]
+    assert layout.title == "Detectron2's Cascade R-CNN" and layout.parts[-2:] == ("stages_1", "stages_2")
+    assert layout.computes["box_head.class_agnostic"]
+
+
 def test_only_a_detector_says_what_it_computes():
     assert detectron2(detector=True).computes["roi_align.sampling_ratio"] == 0
     assert detectron2(detector=False).computes == {}
