@@ -1,10 +1,13 @@
-"""The error for faulty input of a user, and helpers for its text."""
+"""The error for faulty input of a user, and helpers for its text and for names in it."""
 
+import unicodedata
 from collections.abc import Sequence
+
+_JOINERS = "\u200c\u200d"  # parts of words in Persian and Hindi
 
 
 class UserError(ValueError):
-    """Faulty input of the user. Its text is one line:
+    """Faulty input of the user. Its text is one line without control characters:
 
         data.resize: expected 'bilinear' or 'antialias', found 'cubic'; correct the recipe
 
@@ -18,7 +21,7 @@ class UserError(ValueError):
     def __init__(self, subject: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
         self.subject, self.expected, self.found, self.remedy = subject, expected, found, remedy
         wanted = ", ".join(part for part in (expected and f"expected {expected}", found and f"found {found}") if part)
-        super().__init__("; ".join(filter(None, [": ".join(filter(None, [subject, wanted])), remedy])))
+        super().__init__(escaped("; ".join(filter(None, [": ".join(filter(None, [subject, wanted])), remedy]))))
 
     def within(self, place: str) -> "UserError":
         """The same error with `place` before its subject."""
@@ -46,7 +49,39 @@ def shown(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def printable(name: str) -> str:
-    """A name from a file, without quotes: one line without control characters, of a bounded length."""
-    text = repr(name)[1:-1]
-    return text if len(text) <= 160 else f"{text[:157]}..."
+def escaped(text: str) -> str:
+    """The text with control characters, line breaks and unpaired surrogates as Python writes them in quotes.
+
+    Characters that change the direction of writing and spaces other than ' ' are escaped too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _JOINERS else repr(c)[1:-1] for c in text)
+
+
+def escaped_lines(text: str) -> str:
+    """`escaped` of each line."""
+    return "\n".join(map(escaped, text.split("\n")))
+
+
+def printable(name: str, most: int = 160) -> str:
+    """A name for a terminal, a page or a picture: one line without control characters, at most `most` characters."""
+    text = escaped(name)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def name_differences(ours: Sequence[str], theirs: Sequence[str], our_place: str, their_place: str) -> str:
+    """The names in only one of two lists, in quotes, so that spaces are visible; or the first place that differs.
+
+    Names that look alike (composed and decomposed accents) are written with escapes.
+    """
+    places = ((our_place, ours, theirs), (their_place, theirs, ours))
+    only = {place: [name for name in dict.fromkeys(names) if name not in others] for place, names, others in places}
+    alike = set.intersection(*({unicodedata.normalize("NFKC", name) for name in names} for names in only.values()))
+    quoted = ascii if alike else repr
+    parts = [f"only in {place}: {listed([quoted(name) for name in names])}" for place, names in only.items() if names]
+    if not parts:
+        position = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(ours))
+        found = [repr(names[position]) if position < len(names) else "none" for names in (ours, theirs)]
+        parts = [f"another order: class {position + 1} is {found[0]} in {our_place} and {found[1]} in {their_place}"]
+    return "; ".join(parts)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lga_jax.errors import UserError, counted, listed, printable, shown
+from lga_jax.errors import UserError, counted, listed, name_differences, printable, shown
 
 
 def test_an_error_is_one_line_of_the_parts_that_it_has():
@@ -54,3 +54,22 @@ def test_what_a_file_holds_is_one_short_line():
 def test_names_have_no_quotes_and_no_control_characters():
     assert printable("a b") == "a b" and printable("a\x1b[31m\ud800") == r"a\x1b[31m\ud800"
     assert len(printable("x" * 500)) == 160 and printable("x" * 160) == "x" * 160
+
+
+def test_the_text_of_an_error_has_no_control_characters_and_its_parts_are_unchanged():
+    error = UserError("a\n\x1b[2J.png", found="\u202eb")
+    assert str(error) == r"a\n\x1b[2J.png: found \u202eb" and error.subject == "a\n\x1b[2J.png"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "text"),
+    [
+        (["car ", "bus"], ["car", "bus"], "only in A: 'car '; only in B: 'car'"),
+        (["car", "bus"], ["car"], "only in A: 'bus'"),
+        (["e\u0301"], ["\xe9"], r"only in A: 'e\u0301'; only in B: '\xe9'"),
+        (["a", "b"], ["b", "a"], "another order: class 1 is 'a' in A and 'b' in B"),
+        (["a", "b"], ["a", "b", "a"], "another order: class 3 is none in A and 'a' in B"),
+    ],
+)
+def test_only_the_names_that_differ_are_listed_and_spaces_are_visible(ours, theirs, text):
+    assert name_differences(ours, theirs, "A", "B") == text

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, printable
 
 # TensorStore raises ValueErrors that begin with a status. These mean that the disk cannot be read.
 _DISK_STATUS = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "UNKNOWN")
@@ -53,4 +53,4 @@ def raise_unless_damage(error: Exception, where: str) -> None:
 
 def first_line(error: Exception) -> str:
     """The type of an exception and the first line of its text."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else ''}"
+    return f"{type(error).__name__}: {printable(str(error).strip().splitlines()[0], 120) if str(error).strip() else ''}"

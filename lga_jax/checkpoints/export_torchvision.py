@@ -13,6 +13,7 @@ from lga_jax.checkpoints.manifest import Manifest
 from lga_jax.checkpoints.read import restore_params
 from lga_jax.errors import UserError
 from lga_jax.files import write_atomically
+from lga_jax.terminal import say
 from lga_jax.weights.compatibility import lookup
 from lga_jax.weights.torchvision_export import EPSILON, to_torchvision, torchvision_version
 
@@ -66,10 +67,10 @@ def export_weights(workdir: str, step: int | str, output: str) -> None:
     except UserError as error:
         raise error.within(f"--workdir {workdir}, step {saved.step}") from None
     write_atomically(path, formats[path.suffix](state, saved.manifest))
-    print(f"written: {output}, {len(state)} arrays of {saved.title}, {len(saved.manifest['class_names'])} classes")
-    print(f"torchvision loads it into {constructor(config, len(saved.manifest['class_names']))}")
+    say(f"written: {output}, {len(state)} arrays of {saved.title}, {len(saved.manifest['class_names'])} classes")
+    say(f"torchvision loads it into {constructor(config, len(saved.manifest['class_names']))}")
     if others := differences(config):
-        print(f"torchvision's detections will differ a little: {'; '.join(others)}")
+        say(f"torchvision's detections will differ a little: {'; '.join(others)}")
 
 
 def constructor(config: Mapping[str, Any], num_classes: int) -> str:

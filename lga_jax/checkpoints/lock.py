@@ -13,6 +13,7 @@ import jax
 
 from lga_jax.errors import UserError, printable
 from lga_jax.files import make_folder
+from lga_jax.terminal import say
 
 LOCK_FILE = ".lock"
 
@@ -63,7 +64,7 @@ def _lock(file: int, path: Path, workdir: str | os.PathLike) -> None:
             ) from None
         if error.errno not in _NOT_SUPPORTED:
             raise UserError(str(path), expected="a file that can be locked", found=str(error.strerror)) from error
-        print(f"{path}: this file system has no locks; start no second run in this workdir", flush=True)
+        say(f"{path}: this file system has no locks; start no second run in this workdir")
     os.ftruncate(file, 0)
     os.pwrite(file, _own_name().encode(), 0)
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.checkpoints.damage import json_digest
 from lga_jax.data.source import Source, truth_of
-from lga_jax.errors import UserError, listed
+from lga_jax.errors import UserError, listed, name_differences
 from lga_jax.recipe import differences
 
 # Keys: version (of lga_jax, for information only), format, config, class_names, category_ids,
@@ -123,8 +123,8 @@ def check_classes(manifest: Manifest, class_names: tuple[str, ...], where: str) 
     if theirs != ours:
         raise UserError(
             where,
-            expected=f"a checkpoint for the data's {len(ours)} classes ({listed(ours, 3)})",
-            found=f"a checkpoint for {len(theirs)} ({listed(theirs, 3)})",
+            expected=f"a checkpoint for the data's {len(ours)} classes in the same order",
+            found=f"a checkpoint for {len(theirs)} ({name_differences(theirs, ours, 'the checkpoint', 'the data')})",
             remedy="use its training data, or train in another --workdir",
         )
 

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 
 from lga_jax.checkpoints.damage import first_line, json_digest, raise_unless_damage, verify
 from lga_jax.checkpoints.manifest import Manifest, check_format, check_whole
-from lga_jax.errors import UserError, counted, listed
+from lga_jax.errors import UserError, counted, listed, printable
 
 _LOG = logging.getLogger(__name__)
 
@@ -164,6 +164,6 @@ def _read_score(path: Path, step: int) -> float:
         if content != score_content(step, ap):
             raise ValueError("it does not have the digest it was saved with")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        _LOG.warning("%s is damaged (%s): step %d counts as not scored", path, first_line(error), step)
+        _LOG.warning("%s is damaged (%s): step %d counts as not scored", printable(str(path)), first_line(error), step)
         return math.nan
     return ap

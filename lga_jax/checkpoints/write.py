@@ -38,6 +38,7 @@ from lga_jax.checkpoints.read import SCORE_FILE, best_step, folder_of, read_mani
 from lga_jax.errors import UserError
 from lga_jax.files import WriteError, make_folder, unused_path, write_json
 from lga_jax.structs import TrainState
+from lga_jax.terminal import say
 
 
 class Restored(NamedTuple):
@@ -184,7 +185,7 @@ class Checkpoints:
             self.scores.pop(step, None)
             if jax.process_index() == 0:
                 aside = unused_path(Path(self.directory, f"{step}.damaged"))
-                print(f"{where} is damaged ({first_line(error)}); renamed to {aside}, {then}", flush=True)
+                say(f"{where} is damaged ({first_line(error)}); renamed to {aside}, {then}")
                 os.rename(os.path.join(self.directory, str(step)), aside)
         if damaged:
             multihost_utils.sync_global_devices("damaged checkpoints set aside")

@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 
 from lga_jax.command_line import hints
 from lga_jax.errors import UserError
+from lga_jax.files import remedy_for_writing
 from lga_jax.recipe import check, default_workdir, load, override
+from lga_jax.terminal import safe_output
 
 _CONFIG = "--config."
 
@@ -65,26 +67,34 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
     """Wraps a script's main: a UserError becomes one line on stderr and exit status 2, without a traceback.
 
     A recipe with several faults gives one line per fault. Ctrl-C gives one line and exit status 130, without waiting
-    for threads that download or decode.
+    for threads that download or decode. A reader of the output that goes away (`| head`) does not end the command.
     """
 
     def wrapped(*args: object) -> None:
-        try:
-            with _end_interrupted_imports():
-                main(*args)
-        except UserError as error:
-            _end(error)
-        except BrokenPipeError:  # `lga_jax recipes | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush when Python exits
-            sys.exit(1)
-        except KeyboardInterrupt:
-            _end_interrupted()
-        except (RuntimeError, AssertionError) as error:
-            if not _is_about_devices(error):
-                raise
-            _end(_no_device())
+        with safe_output() as lost:
+            try:
+                _run(main, *args)
+            except SystemExit as end:
+                if end.code or not lost:
+                    raise
+            if lost:
+                _end(UserError("standard output", found=str(lost[0].strerror), remedy=remedy_for_writing(lost[0])))
 
     return wrapped
+
+
+def _run(main: Callable[..., None], *args: object) -> None:
+    try:
+        with _end_interrupted_imports():
+            main(*args)
+    except UserError as error:
+        _end(error)
+    except KeyboardInterrupt:
+        _end_interrupted()
+    except (RuntimeError, AssertionError) as error:
+        if not _is_about_devices(error):
+            raise
+        _end(_no_device())
 
 
 @contextlib.contextmanager

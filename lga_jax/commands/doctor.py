@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 
 from lga_jax.command_line import parsing
 from lga_jax.files import make_folder, write_atomically, write_json
+from lga_jax.terminal import say
 
 if TYPE_CHECKING:
     from lga_jax.data.doctor.examine import Report
 
 
 def examine_config(config: ConfigDict, title: str, output: str | None, quick: bool) -> "Report":
-    """Examines data.train and data.eval, prints the findings, writes doctor.html and doctor.json into `output`."""
+    """Examines data.train and data.eval, writes doctor.html and doctor.json into `output`, prints the findings."""
     # Importing takes seconds; faults of the recipe are reported before.
     from lga_jax.data.doctor.examine import examine
     from lga_jax.report.doctor_page import doctor_html, format_report, report_json
@@ -30,12 +31,13 @@ def examine_config(config: ConfigDict, title: str, output: str | None, quick: bo
     if output:
         make_folder(output)
     report = examine(config.data, quick)
-    print(format_report(report))
+    written = []
     if output:
         page, facts = Path(output, "doctor.html"), Path(output, "doctor.json")
         write_atomically(page, doctor_html(title, report).encode())
         write_json(facts, report_json(report), indent=2)
-        print(f"written: {page}, {facts}")
+        written = [f"written: {page}, {facts}"]
+    say("\n".join([format_report(report), *written]))
     return report
 
 

@@ -9,6 +9,7 @@ import argparse
 
 from lga_jax.command_line.environment import describe
 from lga_jax.command_line.parsing import exit_on_user_error
+from lga_jax.terminal import say
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def _run() -> None:
     argparse.ArgumentParser(
         prog="lga_jax environment", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    print("\n".join(f"{name}: {value}" for name, value in describe()))
+    say("\n".join(f"{name}: {value}" for name, value in describe()))
 
 
 if __name__ == "__main__":

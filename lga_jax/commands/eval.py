@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.command_line import parsing
 from lga_jax.files import make_folder
+from lga_jax.terminal import say
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def _score(config: ConfigDict, workdir: str, output: str, step: str) -> None:
     from lga_jax.report.tables import format_result, write_result
 
     predictor = load(workdir, parse_step(step), config)
-    print(predictor.title)
+    say(predictor.title)
     source = open_data(predictor)
     folder = os.path.join(output, f"eval_{predictor.step}")
     make_folder(folder)  # reports a folder that cannot be written before hours of work
@@ -47,8 +48,8 @@ def _score(config: ConfigDict, workdir: str, output: str, step: str) -> None:
     write_result(result, folder)
     title = f"LGA R-CNN, {workdir}, step {predictor.step:,}"
     page = write_report(result, source, workdir=workdir, output=output, title=title)
-    print(format_result(result))
-    print(f"\nwritten: {folder}, {page}")
+    say(format_result(result))
+    say(f"\nwritten: {folder}, {page}")
 
 
 if __name__ == "__main__":

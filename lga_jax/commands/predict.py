@@ -10,6 +10,7 @@ and extents of the Gaussian masks) and, for each image, a picture of them. For m
 from absl import flags
 
 from lga_jax.command_line import parsing
+from lga_jax.terminal import say
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
         from lga_jax.inference.predictor import load
 
         predictor = load(workdir.value, parse_step(step.value))
-        print(predictor.title)
+        say(predictor.title)
         predict_folder(
             predictor,
             place.value,

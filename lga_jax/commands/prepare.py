@@ -18,6 +18,8 @@ import os
 import sys
 
 from lga_jax.command_line.parsing import exit_on_user_error
+from lga_jax.errors import escaped
+from lga_jax.terminal import say
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def _prepare() -> None:
     from lga_jax.data.tfds.prepare import find_leftovers, prepare_coco_json, prepare_official  # takes seconds
 
     for line in find_leftovers(given.data_dir):
-        print(line, file=sys.stderr)
+        print(escaped(line), file=sys.stderr)
     folder_flags = (given.name, given.root, given.split, given.annotations, given.images)
     if given.what != "coco_json":
         if any(folder_flags):
@@ -57,7 +59,7 @@ def _prepare() -> None:
             parser.error("coco_json takes --name, --root, and as many --annotations and --images as --split")
         splits = dict(zip(given.split, zip(given.annotations, given.images, strict=True), strict=True))
         report = prepare_coco_json(given.name, given.data_dir, given.root, splits)
-    print("\n".join(report))
+    say("\n".join(report))
 
 
 if __name__ == "__main__":

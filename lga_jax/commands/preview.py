@@ -10,6 +10,7 @@ other augmentations.
 from absl import flags
 
 from lga_jax.command_line import parsing
+from lga_jax.terminal import say
 
 
 def main() -> None:
@@ -22,7 +23,8 @@ def main() -> None:
     def run() -> None:
         from lga_jax.report.preview_sheet import preview  # takes seconds; faults of the recipe are reported before
 
-        print("written:", *preview(config.value, output.value, num_images.value))
+        paths = preview(config.value, output.value, num_images.value)
+        say(f"written: {' '.join(map(str, paths))}")
 
     parsing.run(run, config)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from lga_jax import recipe
 from lga_jax.command_line.parsing import exit_on_user_error
 from lga_jax.errors import UserError
+from lga_jax.terminal import say
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def _run() -> None:
     if given.name is None:
         if given.output:
             parser.error("--output needs the name of a recipe")
-        print(_list())
+        say(_list())
     elif given.output:
         _copy(given.name, Path(given.output))
     else:
@@ -58,7 +59,7 @@ def _copy(name: str, output: Path) -> None:
         raise UserError(
             f"--output {output}", expected="a writable file", found=str(error.strerror), remedy="name another file"
         ) from error
-    print(f"written: {output}; train with: lga_jax train --config {output}")
+    say(f"written: {output}; train with: lga_jax train --config {output}")
 
 
 if __name__ == "__main__":

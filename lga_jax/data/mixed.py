@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
 from lga_jax.data.source import Record, Source, open_source
-from lga_jax.errors import UserError, listed
+from lga_jax.errors import UserError, listed, shown
 
 _NUM_NAMED = 5  # classes in a line of the report
 
@@ -107,8 +107,11 @@ def _describe(part: _Part, class_names: tuple[str, ...], wanted: float) -> list[
     lines = [f"each of its {len(records)} images is shown {part.weight:g} times in an epoch: {share:.1%} of the epoch"]
     annotated = {part.source.class_names[label] for record in records for label in set(record.labels.tolist())}
     if left_out := annotated - set(class_names):
-        lines.append(f"boxes of {listed(sorted(left_out), _NUM_NAMED)} are left out")
+        lines.append(f"boxes of {_quoted(left_out)} are left out")
     if missing := set(class_names) - annotated:
-        names = listed(sorted(missing), _NUM_NAMED)
-        lines.append(f"it has no boxes of {names}: such objects in its images are trained as background")
+        lines.append(f"it has no boxes of {_quoted(missing)}: such objects in its images are trained as background")
     return [f"{part.name}: {line}" for line in (*part.source.report, *lines)]
+
+
+def _quoted(names: Set[str]) -> str:
+    return listed([shown(name) for name in sorted(names)], _NUM_NAMED)

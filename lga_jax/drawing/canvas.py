@@ -6,10 +6,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ImageFont
+
+from lga_jax.drawing.text import FONT_FILE
 
 Colour = tuple[int, int, int]  # RGB, 0..255
 
@@ -39,8 +40,8 @@ def make_canvas(image: UInt8[np.ndarray, "h w 3"]) -> Canvas:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Bold sans serif from matplotlib's files, so equal on every machine."""
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf", size)
+    """Bold sans serif; `drawable` replaces characters that it does not have."""
+    return ImageFont.truetype(FONT_FILE, size)
 
 
 def corners(bbox: Sequence[float | int]) -> Float[np.ndarray, "2 2"]:

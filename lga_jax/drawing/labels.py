@@ -16,7 +16,7 @@ _GREY = 128
 
 
 class Label(NamedTuple):
-    """A box and its text label."""
+    """A box and its text label, `drawable` for a name from a file."""
 
     bbox: Sequence[float | int]  # (x, y, width, height) in pixels of the image
     text: str

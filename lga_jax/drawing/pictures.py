@@ -18,6 +18,7 @@ from lga_jax.drawing.canvas import (
     tint_ellipse,
 )
 from lga_jax.drawing.labels import Label, draw_labels
+from lga_jax.drawing.text import drawable_names
 
 _MASK_COLOURS: tuple[Colour, ...] = (  # distinct for colour-blind people (after Okabe and Ito)
     (255, 200, 10),
@@ -49,7 +50,7 @@ def draw_detections(
         truth: COCO annotations, drawn as dashed white boxes; 'part_bbox' is dotted.
     """
     ordered = sorted(detections, key=lambda detection: detection["score"])  # the best is drawn last, above the others
-    colours = class_colours(names)
+    colours, drawn = class_colours(names), drawable_names(names)
     canvas = make_canvas(image)
     for annotation in truth:
         draw_dashed_box(canvas, annotation["bbox"], _TRUTH_COLOUR, dash=5)
@@ -62,7 +63,7 @@ def draw_detections(
     labelled = draw_labels(
         canvas,
         (
-            Label(d["bbox"], f"{names[d['category_id']]} {d['score']:.2f}", colours[d["category_id"]])
+            Label(d["bbox"], f"{drawn[d['category_id']]} {d['score']:.2f}", colours[d["category_id"]])
             for d in reversed(ordered)
         ),
     )

@@ -18,6 +18,7 @@ from lga_jax.errors import UserError, counted, listed, printable
 from lga_jax.files import make_folder, write_atomically, write_json
 from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.predictor import Predictor
+from lga_jax.terminal import say
 
 _SHOWN = (".jpg", ".jpeg", ".png")  # formats of pictures
 _JPEG_QUALITY = 92
@@ -53,9 +54,9 @@ def predict_folder(
     write_json(Path(output) / "detections.json", results)
     num_images = counted(len(paths) - len(source.unreadable), "image")
     found = f"{counted(len(results), 'object')} in {num_images} with a score of at least {score_threshold:g}"
-    print(f"{found}, written to {printable(output)}")
+    say(f"{found}, written to {output}")
     if num_non_finite:
-        print(f"WARNING: {num_non_finite} detections were not finite and are omitted: has the model diverged?")
+        say(f"WARNING: {num_non_finite} detections were not finite and are omitted: has the model diverged?")
     if source.unreadable:
         raise _unreadable(source, paths)
 

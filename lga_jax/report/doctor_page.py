@@ -1,8 +1,6 @@
 """The findings of the doctor as text for the terminal, as one HTML file, and as JSON."""
 
-import html
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +11,8 @@ from lga_jax.data.doctor.examine import FaultyImage, Report, SourceReport
 from lga_jax.data.doctor.findings import SEVERITIES, Case, Finding
 from lga_jax.drawing.labels import Label, draw_tile, draw_unreadable
 from lga_jax.errors import UserError, counted, printable
-from lga_jax.report.page import figure, histogram, page
+from lga_jax.report.page import figure, histogram, page, text
+from lga_jax.terminal import cell, num_columns, shortened
 
 _FEW, _MANY = 5, 50  # cases of a finding on the terminal and in the HTML; the JSON has all
 _NUM_CLASSES = 12  # on the terminal
@@ -41,11 +40,11 @@ def format_report(report: Report) -> str:
 
 def doctor_html(title: str, report: Report) -> str:
     """The HTML text; pictures are embedded."""
-    sections = [f"<h1>{html.escape(title)}</h1>", f'<p class="soft">{html.escape(summary(report))}</p>']
+    sections = [f"<h1>{text(title)}</h1>", f'<p class="soft">{text(summary(report))}</p>']
     sections += map(_block, report.between)
     for name, source_report in report.sources.items():
-        about = "<br>".join(html.escape(printable(line)) for line in [_contents(source_report), *source_report.about])
-        sections += [f"<h2>{html.escape(name)}</h2>", f"<p>{about}</p>", *map(_block, source_report.findings)]
+        about = "<br>".join(text(printable(line)) for line in [_contents(source_report), *source_report.about])
+        sections += [f"<h2>{text(name)}</h2>", f"<p>{about}</p>", *map(_block, source_report.findings)]
         if source_report.num_images:
             classes = {printable(name): count for name, count in Counter(source_report.class_boxes).most_common()}
             histograms = (
@@ -111,25 +110,11 @@ def _case(case: Case) -> dict[str, Any]:
 
 def _bars(counts: Mapping[str, int]) -> Iterator[str]:
     most = max(counts.values(), default=0) or 1
-    names = [_cut(printable(name)) for name in counts]
-    width = max(map(_width, names), default=0)
+    names = [shortened(name, _NAME) for name in counts]
+    width = max(map(num_columns, names), default=0)
     for name, count in zip(names, counts.values(), strict=True):
         bar = "█" * math.ceil(_BAR * count / most)
-        yield f"    {name}{' ' * (width - _width(name))} {count:>9,} {bar}".rstrip()
-
-
-def _width(text: str) -> int:
-    """Terminal columns of a text: East Asian wide characters take two, combining accents none."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
-
-
-def _cut(name: str) -> str:
-    """Shortens a name to _NAME columns."""
-    if _width(name) <= _NAME:
-        return name
-    while _width(name) >= _NAME:
-        name = name[:-1]
-    return f"{name}…"
+        yield f"    {cell(name, width)} {count:>9,} {bar}".rstrip()
 
 
 def _lines(finding: Finding) -> Iterator[str]:
@@ -140,10 +125,10 @@ def _lines(finding: Finding) -> Iterator[str]:
 
 
 def _block(finding: Finding) -> str:
-    cases = "".join(f"<li>{html.escape(line)}" for line in _named(finding, _MANY))
-    remedy = f'<span class="remedy">{html.escape(finding.remedy)}</span>' if finding.remedy else ""
+    cases = "".join(f"<li>{text(line)}" for line in _named(finding, _MANY))
+    remedy = f'<span class="remedy">{text(finding.remedy)}</span>' if finding.remedy else ""
     return (
-        f'<details class="{finding.severity}"><summary><b>{finding.severity}</b> {html.escape(finding.text)}{remedy}'
+        f'<details class="{finding.severity}"><summary><b>{finding.severity}</b> {text(finding.text)}{remedy}'
         f"</summary><ul>{cases}</ul></details>"
     )
 

@@ -1,6 +1,5 @@
 """The HTML report of an evaluation: scores, curves and pictures in one file."""
 
-import html
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from lga_jax.drawing.pictures import draw_detections
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.files import write_atomically
 from lga_jax.report.curves import draw_curves, read_metrics
-from lga_jax.report.page import data_url, figure, page, table
+from lga_jax.report.page import data_url, figure, page, table, text
 from lga_jax.report.tables import challenge_matrix, describe_attention
 
 _NUM_PICTURES = 24
@@ -44,9 +43,9 @@ def write_report(result: EvalResult, source: Source, *, workdir: str, output: st
 def report_html(title: str, result: EvalResult, curves: bytes | None, pictures: Sequence[Picture]) -> str:
     """The HTML text; pictures and curves (a PNG) are embedded."""
     subtitle = f"{result.num_images} images, {len(result.detections)} detections"
-    sections = [f"<h1>{html.escape(title)}</h1>", f'<p class="soft">{subtitle}</p>', _tables(result)]
+    sections = [f"<h1>{text(title)}</h1>", f'<p class="soft">{subtitle}</p>', _tables(result)]
     if result.attention:
-        sections.append(f"<p>{html.escape(describe_attention(result.attention))}</p>")
+        sections.append(f"<p>{text(describe_attention(result.attention))}</p>")
     if curves:
         sections.append(f'<h2>Training</h2><img class="curves" alt="losses and AP" src="{data_url(curves, "png")}">')
     sections.append(f'<h2>Detections</h2><div class="sheet">{"".join(figure(*picture) for picture in pictures)}</div>')

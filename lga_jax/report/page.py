@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from lga_jax.errors import escaped_lines
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto; padding: 0 1rem;
@@ -31,11 +33,16 @@ details.error { border-color: #dc2626; } details.warning { border-color: #f59e0b
 """
 
 
+def text(plain: str) -> str:
+    """HTML of plain text. Control characters and unpaired surrogates, which a page cannot have, are escaped."""
+    return html.escape(escaped_lines(plain))
+
+
 def page(title: str, sections: Iterable[str]) -> str:
     """An HTML page. `sections` are HTML, `title` is plain text."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<title>{text(title)}</title><style>{_STYLE}</style>"
     )
     body = "\n".join(sections)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
@@ -43,8 +50,8 @@ def page(title: str, sections: Iterable[str]) -> str:
 
 def table(caption: str, head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
     """An HTML table. Each row has a name and cells, all plain text; `head` may be empty."""
-    lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"] if head else []
-    lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in (name, *cells))}</tr>" for name, cells in rows]
+    lines = [f"<tr>{''.join(f'<th>{text(cell)}</th>' for cell in head)}</tr>"] if head else []
+    lines += [f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in (name, *cells))}</tr>" for name, cells in rows]
     return _table(caption, lines)
 
 
@@ -54,7 +61,7 @@ def histogram(caption: str, counts: Mapping[str, int]) -> str:
     return _table(
         caption,
         [
-            f"<tr><td>{html.escape(name)}</td><td>{count:,}</td>"
+            f"<tr><td>{text(name)}</td><td>{count:,}</td>"
             f'<td class="bar"><div style="width:{100 * count / most:.1f}%"></div></td></tr>'
             for name, count in counts.items()
         ],
@@ -62,16 +69,16 @@ def histogram(caption: str, counts: Mapping[str, int]) -> str:
 
 
 def _table(caption: str, rows: Iterable[str]) -> str:
-    return f"<div><table><caption>{html.escape(caption)}</caption>{''.join(rows)}</table></div>"
+    return f"<div><table><caption>{text(caption)}</caption>{''.join(rows)}</table></div>"
 
 
 def figure(caption: str, image: UInt8[np.ndarray, "h w 3"]) -> str:
     """An image with a caption below."""
     encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-    text = html.escape(caption)
+    shown = text(caption)
     return (
-        f'<figure><img loading="lazy" alt="{text}" src="{data_url(encoded, "jpeg")}">'
-        f"<figcaption>{text}</figcaption></figure>"
+        f'<figure><img loading="lazy" alt="{shown}" src="{data_url(encoded, "jpeg")}">'
+        f"<figcaption>{shown}</figcaption></figure>"
     )
 
 

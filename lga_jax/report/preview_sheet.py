@@ -19,7 +19,7 @@ from lga_jax.data.source import Source, UnreadableImageError, open_source
 from lga_jax.drawing.canvas import Colour, font
 from lga_jax.drawing.labels import Label, draw_tile, draw_unreadable
 from lga_jax.drawing.pictures import class_colours
-from lga_jax.errors import printable
+from lga_jax.drawing.text import drawable, drawable_names
 from lga_jax.files import make_folder, write_atomically
 from lga_jax.structs import Batch
 
@@ -96,7 +96,7 @@ def _draw(source: Source, file_name: str | None, row: Batch, colours: Sequence[C
     resized = np.round(row.scale_hw * (record.height, record.width)).astype(int)
     bucket = row.images.shape[:2]
     caption = (
-        f"{printable(name)}: {record.width} x {record.height}, resized to {resized[1]} x {resized[0]}"
+        f"{drawable(name)}: {record.width} x {record.height}, resized to {resized[1]} x {resized[0]}"
         f" in {bucket[1]} x {bucket[0]}"
     )
     return Sample(caption, original, draw_tile(row.images, seen, _TILE))
@@ -109,7 +109,8 @@ def _labels(
     labels: Int[np.ndarray, "n"],
     crowds: Bool[np.ndarray, "n"],
 ) -> list[Label]:
+    names = drawable_names(dict(enumerate(source.class_names)))
     return [
-        Label((x1, y1, x2 - x1, y2 - y1), printable(source.class_names[label]), colours[label], crowd)
+        Label((x1, y1, x2 - x1, y2 - y1), names[label], colours[label], crowd)
         for (x1, y1, x2, y2), label, crowd in zip(boxes.tolist(), labels.tolist(), crowds.tolist(), strict=True)
     ]

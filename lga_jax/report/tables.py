@@ -8,6 +8,7 @@ from pathlib import Path
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
 from lga_jax.files import null_for_nan, write_json
+from lga_jax.terminal import cell
 
 _WIDTH = 24  # characters of the column of names
 
@@ -72,7 +73,7 @@ def _notes(result: EvalResult) -> Iterator[str]:
 
 
 def _rows(values: dict[str, float]) -> list[str]:
-    return [f"  {name:<{_WIDTH}}{_number(value)}" for name, value in values.items()]
+    return [f"  {cell(name, _WIDTH)}{_number(value)}" for name, value in values.items()]
 
 
 def _number(value: float) -> str:
@@ -85,7 +86,7 @@ def _challenge_table(challenges: list[ChallengeAP]) -> list[str]:
     severities = sorted({entry.severity for entry in challenges})
     head = "".join(f"{f'severity {severity}' if severity else 'none':>12}" for severity in severities)
     rows = [
-        f"  {name:<{_WIDTH}}"
+        f"  {cell(name, _WIDTH)}"
         + "".join(f"{_number(row[severity].ap) if severity in row else '':>12}" for severity in severities)
         for name, row in challenge_matrix(challenges)
     ]

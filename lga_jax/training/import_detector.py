@@ -11,9 +11,10 @@ from lga_jax.checkpoints.lock import lock_workdir
 from lga_jax.checkpoints.manifest import category_ids, manifest_for_classes
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.source import open_source
-from lga_jax.errors import UserError, listed
+from lga_jax.errors import UserError, listed, printable
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.freezing import frozen_labels
+from lga_jax.terminal import say
 from lga_jax.training.optimizer import make_optimizer
 from lga_jax.training.step import create_state
 from lga_jax.weights.class_rows import coco_rows, num_classes
@@ -49,8 +50,8 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
     state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
     with lock_workdir(workdir), Checkpoints(workdir) as writer:
         writer.save(0, state, {}, manifest_for_classes(config, names, ids, shapes["params"]))
-    print(f"{report}\n{len(names)} classes: {listed(names)}")
-    print(f"written: {checkpoints / '0'}, for eval.py, predict.py and train.py --workdir {workdir}")
+    say(f"{report}\n{len(names)} classes: {listed([printable(name) for name in names])}")
+    say(f"written: {checkpoints / '0'}, for eval.py, predict.py and train.py --workdir {workdir}")
 
 
 def _classes(layout: Layout, weights: Weights, config: ConfigDict) -> tuple[tuple[str, ...], list[int]]:

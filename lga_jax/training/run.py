@@ -30,6 +30,7 @@ from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
 from lga_jax.recipe import as_recipe, check
+from lga_jax.terminal import safe_output
 from lga_jax.training.interrupt import Interrupt
 from lga_jax.training.metrics import MetricsLog
 from lga_jax.training.start import (
@@ -52,11 +53,12 @@ def train(
 
     Returns the signal that stopped the run; None without one.
     """
-    with open_run(recipe, workdir, extend=extend) as run, _progress_bar(run) as bar:
-        for _ in run:
-            _show(bar, run)
-    for line in run.closing_lines():
-        say(line)
+    with safe_output():
+        with open_run(recipe, workdir, extend=extend) as run, _progress_bar(run) as bar:
+            for _ in run:
+                _show(bar, run)
+        for line in run.closing_lines():
+            say(line)
     return run.stopped_by
 
 
@@ -100,6 +102,7 @@ def open_run(
     source, eval_source = open_sources(recipe, source, eval_source)
     detector = detector or build_detector(recipe.model, len(source.class_names))
     with (
+        safe_output(),
         _told_what_is_kept(workdir),
         Interrupt() as interrupt,
         lock_workdir(workdir),

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from contextlib import closing
 from typing import NamedTuple
 
@@ -11,15 +10,15 @@ import numpy as np
 import optax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
+from lga_jax import terminal
 from lga_jax.checkpoints.initial import open_weights
 from lga_jax.checkpoints.manifest import Manifest, make_manifest
 from lga_jax.checkpoints.write import Checkpoints, Restored
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import quick_warnings
 from lga_jax.data.source import Source, open_source, report_of
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, name_differences
 from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, replicate
 from lga_jax.models.build import init_variables
@@ -34,8 +33,7 @@ from lga_jax.weights.load import load_pretrained
 def say(line: str) -> None:
     """Prints a line in process 0, above the progress bar if there is one."""
     if jax.process_index() == 0:
-        tqdm.write(line)
-        sys.stdout.flush()  # a signal may end the process before Python does it
+        terminal.say(line)
 
 
 def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source | None) -> tuple[Source, Source]:
@@ -48,11 +46,10 @@ def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source 
         for line in report_of(opened):
             say(f"data.{part}: {line}")
     if source.class_names != eval_source.class_names:
-        missing = set(source.class_names) ^ set(eval_source.class_names)
         raise UserError(
             "data.eval",
             expected=f"the {len(source.class_names)} classes of data.train in the same order",
-            found=f"{len(eval_source.class_names)} (different: {', '.join(sorted(missing)) or 'only the order'})",
+            found=name_differences(source.class_names, eval_source.class_names, "data.train", "data.eval"),
             remedy="use the same categories with the same ids in both",
         )
     for line in quick_warnings(source, eval_source):

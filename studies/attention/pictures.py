@@ -23,9 +23,11 @@ from lga_jax.checkpoints.read import restore_params
 from lga_jax.data.source import Source, open_source
 from lga_jax.drawing.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
 from lga_jax.drawing.pictures import mask_colour
+from lga_jax.drawing.text import drawable
 from lga_jax.evaluation.evaluate import score_source
 from lga_jax.evaluation.mask_hits import true_positives
 from lga_jax.inference.step import make_predict_step
+from lga_jax.terminal import safe_output
 from studies.attention.rows import ROWS, resolve
 from studies.attention.run import run_folder
 from studies.attention.variants import build_row
@@ -115,7 +117,7 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict, name: s
     for centre, _, colour in masks:
         draw_dot(canvas, centre, colour, room=TILE / 4)
     caption = Image.new("RGB", (TILE, 20), (24, 24, 27))
-    text = f"{name.replace('_', ' ')} {detection['score']:.2f}"
+    text = f"{drawable(name.replace('_', ' '))} {detection['score']:.2f}"
     ImageDraw.Draw(caption).text((4, 10), text, fill=(255, 255, 255), font=font(11), anchor="lm")
     return np.concatenate([cv2.resize(canvas.pixels, (TILE, TILE), interpolation=cv2.INTER_AREA), np.asarray(caption)])
 
@@ -190,4 +192,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with safe_output():
+        main()

@@ -20,6 +20,7 @@ import matplotlib as mpl
 import numpy as np
 from scipy import stats
 
+from lga_jax.terminal import safe_output
 from studies.attention.rows import ROWS
 from studies.attention.workdir import read_runs
 
@@ -343,4 +344,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with safe_output():
+        main()

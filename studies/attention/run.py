@@ -30,6 +30,7 @@ from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import CROP_SIZE, true_positives
 from lga_jax.models.detector import Detector
 from lga_jax.structs import Batch, Gaussians, RoIs, TrainState
+from lga_jax.terminal import safe_output
 from lga_jax.training.run import Run, open_run
 from studies.attention.rows import ROWS, Row, digest, resolve
 from studies.attention.variants import build_row, extra_losses
@@ -286,4 +287,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with safe_output():
+        main()

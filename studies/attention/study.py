@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from lga_jax.data.source import open_source
+from lga_jax.terminal import safe_output
 from studies.attention.rows import DATA, ROWS, digest, resolve
 from studies.attention.workdir import CachedSource, read_runs
 
@@ -216,4 +217,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with safe_output():
+        main()

@@ -172,5 +172,4 @@ def test_other_classes_are_refused(tmp_path):
     save_steps(tmp_path, [0.1])
     with pytest.raises(UserError) as caught:
         _restore(tmp_path, classes=("car", "bus", "van"))
-    assert "3 classes (car, bus, van)" in caught.value.expected
-    assert "2 (car, bus)" in caught.value.found
+    assert "3 classes" in caught.value.expected and "only in the data: 'van'" in caught.value.found

@@ -69,13 +69,13 @@ def test_one_part_can_say_which_classes_are_learnt(parts):
     source = open_source("mixed", parts=parts, classes="harbour")
     assert source.class_names == ("ship", "car")
     assert [_names(source, i) for i in range(5)] == [["car"], ["car"], [], ["ship", "car"], ["ship"]]
-    assert "street: boxes of train are left out" in source.report
+    assert "street: boxes of 'train' are left out" in source.report
 
 
 def test_the_report_warns_of_what_is_learnt_as_background(parts):
     report = open_source("mixed", parts=parts).report
-    assert "street: it has no boxes of ship: such objects in its images are trained as background" in report
-    assert "harbour: it has no boxes of train: such objects in its images are trained as background" in report
+    assert "street: it has no boxes of 'ship': such objects in its images are trained as background" in report
+    assert "harbour: it has no boxes of 'train': such objects in its images are trained as background" in report
     assert "street: each of its 3 images is shown 1 times in an epoch: 37.5% of the epoch" in report
     assert "harbour: each of its 2 images is shown 2.5 times in an epoch: 62.5% of the epoch" in report
     assert any(line.startswith("street: ") and "3 images, 3 boxes, 2 classes" in line for line in report)

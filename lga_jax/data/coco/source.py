@@ -14,7 +14,7 @@ from lga_jax.data.annotations import Columns, is_empty, make_columns, report_cou
 from lga_jax.data.coco.box_format import report_layout
 from lga_jax.data.coco.schema import category_names, check_files_exist, parse_coco
 from lga_jax.data.decode import decode_image, read_image_file
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, printable
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ class CocoJson:
             )
         if truncated and index not in self._truncated:
             self._truncated.add(index)
-            _LOG.warning("%s: truncated, the missing part is grey (%d such files so far)", path, len(self._truncated))
+            name = printable(str(path))
+            _LOG.warning("%s: truncated, the missing part is grey (%d such files so far)", name, len(self._truncated))
         return image
 
     def truth(self) -> dict:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lga_jax.data.doctor.findings import Case, Finding, Findings
 from lga_jax.data.doctor.open_faulty import OpenedSource, from_source, open_faulty
 from lga_jax.data.source import Record, Source
-from lga_jax.errors import UserError, counted, printable
+from lga_jax.errors import UserError, counted, name_differences, printable, shown
 
 _SIZE_EDGES = (8, 16, 32, 64, 96, 128, 256, 512)  # pixels; COCO divides small, medium and large at 32 and 96
 _NUM_FAULTY_IMAGES = 24
@@ -168,7 +168,7 @@ def _check_images(opened: OpenedSource, findings: Findings, what: str, num_threa
     number, identities = range(len(opened.records)), []
     workers = ThreadPoolExecutor(num_threads, thread_name_prefix="check")
     try:
-        with tqdm(workers.map(opened.check, number), what, len(number), unit="image") as checks:
+        with tqdm(workers.map(opened.check, number), printable(what), len(number), unit="image") as checks:
             for index, check in enumerate(checks):
                 for kind, detail in check.faults.items():
                     findings.add(kind, opened.case(index, detail), index)
@@ -237,8 +237,11 @@ def _nearly_repeated_boxes(record: Record) -> list[int]:
 def _check_class_lists(trained: OpenedSource, evaluated: OpenedSource, findings: Findings) -> None:
     names, others = trained.class_names, evaluated.class_names
     if names and others and names != others:
-        for name in sorted(set(names) ^ set(others)) or ["only the order differs"]:
-            findings.add("classes_differ", Case(name))
+        for name in sorted(set(names) ^ set(others)):
+            place = "data.train" if name in names else "data.eval"
+            findings.add("classes_differ", Case(f"{shown(name)} only in {place}"))
+        if set(names) == set(others):
+            findings.add("classes_differ", Case(name_differences(names, others, "data.train", "data.eval")))
 
 
 def _check_overlap(trained: list[OpenedSource], evaluated: list[OpenedSource], findings: Findings) -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.data.tfds.split import Row, TfdsSplit
+from lga_jax.errors import printable
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1  # version of the index file: raise it when its content changes, and every index is built again
@@ -45,14 +46,18 @@ def read_index(split: TfdsSplit) -> Index:
             return index
     index = _read_all(split)
     if not any(_save(path, index) for path in paths):
-        _LOG.warning("%s: its index cannot be written, so every start reads all images (%s)", split.where, paths[1])
+        _LOG.warning(
+            "%s: its index cannot be written, so every start reads all images (%s)",
+            printable(split.where),
+            printable(str(paths[1])),
+        )
     return index
 
 
 def _read_all(split: TfdsSplit) -> Index:
     with ThreadPoolExecutor(_NUM_THREADS) as workers:
         numbers = range(len(split))
-        bar = tqdm(numbers, desc=f"indexing {split.where}, once", unit="image", leave=False, disable=None)
+        bar = tqdm(numbers, desc=f"indexing {printable(split.where)}, once", unit="image", leave=False, disable=None)
         rows = zip(bar, workers.map(lambda number: _row(split, number), numbers), strict=True)
         known = {number: row for number, row in rows if row is not None}
     columns = Row(*zip(*known.values(), strict=True)) if known else Row(*[()] * len(Row._fields))
@@ -83,7 +88,7 @@ def _load(path: Path) -> Index | None:
     except FileNotFoundError:
         return None
     except Exception as error:  # damaged files raise many types
-        _LOG.warning("%s: damaged, built again (%s)", path, error)
+        _LOG.warning("%s: damaged, built again (%s)", printable(str(path)), printable(str(error)))
         return None
 
 

@@ -14,7 +14,7 @@ from lga_jax.data.annotations import is_empty, make_columns, report_counts, to_r
 from lga_jax.data.decode import decode_image
 from lga_jax.data.tfds.index import Index, read_index
 from lga_jax.data.tfds.split import TfdsSplit
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, printable
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,7 +80,9 @@ class TfdsSource:
             )
         if truncated and index not in self._truncated:
             self._truncated.add(index)
-            _LOG.warning("%s: truncated, the missing part is grey (%d such files so far)", name, len(self._truncated))
+            _LOG.warning(
+                "%s: truncated, the missing part is grey (%d such files so far)", printable(name), len(self._truncated)
+            )
         return image
 
     def truth(self) -> dict:

@@ -192,7 +192,7 @@ def test_every_fault_is_found_and_named(sick_folder):
     assert found["refused"][0].startswith("bomb.bmp: ") and "at most 178956970 pixels" in found["refused"][0]
     assert {finding.kind: list(map(str, finding.cases)) for finding in report.between} == {
         "overlap": ["ok.jpg: the same as copy.jpg"],
-        "classes_differ": ["<b>bus\u001b[31m\ud800"],
+        "classes_differ": [r"'<b>bus\x1b[31m\ud800' only in data.train"],
     }
     assert _found(report, "data.eval") == {}
 
