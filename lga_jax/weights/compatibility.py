@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, shown
 from lga_jax.weights.efficientnet_lite import examine_efficientnet_lite
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
@@ -160,7 +160,7 @@ def _stated(weights: Weights, keys: Iterable[str]) -> dict[str, Any]:
             raise UserError(
                 f"weights {weights.where}: its metadata's model.{key}",
                 expected=f"{'3 ' if key.startswith('pixel_') else ''}{kind}",
-                found=f"{value!r}",
+                found=shown(value),
                 remedy="correct or remove it",
             )
     return {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}

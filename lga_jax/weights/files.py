@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ import numpy as np
 from huggingface_hub import errors as hub_errors
 from safetensors import safe_open
 
-from lga_jax.errors import UserError
+from lga_jax.archives import open_archive, read_arrays, unpacked_bytes
+from lga_jax.errors import UserError, shown
 from lga_jax.weights.array_pickle import PickledArray, unpickle_arrays
 from lga_jax.weights.packages import find_in_package
-from lga_jax.weights.torch_file import read_torch_file
+from lga_jax.weights.torch_file import read_torch_archive, read_torch_row
 
 
 class Weights(NamedTuple):
@@ -65,8 +67,16 @@ def read_weights(place: str) -> Weights:
     _check_digest(place, path)
     try:
         content, metadata = _READERS[suffix](path)
+        arrays = _arrays(_unwrap(content))
     except UserError as error:
         raise error.within(f"weights {place}") from None
+    except MemoryError as error:
+        raise UserError(
+            f"weights {place}",
+            expected="enough memory for its arrays",
+            found="too little",
+            remedy="free memory, or raise the limit",
+        ) from error
     except Exception as error:  # damaged files raise many types
         raise UserError(
             f"weights {place}",
@@ -76,9 +86,8 @@ def read_weights(place: str) -> Weights:
         ) from error
     author = content.get("__author__")
     class_names = _from_json(place, metadata, "class_names", _is_list_of(str))
-    category_ids = _from_json(place, metadata, "category_ids", _is_list_of(int))
+    category_ids = _from_json(place, metadata, "category_ids", _are_ids)
     _check_classes(place, class_names, category_ids)
-    arrays = _arrays(_unwrap(content))
     if not arrays:
         raise UserError(
             f"weights {place}",
@@ -92,7 +101,7 @@ def read_weights(place: str) -> Weights:
         class_names=class_names,
         category_ids=category_ids,
         author=author if isinstance(author, str) else "",
-        model=_from_json(place, metadata, "model", lambda value: isinstance(value, dict)),
+        model=_from_json(place, metadata, "model", _is_section),
     )
 
 
@@ -153,10 +162,9 @@ def _check_digest(place: str, path: Path) -> None:
 
 
 def _read_npz(path: Path) -> tuple[dict, dict]:
-    with zipfile.ZipFile(path) as archive:
-        _check_size(sum(member.file_size for member in archive.infolist()))
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}, {}
+    with open_archive(path) as archive:
+        _check_size(unpacked_bytes(archive))
+        return read_arrays(archive), {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict, dict]:
@@ -166,22 +174,12 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
 
 
 def _read_torch(path: Path) -> tuple[dict, dict]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            _check_size(sum(member.file_size for member in archive.infolist()))
-    else:
-        _check_size(path.stat().st_size)
-    content = _mapping(read_torch_file(path))
-    _check_size(_num_bytes(content))
-    return content, {}
-
-
-def _num_bytes(content: Mapping, depth: int = 3) -> int:
-    """Size of all arrays as floats: views can be larger than what was stored."""
-    values = content.values()
-    inner = sum(_num_bytes(value, depth - 1) for value in values if isinstance(value, Mapping) and depth)
-    arrays = [value.array for value in values if isinstance(value, PickledArray) and value.array is not None]
-    return inner + sum(max(array.itemsize, 4) * array.size for array in arrays)
+    _check_size(path.stat().st_size)
+    if not zipfile.is_zipfile(path):
+        return _mapping(read_torch_row(path)), {}
+    with open_archive(path) as archive:
+        _check_size(unpacked_bytes(archive))
+        return _mapping(read_torch_archive(archive)), {}
 
 
 def _read_pickle(path: Path) -> tuple[dict, dict]:
@@ -232,20 +230,29 @@ def _unwrap(content: Mapping) -> Mapping:
 
 
 def _arrays(content: Mapping) -> dict[str, np.ndarray]:
-    """The numeric arrays in `content`, without the momenta that Caffe2 saves beside its parameters."""
-    arrays = {}
-    for name, value in content.items():
-        value = value.array if isinstance(value, PickledArray) else value
-        is_named = isinstance(name, str) and name.isprintable() and not name.endswith("_momentum")
-        if is_named and isinstance(value, np.ndarray):
-            if value.dtype.name.startswith(("float", "bfloat")):
-                with np.errstate(over="ignore"):  # infinities are reported later, with their parameter
-                    arrays[name] = value.astype(np.float32, copy=False)
-            elif value.dtype.kind in "biu":
-                arrays[name] = value
+    """The numeric arrays in `content`, without the momenta that Caffe2 saves beside its parameters.
+
+    Raises UserError if they need more than _LIMIT: several can show the same bytes of a file.
+    """
+    values = {
+        name: value.array if isinstance(value, PickledArray) else value
+        for name, value in content.items()
+        if isinstance(name, str) and name.isprintable() and not name.endswith("_momentum")
+    }
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and _is_numeric(value)}
+    _check_size(sum(max(array.itemsize, 4) * array.size for array in arrays.values()))
+    with np.errstate(over="ignore"):  # infinities are reported later, with their parameter
+        arrays = {
+            name: array if array.dtype.kind in "biu" else array.astype(np.float32, copy=False)
+            for name, array in arrays.items()
+        }
     if arrays and all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): value for name, value in arrays.items()}
     return arrays
+
+
+def _is_numeric(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biu" or array.dtype.name.startswith(("float", "bfloat"))
 
 
 def _from_json(place: str, metadata: Mapping[str, str], key: str, holds: Callable[[Any], bool]) -> Any:
@@ -254,13 +261,13 @@ def _from_json(place: str, metadata: Mapping[str, str], key: str, holds: Callabl
         return None
     try:
         value = json.loads(metadata[key])
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not holds(value):
         raise UserError(
             f"weights {place}",
             expected=f"JSON as written by export-weights in the metadata {key}",
-            found=f"{metadata[key][:60]!r}",
+            found=shown(metadata[key][:60]),
             remedy="correct or remove it",
         )
     return tuple(value) if isinstance(value, list) else value
@@ -268,11 +275,11 @@ def _from_json(place: str, metadata: Mapping[str, str], key: str, holds: Callabl
 
 def _check_classes(place: str, names: Sequence[str] | None, ids: Sequence[int] | None) -> None:
     for key, values in (("class_names", names or ()), ("category_ids", ids or ())):
-        if twice := [value for value in values if values.count(value) > 1]:
+        if twice := [value for value, count in Counter(values).items() if count > 1]:
             raise UserError(
                 f"weights {place}",
                 expected=f"unique {key} in its metadata",
-                found=f"{twice[0]!r} several times",
+                found=f"{shown(twice[0])} several times",
                 remedy="correct them",
             )
     if ids is not None and len(ids) != len(names or ()):
@@ -286,6 +293,23 @@ def _check_classes(place: str, names: Sequence[str] | None, ids: Sequence[int] |
 
 def _is_list_of(kind: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and bool(value) and all(type(entry) is kind for entry in value)
+
+
+def _are_ids(value: object) -> bool:
+    return _is_list_of(int)(value) and all(abs(number) < 2**63 for number in value)
+
+
+def _is_section(value: object, depth: int = 4) -> bool:
+    """Whether it is a section of a recipe: sections inside sections, at most four, with values and lists of values."""
+    if not isinstance(value, dict):
+        return False
+    inner = (entry for entry in value.values() if isinstance(entry, dict | list))
+    return depth > 0 and all(
+        _is_section(entry, depth - 1)
+        if isinstance(entry, dict)
+        else not any(isinstance(item, dict | list) for item in entry)
+        for entry in inner
+    )
 
 
 def _line(error: Exception) -> str:

@@ -5,17 +5,17 @@ newer kind is a zip archive with a member for each storage; the older one is a r
 """
 
 import io
-import pickletools
+import math
 import struct
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from lga_jax.weights.array_pickle import ArrayUnpickler, PickledArray, check_claims
+from lga_jax.weights.array_pickle import NAMES, PickledArray, sizes
+from lga_jax.weights.pickle_machine import Global, Opaque, execute
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the older format
 _TYPES = {
@@ -32,39 +32,39 @@ _TYPES = {
 }
 
 
-def read_torch_file(path: Path) -> Any:
-    """What was saved, with a PickledArray in the place of every tensor.
+def read_torch_row(path: Path) -> Any:
+    """The content of a file of the older kind, with a PickledArray in the place of every tensor.
 
     Raises UserError for a file that names anything but tensors and what stands beside them in checkpoints, ValueError
-    and what pickle and zipfile raise for a damaged one.
+    and other exceptions for a damaged one.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return _read_archive(archive)
     with path.open("rb") as file:
         return _read_row(file, path.stat().st_size)
 
 
-def _read_archive(archive: zipfile.ZipFile) -> Any:
-    (member,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-    folder = member.removesuffix("data.pkl")
+def read_torch_archive(archive: zipfile.ZipFile) -> Any:
+    """`read_torch_row` for the newer kind."""
+    (member,) = (info for info in archive.infolist() if info.filename.endswith("/data.pkl"))
+    folder = member.filename.removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.namelist():
         _check_order(archive.read(f"{folder}byteorder") == b"little")
-    content, storages = _unpickle(archive.read(member))
+    storages: dict[str, _Storage] = {}
+    content = _unpickle(io.BytesIO(archive.read(member)), member.file_size, storages)
     for key, storage in storages.items():
         storage.fill(archive.read(f"{folder}data/{key}"))
     return content
 
 
 def _read_row(file: io.BufferedIOBase, size: int) -> Any:
-    magic, protocol, system = (_unpickle(_next_pickle(file))[0] for _ in range(3))
+    magic, protocol, system = (_unpickle(file, size, {}) for _ in range(3))
     if (magic, protocol) != (_MAGIC, _PROTOCOL):
         raise ValueError("expected the beginning of a file of PyTorch")
-    _check_order(system["little_endian"])
-    content, storages = _unpickle(_next_pickle(file))
-    keys, _ = _unpickle(_next_pickle(file))
-    if sorted(keys) != sorted(storages):
-        raise ValueError(f"expected the {len(storages)} storages that its tensors are in, found {len(keys)} others")
+    _check_order(system["little_endian"] is True)
+    storages: dict[str, _Storage] = {}
+    content = _unpickle(file, size, storages)
+    keys = _unpickle(file, size, {})
+    if not isinstance(keys, list) or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
+        raise ValueError(f"expected the list of the {len(storages)} storages that its tensors are in, found another")
     for key in keys:
         (count,) = struct.unpack("<q", file.read(8))
         if count != storages[key].count:
@@ -78,19 +78,9 @@ def _check_order(is_little_endian: bool) -> None:
         raise ValueError("expected a file that was written on a little-endian machine")
 
 
-def _next_pickle(file: io.BufferedIOBase) -> bytes:
-    start = file.tell()
-    for _ in pickletools.genops(file):
-        pass
-    end = file.tell()
-    file.seek(start)
-    return file.read(end - start)
-
-
-def _unpickle(data: bytes) -> tuple[Any, dict[str, "_Storage"]]:
-    check_claims(data)
-    unpickler = _TensorUnpickler(io.BytesIO(data), encoding="latin1")
-    return unpickler.load(), unpickler.storages
+def _unpickle(file: io.BufferedIOBase, size: int, storages: dict[str, "_Storage"]) -> Any:
+    """Executes the next pickle of a file and collects the storages that it names."""
+    return execute(file, size, _NAMES, lambda pid: _storage(pid, storages))
 
 
 class _Storage:
@@ -111,15 +101,40 @@ class _Storage:
             tensor.array = tensor.view(np.frombuffer(data, self.dtype))
 
 
+def _storage(pid: object, storages: dict[str, _Storage]) -> _Storage:
+    """The storage of a persistent id: ("storage", type, key, device, count), in older files with a view of it."""
+    if not isinstance(pid, tuple) or len(pid) not in (5, 6) or (len(pid) == 6 and pid[5] is not None):
+        raise ValueError("expected a storage of numbers")
+    kind, name, key, _, count = pid[:5]
+    if kind != "storage" or type(key) is not str or not isinstance(name, Global):
+        raise ValueError("expected a storage of numbers")
+    if name.name not in _STORAGES:
+        raise ValueError(f"expected a storage of numbers, found {name.name}")
+    (count,) = sizes((count,))
+    dtype = np.dtype(_STORAGES[name.name])
+    storage = storages.setdefault(key, _Storage(dtype, count))
+    if (storage.dtype, storage.count) != (dtype, count):
+        raise ValueError(f"expected one type and size for storage {key[:20]!r}, found two")
+    return storage
+
+
 class _Tensor(PickledArray):
     """Stands for a tensor: a view of a storage, in units of its numbers."""
 
-    def __init__(self, storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: object) -> None:
-        last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
-        if offset < 0 or min((*shape, *strides), default=0) < 0 or (0 not in shape and last >= storage.count):
-            raise ValueError(f"expected a view inside {storage.count} numbers, found {shape} from {offset} on")
-        self.offset, self.shape, self.strides = offset, shape, strides
+    def __init__(self, storage: object, offset: object, shape: object, strides: object, *_: object) -> None:
+        if not isinstance(storage, _Storage):
+            raise ValueError("expected a tensor in a storage")
+        (self.offset,), self.shape, self.strides = sizes((offset,)), sizes(shape), sizes(strides)
+        last = self.offset + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides, strict=True))
+        count = math.prod(self.shape)
+        # Strides of 0 can show one number as often as they like.
+        if count and (last >= storage.count or count > storage.count):
+            raise ValueError(f"expected a view inside {storage.count} numbers, found {self.shape} from {offset} on")
         storage.tensors.append(self)
+
+    def set_state(self, state: object) -> None:
+        """Tensors have no further state."""
+        raise ValueError("expected a tensor without a state")
 
     def view(self, numbers: np.ndarray) -> np.ndarray:
         if 0 in self.shape:
@@ -128,41 +143,21 @@ class _Tensor(PickledArray):
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides, writeable=False)
 
 
-class _Other:
-    """Stands for what checkpoints hold besides tensors, such as a script's flags."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
+def _parameter(tensor: object, *_: object) -> _Tensor:
+    if not isinstance(tensor, _Tensor):
+        raise ValueError("expected a parameter that is a tensor")
+    return tensor
 
 
-class _TensorUnpickler(ArrayUnpickler):
-    """Knows PyTorch's tensors too."""
-
-    allowed: Mapping[str, Any] = {
-        **ArrayUnpickler.allowed,
-        **{f"torch.{name}Storage": name for name in _TYPES},
-        "torch._utils._rebuild_tensor": _Tensor,
-        "torch._utils._rebuild_tensor_v2": _Tensor,
-        "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-        "torch.Size": _Other,
-        "torch.device": _Other,
-        "argparse.Namespace": _Other,  # torchvision's training scripts save their flags
-        "collections.Counter": _Other,  # milestones of a learning rate
-    }
-
-    def __init__(self, file: io.BufferedIOBase, **settings: Any) -> None:
-        super().__init__(file, **settings)
-        self.storages: dict[str, _Storage] = {}
-
-    def persistent_load(self, pid: tuple) -> _Storage:
-        kind, name, key, _, count, *view = pid
-        if kind != "storage" or name not in _TYPES or any(view):
-            raise ValueError(f"expected a storage of numbers, found {str(pid)[:60]}")
-        dtype = np.dtype(_TYPES[name])
-        storage = self.storages.setdefault(key, _Storage(dtype, count))
-        if (storage.dtype, storage.count) != (dtype, count):
-            raise ValueError(f"expected one type and size for storage {str(key)[:20]}, found two")
-        return storage
+_STORAGES = {f"torch.{name}Storage": dtype for name, dtype in _TYPES.items()}
+_NAMES = {
+    **NAMES,
+    **dict.fromkeys(_STORAGES),
+    "torch._utils._rebuild_tensor": _Tensor,
+    "torch._utils._rebuild_tensor_v2": _Tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch.Size": Opaque,
+    "torch.device": Opaque,
+    "argparse.Namespace": Opaque,  # torchvision's training scripts save their flags
+    "collections.Counter": Opaque,  # milestones of a learning rate
+}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.weights.array_pickle import PickledArray, unpickle_arrays
+from lga_jax.weights.array_pickle import PickledArray, sizes, unpickle_arrays
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -47,13 +47,42 @@ def test_arrays_of_objects_are_refused():
         unpickle_arrays(pickle.dumps(np.array([{}], object)))
 
 
-def test_more_memo_places_than_a_file_can_have_are_refused():
-    # LONG_BINPUT with a large index makes the unpickler allocate a table of that length.
-    with pytest.raises(ValueError, match="remember"):
-        unpickle_arrays(b"\x80\x02]r\xff\xff\xff\x7f.")
-
-
 def test_fewer_bytes_than_an_array_claims_are_refused():
     damaged = pickle.dumps(np.arange(4, dtype=np.float32), 2).replace(b"K\x04", b"K\x09")
     with pytest.raises(ValueError, match=r"reshape|buffer"):
         unpickle_arrays(damaged)
+
+
+@pytest.mark.parametrize("shape", [(2**62,), (-1,), (1.0,), (True,), [6], (1,) * 33, ((),), (10**30,), ("6",)])
+def test_only_short_tuples_of_natural_numbers_are_sizes(shape):
+    with pytest.raises(ValueError, match="sizes"):
+        sizes(shape)
+
+
+@pytest.mark.parametrize("state", [b"K\x01", b")", b"(K\x01K\x06\x85NNNt", b"(K\x01K\x06\x85K\x02\x89NtN\x86"])
+@pytest.mark.parametrize("start", [b"cnumpy\nndarray\n", b"K\x00"])
+def test_states_of_another_form_are_refused(state, start):
+    array = b"cnumpy.core.multiarray\n_reconstruct\n" + start + b"\x85R"
+    with pytest.raises(ValueError, match="expected"):
+        unpickle_arrays(array + state + b"b.")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"c_codecs\nencode\n(NNtR.",
+        b"cnumpy\ndtype\n(NtR.",
+        b"cnumpy\ndtype\n(X\x02\0\0\0f4tRK\x01b.",
+        b"cnumpy.core.multiarray\nscalar\n(NNtR.",
+        b"ccollections\nOrderedDict\n(K\x01tR.",
+        b"ccollections\nOrderedDict\n(](K\x01e\x85R.",
+    ],
+)
+def test_calls_with_other_arguments_are_refused(code):
+    with pytest.raises((ValueError, TypeError)):
+        unpickle_arrays(code)
+
+
+def test_ordered_dictionaries_of_python_2_come_as_pairs():
+    pairs = b"]](X\x01\0\0\0aK\x01ea](K\x02K\x03ea"
+    assert unpickle_arrays(b"ccollections\nOrderedDict\n" + pairs + b"\x85R.") == {"a": 1}

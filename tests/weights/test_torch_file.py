@@ -1,14 +1,25 @@
 import argparse
 import os
+import pickle
+import zipfile
 from collections import Counter
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from lga_jax.archives import open_archive
 from lga_jax.errors import UserError
-from lga_jax.weights.torch_file import read_torch_file
-from tests.weights.torch_writer import Call, Named, as_tensors, tensor, write_archive, write_row
+from lga_jax.weights.torch_file import read_torch_archive, read_torch_row
+from tests.weights.torch_writer import Call, Named, Persistent, as_tensors, tensor, write_archive, write_row
+
+
+def read_torch_file(path):
+    if not zipfile.is_zipfile(path):
+        return read_torch_row(path)
+    with open_archive(path) as archive:
+        return read_torch_archive(archive)
+
 
 WRITERS = pytest.mark.parametrize("write", [write_archive, write_row])
 
@@ -51,8 +62,10 @@ def test_views_of_one_storage(tmp_path, write):
     [
         (dict(shape=(13,), strides=(1,)), "a view inside 12 numbers"),
         (dict(shape=(2, 2), strides=(11, 1)), "a view inside 12 numbers"),
-        (dict(shape=(2,), strides=(-1,)), "a view inside 12 numbers"),
-        (dict(shape=(2,), strides=(1,), offset=-1), "a view inside 12 numbers"),
+        (dict(shape=(2,), strides=(-1,)), "natural numbers"),
+        (dict(shape=(2,), strides=(1,), offset=-1), "natural numbers"),
+        (dict(shape=(13,), strides=(0,)), "a view inside 12 numbers"),
+        (dict(shape=(2**40, 2**40), strides=(0, 0)), "a view inside 12 numbers"),
         (dict(shape=(2,), strides=(1,), count=2**40), "a storage of 4398046511104 bytes, found 48"),
     ],
 )
@@ -74,6 +87,47 @@ def test_what_could_run_code_is_refused(tmp_path, write, module_and_name):
         read_torch_file(tmp_path / "w.pth")
     assert ".".join(module_and_name) in caught.value.found
     assert not marker.exists()
+
+
+@WRITERS
+@pytest.mark.parametrize(
+    "pid",
+    [
+        "storage",
+        ("storage", Named("torch", "FloatStorage"), "0", "cpu"),
+        ("storage", Named("torch", "FloatStorage"), 0, "cpu", 1),
+        ("storage", Named("torch", "FloatStorage"), "0", "cpu", -1),
+        ("storage", Named("torch", "FloatStorage"), "0", "cpu", 1, ("a", "view")),
+        ("storage", Named("torch", "Size"), "0", "cpu", 1),
+        ("storage", "FloatStorage", "0", "cpu", 1),
+        ("module", Named("torch", "FloatStorage"), "0", "cpu", 1),
+    ],
+)
+def test_persistent_ids_of_another_form_are_refused(tmp_path, write, pid):
+    write(tmp_path / "w.pth", {"w": Persistent(pid)})
+    with pytest.raises(ValueError, match=r"a storage of numbers|natural numbers"):
+        read_torch_file(tmp_path / "w.pth")
+
+
+@WRITERS
+@pytest.mark.parametrize("arguments", [(), (1, 0, (1,), (1,)), ("w", 0, (1,), (1,))])
+def test_tensors_without_a_storage_are_refused(tmp_path, write, arguments):
+    write(tmp_path / "w.pth", {"w": Call(Named("torch._utils", "_rebuild_tensor_v2"), arguments)})
+    with pytest.raises((ValueError, TypeError)):
+        read_torch_file(tmp_path / "w.pth")
+
+
+def test_parameters_without_a_tensor_are_refused(tmp_path):
+    write_archive(tmp_path / "w.pth", {"w": Call(Named("torch._utils", "_rebuild_parameter"), ({}, True))})
+    with pytest.raises(ValueError, match="a parameter"):
+        read_torch_file(tmp_path / "w.pth")
+
+
+def test_an_older_file_whose_heads_are_no_numbers(tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C) + pickle.dumps(1001) + pickle.dumps([]))
+    with pytest.raises((ValueError, TypeError)):
+        read_torch_file(path)
 
 
 def test_a_name_is_no_storage(tmp_path):
@@ -102,7 +156,7 @@ def test_storages_that_no_tensor_names(tmp_path):
     whole = path.read_bytes()
     assert whole.count(b"X\x01\x00\x00\x000") == 2  # the tensor's key, and the list of keys
     path.write_bytes(whole[::-1].replace(b"X\x01\x00\x00\x000"[::-1], b"X\x01\x00\x00\x001"[::-1], 1)[::-1])
-    with pytest.raises(ValueError, match="1 storages"):
+    with pytest.raises(ValueError, match="the 1 storages"):
         read_torch_file(path)
 
 

@@ -32,6 +32,12 @@ class Storage(NamedTuple):
     count: int
 
 
+class Persistent(NamedTuple):
+    """Any value in the place of a storage's id."""
+
+    pid: object
+
+
 class _Pickler(pickle._Pickler):
     """Python's own, because C's imports what it names."""
 
@@ -41,6 +47,8 @@ class _Pickler(pickle._Pickler):
         self.older = older
 
     def persistent_id(self, value):
+        if isinstance(value, Persistent):
+            return value.pid
         if not isinstance(value, Storage):
             return None
         self.storages[value.key] = value
