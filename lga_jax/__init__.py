@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lga_jax.errors import UserError
     from lga_jax.evaluation.evaluate import EvalResult, evaluate
+    from lga_jax.exporting.export import export
     from lga_jax.inference.predictor import Detection, Predictor, load
     from lga_jax.models.build import build_detector
     from lga_jax.training.run import open_run, train
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "build_detector",
     "evaluate",
+    "export",
     "load",
     "open_run",
     "train",
@@ -42,6 +44,7 @@ _MODULES = {
     "UserError": "lga_jax.errors",
     "build_detector": "lga_jax.models.build",
     "evaluate": "lga_jax.evaluation.evaluate",
+    "export": "lga_jax.exporting.export",
     "load": "lga_jax.inference.predictor",
     "open_run": "lga_jax.training.run",
     "train": "lga_jax.training.run",

@@ -67,3 +67,13 @@ def tiny_predictor(tiny_run):
     from lga_jax.inference.predictor import load
 
     return load(tiny_run / "runs" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_exported(tiny_run, tmp_path_factory):
+    """The detector of that run as a file of StableHLO. Only to read."""
+    from lga_jax.exporting.export import export
+
+    path = tmp_path_factory.mktemp("tiny_exported") / "detector.stablehlo"
+    export(tiny_run / "runs" / "tiny", path)
+    return path

@@ -13,6 +13,7 @@ COMMANDS = {
     "preview": "draw the images as training sees them",
     "prepare": "prepare data sets of TensorFlow Datasets, or a folder with COCO annotations, for fast reading",
     "import-weights": "make a checkpoint of another project's detector",
+    "export": "write a detector as one file that runs without this project",
     "export-weights": "write a checkpoint as torchvision's detector",
     "recipes": "list the recipes, or copy one to start from",
     "environment": "print versions and devices, for a bug report",

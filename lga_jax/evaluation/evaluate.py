@@ -77,6 +77,13 @@ def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDic
     """The source for `evaluate`. Raises UserError if its classes are not the model's."""
     if data is None:
         data = predictor.recipe.data.eval
+        if not data:
+            raise UserError(
+                "data",
+                expected="the annotated images to score an exported detector on",
+                found="none",
+                remedy="docs/api.md shows settings for them",
+            )
     source = open_source(**_checked(predictor, data)) if isinstance(data, Mapping | ConfigDict) else data
     if not isinstance(source, Source):
         raise UserError(

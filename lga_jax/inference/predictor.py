@@ -19,6 +19,7 @@ from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import UserError
 from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.compilation import compile_ahead
+from lga_jax.inference.exported import ExportedStep, read_exported
 from lga_jax.inference.images import GivenImages, ImageInput, as_rgb
 from lga_jax.inference.locate import Located, locate, without_filling
 from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_step, replicate
@@ -42,7 +43,9 @@ class Detection(NamedTuple):
 
 
 class Predictor:
-    """A detector and its parameters, on all devices of this process. `load` creates one from the folder of a run.
+    """A detector and its parameters. `load` creates one from the folder of a run or from an exported file.
+
+    The detector of a run uses all devices of this process, an exported one the first device.
 
     A program is compiled at the first use of a bucket (a padded image size) of the recipe and serves all later images
     of this bucket.
@@ -56,18 +59,31 @@ class Predictor:
     """
 
     def __init__(
-        self, saved: Saved, where: str, recipe: ConfigDict | None = None, detector: Detector | None = None
+        self,
+        saved: Saved,
+        where: str,
+        recipe: ConfigDict | None = None,
+        detector: Detector | None = None,
+        exported: ExportedStep | None = None,
     ) -> None:
-        """`where`: name of the checkpoint in errors. `recipe`, `detector`: None: from the manifest."""
+        """`where`: name of the checkpoint in errors. `recipe`, `detector`: None: from the manifest.
+
+        `exported`: the step of an exported file, used instead of a detector.
+        """
         manifest = saved.manifest
         self.recipe = config_of(manifest) if recipe is None else recipe
         self.class_names: tuple[str, ...] = tuple(manifest["class_names"])
         self.category_ids: tuple[int, ...] = tuple(manifest["category_ids"])
         self.step, self.title = saved.step, saved.title
-        self._manifest, self._where = manifest, where
+        self._manifest, self._where, self._exported = manifest, where, exported
         self._labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
-        self._detector = detector or build_detector(self.recipe.model, len(self.class_names))
-        self._variables = replicate(saved.variables)
+        if exported is None:
+            self._detector = detector or build_detector(self.recipe.model, len(self.class_names))
+            self._devices = jax.local_devices()
+            self._variables = replicate(saved.variables)
+        else:
+            self._devices = jax.local_devices()[:1]
+            self._variables = jax.device_put(saved.variables, self._devices[0])
         self._steps: dict[float, PredictStep] = {}  # by lowest score
         self._compiled: set[tuple] = set()  # (lowest score, shape of a batch)
 
@@ -121,12 +137,10 @@ class Predictor:
         """
         lowest = self._lowest_score(score_threshold)
         if lowest not in self._steps:
-            inference = self.recipe.inference.to_dict() | {"score_threshold": lowest}
-            self._steps[lowest] = make_predict_step(self._detector, inference)
+            self._steps[lowest] = self._exported or self._make_step(lowest)
         if not source.records:
             return
-        devices = jax.local_devices()
-        loader = EvalLoader(source, self.recipe.data, batch_size * len(devices), devices, 0, 1)
+        loader = EvalLoader(source, self.recipe.data, batch_size * len(self._devices), self._devices, 0, 1)
         with closing(loader):
             self._compile(lowest, loader)
             yield from map(without_filling, locate(self._steps[lowest], self._variables, loader))
@@ -135,6 +149,10 @@ class Predictor:
         """Raises UserError if the classes of the source and of the model differ."""
         check_classes(self._manifest, source.class_names, self._where)
 
+    def _make_step(self, lowest: float) -> PredictStep:
+        inference = self.recipe.inference.to_dict() | {"score_threshold": lowest}
+        return make_predict_step(self._detector, inference)
+
     def _lowest_score(self, score_threshold: float | None) -> float:
         """The threshold in the compiled program: the recipe's, or 0 for a lower score_threshold."""
         usual = self.recipe.inference.score_threshold
@@ -142,6 +160,13 @@ class Predictor:
             return usual
         if not 0 <= score_threshold <= 1:
             raise UserError("score_threshold", expected="a number from 0 to 1", found=str(score_threshold))
+        if self._exported and score_threshold < usual:
+            raise UserError(
+                "score_threshold",
+                expected=f"at least {usual:g}, the threshold in the exported file",
+                found=f"{score_threshold:g}",
+                remedy="export it again with a lower --score_threshold",
+            )
         return usual if score_threshold >= usual else 0.0
 
     def _compile(self, lowest: float, loader: EvalLoader) -> None:
@@ -171,24 +196,41 @@ def load(
     recipe: ConfigDict | str | os.PathLike | None = None,
     detector: Detector | None = None,
 ) -> Predictor:
-    """Loads the detector of a checkpoint for prediction.
+    """Loads the detector of a checkpoint, or an exported one, for prediction.
 
     Args:
-        workdir: folder of a run.
+        workdir: folder of a run, or a file that `lga_jax export --format stablehlo` wrote. A file has one step and its
+            own recipe and detector.
         step: a number, "latest", or "best": the highest score, or the latest step if no step has a score.
         recipe: a recipe, its name or its path, to use instead of the checkpoint's recipe. The model must be the same.
         detector: the custom detector, if the run was trained with one.
 
     Raises:
-        UserError: the workdir or the step is missing, or the recipe describes another model.
+        UserError: the workdir or the step is missing, the recipe describes another model, or the file is damaged, has
+            expired or was written for another version.
     """
     workdir = os.path.expanduser(workdir)
+    if os.path.isfile(workdir):
+        return _load_file(workdir, step, recipe, detector)
     saved = restore_params(workdir, step)
     where = f"{workdir}, step {saved.step}"
     if recipe is not None:
         recipe = check(as_recipe(recipe))
         check_model(saved.manifest, recipe.model, where)
     return Predictor(saved, where, recipe, detector)
+
+
+def _load_file(
+    path: str, step: int | str, recipe: ConfigDict | str | os.PathLike | None, detector: Detector | None
+) -> Predictor:
+    if step not in ("best", "latest") or recipe is not None or detector is not None:
+        raise UserError(
+            path,
+            expected="no step, recipe or detector beside an exported file, which has its own",
+            found=str(step) if recipe is None and detector is None else "a recipe or a detector",
+        )
+    exported = read_exported(path)
+    return Predictor(exported.saved, path, exported=exported.step)
 
 
 def config_of(manifest: Mapping[str, Any]) -> ConfigDict:

@@ -9,6 +9,7 @@ import numpy as np
 from flax.errors import ScopeCollectionNotFound, ScopeParamNotFoundError, ScopeParamShapeError
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Lowered
+from jaxtyping import Float, UInt8
 
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.errors import UserError
@@ -31,19 +32,27 @@ def make_predict_step(detector: Detector, inference: Mapping[str, Any]) -> Predi
     `inference` holds the keyword arguments of `lga_jax.models.postprocess.detect`.
     """
 
-    def detect_in(variables: Mapping[str, Any], images: Array, image_hw: Array) -> Detections:
-        return detect(detector.apply(variables, images, image_hw), image_hw, **inference)
-
     def predict(variables: Mapping[str, Any], batch: Batch) -> Detections:
         num_images, inputs = batch.images.shape[0], (batch.images, batch.image_hw)
         at_once = _images_at_once(*batch.images.shape[:3])
         if at_once == num_images:
-            return detect_in(variables, *inputs)
+            return detect_in(detector, inference, variables, *inputs)
         parts = jax.tree.map(lambda leaf: leaf.reshape(-1, at_once, *leaf.shape[1:]), inputs)
-        found = jax.lax.map(lambda part: detect_in(variables, *part), parts)
+        found = jax.lax.map(lambda part: detect_in(detector, inference, variables, *part), parts)
         return jax.tree.map(lambda leaf: leaf.reshape(num_images, *leaf.shape[2:]), found)
 
     return jax.pmap(predict, axis_name=DEVICE_AXIS, in_axes=(None, 0))
+
+
+def detect_in(
+    detector: Detector,
+    inference: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    images: UInt8[Array, "b h w 3"],
+    image_hw: Float[Array, "b 2"],
+) -> Detections:
+    """The detections of some images, in pixels of the padded input: network and post-processing."""
+    return detect(detector.apply(variables, images, image_hw), image_hw, **inference)
 
 
 def _images_at_once(batch: int, height: int, width: int) -> int:

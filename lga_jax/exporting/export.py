@@ -1,0 +1,96 @@
+"""Exports the detector of a checkpoint to a file that runs without this project."""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from lga_jax.checkpoints.read import Saved, restore_params
+from lga_jax.errors import UserError, listed
+from lga_jax.exporting.stablehlo import stablehlo_file
+from lga_jax.files import write_atomically
+from lga_jax.inference.exported import HW
+from lga_jax.inference.predictor import config_of
+from lga_jax.models.build import build_detector
+from lga_jax.models.detector import Detector
+
+FORMATS = ("stablehlo", "onnx")
+_LEAST_SIDE, _MOST_SIDE = 32, 4096  # pixels of a padded image
+
+
+def export(
+    workdir: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    format: str | None = None,
+    step: int | str = "best",
+    size: HW | None = None,
+    score_threshold: float | None = None,
+    detector: Detector | None = None,
+) -> str:
+    """Writes the detector of a checkpoint to a new file.
+
+    Args:
+        workdir: folder of a run.
+        output: the new file.
+        format: "stablehlo", for jax on CPUs, GPUs and TPUs; None: the extension of `output`.
+        step: a number, "latest" or "best", as in `load`.
+        size: (height, width) of the padded images. Images are then resized to fit into it. None: the buckets and the
+            image sizes of the recipe's evaluation.
+        score_threshold: lowest score of a detection; None: the recipe's.
+        detector: the custom detector, if the run was trained with one.
+
+    Returns:
+        A line that describes the file.
+
+    Raises:
+        UserError: the output exists, the workdir or the step is missing, or an argument is out of range.
+    """
+    path = Path(os.path.expanduser(output))
+    format = _format(path, format)
+    _check_new(path)
+    workdir = os.path.expanduser(workdir)
+    saved = restore_params(str(workdir), step)
+    recipe = _recipe(saved, size, score_threshold)
+    where = f"--workdir {workdir}, step {saved.step}"
+    built = detector or build_detector(recipe.model, len(saved.manifest["class_names"]))
+    sizes = [tuple(hw) for hw in recipe.data.eval_buckets or recipe.data.buckets]
+    data = stablehlo_file(saved, recipe, built, sizes, where)
+    write_atomically(path, data)
+    shapes = listed([f"{height}x{width}" for height, width in sizes])
+    return f"written: {path}, {saved.title}, images up to {shapes}, {len(data) / 2**20:.1f} MiB"
+
+
+def _format(path: Path, format: str | None) -> str:
+    given = path.suffix[1:] if format is None else format
+    if given not in FORMATS:
+        raise UserError("format", expected=listed(FORMATS, separator=" or "), found=repr(given))
+    return given
+
+
+def _check_new(path: Path) -> None:
+    if os.path.lexists(path):
+        raise UserError(
+            f"--output {path}",
+            expected="a new file",
+            found="an existing file",
+            remedy="remove it or choose another name",
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}", expected="a file in an existing folder", found=f"no {path.parent}")
+
+
+def _recipe(saved: Saved, size: HW | None, score_threshold: float | None) -> ConfigDict:
+    """The recipe of the checkpoint with the settings of the export."""
+    recipe = config_of(saved.manifest)
+    if score_threshold is not None:
+        if not 0 <= score_threshold <= 1:
+            raise UserError("score_threshold", expected="a number from 0 to 1", found=str(score_threshold))
+        recipe.inference.score_threshold = float(score_threshold)
+    if size is not None:
+        if any(not _LEAST_SIDE <= side <= _MOST_SIDE for side in size):
+            found = "x".join(map(str, size))
+            raise UserError("size", expected=f"sides from {_LEAST_SIDE} to {_MOST_SIDE} pixels", found=found)
+        with recipe.ignore_type():
+            recipe.data.update(eval_buckets=(size,), eval_short_edge=min(size), long_edge=max(size))
+    return recipe

@@ -1,0 +1,205 @@
+"""The file of an exported detector: its form, and how a Predictor runs it.
+
+A ZIP archive with three kinds of entries:
+
+    header.json         names, sizes, settings, versions, SHA-256 digests of the other entries
+    parameters.npz      the arrays of the detector, by name
+    HEIGHTxWIDTH.bin    the program for padded images of this size, serialized by jax.export
+
+A program maps (parameters, image, image_hw, original_hw) to `outputs`. docs/export.md describes all of them.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from lga_jax.checkpoints.read import Saved
+from lga_jax.errors import UserError, listed, shown
+from lga_jax.structs import Array, Batch, Detections
+
+FORMAT = "lga_jax detector, StableHLO"
+VERSION = 1
+HEADER, PARAMETERS = "header.json", "parameters.npz"
+_WHOLE = {  # types of the entries of a header
+    "jax": str,
+    "expires": str,
+    "platforms": list,
+    "class_names": list,
+    "category_ids": list,
+    "config": dict,
+    "step": int,
+    "checkpoint": str,
+    "sizes": list,
+    "sha256": dict,
+}
+
+HW = tuple[int, int]
+
+
+def program_name(hw: HW) -> str:
+    """The name of the entry with the program for padded images of this size."""
+    return f"{hw[0]}x{hw[1]}.bin"
+
+
+def outputs_of(
+    found: Detections, image_hw: Float[Array, "2"], original_hw: Float[Array, "2"]
+) -> dict[str, Float[Array, "..."] | Array]:
+    """The outputs of an exported program: detections of one image [1 d ...] in pixels of the original image [d ...].
+
+    With equal sizes, the values do not change by a bit.
+    """
+    scale_xy = (image_hw / original_hw)[::-1]
+    limit_xy = original_hw[::-1]
+
+    def original(pairs: Float[Array, "1 d *n"]) -> Float[Array, "d *n"]:
+        return (pairs[0].reshape(-1, 2) / scale_xy).reshape(pairs.shape[1:])
+
+    boxes = original(found.boxes)
+    return {
+        "boxes": jnp.clip(boxes.reshape(-1, 2, 2), 0.0, limit_xy).reshape(boxes.shape),
+        "scores": found.scores[0],
+        "labels": found.labels[0],
+        "valid": found.valid[0],
+        "rois": original(found.rois),
+        "mask_centres": original(found.mask_centres),
+        "mask_sigmas": original(found.mask_sigmas),
+    }
+
+
+class ExportedStep:
+    """The prediction step of an exported file, on one device: the form of `make_predict_step`'s result."""
+
+    def __init__(self, programs: Mapping[HW, Callable]) -> None:
+        """`programs`: the exported function of each padded size."""
+        self._programs = programs
+
+    def lower(self, variables: Mapping[str, Array], batch: Batch) -> Any:
+        """Lowers the program for batches of this shape."""
+        return self._program(batch).lower(variables, *_row(batch, 0))
+
+    def __call__(self, variables: Mapping[str, Array], batch: Batch) -> Detections:
+        """Detections [1 b d ...] in pixels of the padded input, image by image."""
+        found = [self._program(batch)(variables, *_row(batch, row)) for row in range(batch.images.shape[1])]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves)[None], *(Detections(**outputs) for outputs in found))
+
+    def _program(self, batch: Batch) -> Callable:
+        return self._programs[batch.images.shape[2:4]]
+
+
+def _row(batch: Batch, row: int) -> tuple[UInt8[Array, "h w 3"], Float[Array, "2"], Float[Array, "2"]]:
+    # The original size is the size of the content: the Predictor converts to original pixels itself.
+    return batch.images[0, row], batch.image_hw[0, row], batch.image_hw[0, row]
+
+
+class ExportedFile(NamedTuple):
+    """The content of an exported file."""
+
+    saved: Saved
+    step: ExportedStep
+
+
+def read_exported(path: str) -> ExportedFile:
+    """Reads the file. `saved.variables` are the parameters by name; `saved.manifest` is the header.
+
+    Raises UserError if the file is damaged, has expired, or was written for other versions or platforms.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            header = json.loads(archive.read(HEADER))
+            _check_form(header)
+            _check_version(header, path)
+            entries = {name: archive.read(name) for name in header["sha256"]}
+        if wrong := [name for name, data in entries.items() if digest(data) != header["sha256"][name]]:
+            raise ValueError(f"{listed(wrong)}: other bytes than when it was written")
+        arrays = np.load(io.BytesIO(entries[PARAMETERS]), allow_pickle=False)
+        parameters = {name: arrays[name] for name in arrays.files}
+        programs = {hw: entries[program_name(hw)] for hw in map(tuple, header["sizes"])}
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(path, expected="a file that can be read", found=str(error.strerror or error)) from error
+    except Exception as error:  # the readers of ZIP, JSON and npz raise many types for damaged files
+        raise UserError(
+            path,
+            expected="an exported detector (.stablehlo)",
+            found=f"a damaged or other file ({shown(str(error))})",
+            remedy="export it again",
+        ) from error
+    _check_platform(header, path)
+    step = ExportedStep({hw: jax.jit(_deserialize(data, header, path).call) for hw, data in programs.items()})
+    return ExportedFile(Saved(header["step"], header["checkpoint"], header, parameters), step)
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def jax_export(subject: str) -> Any:
+    """The module jax.export. Raises UserError if flatbuffers, which it needs, is missing."""
+    try:
+        import flatbuffers  # noqa: F401
+        import jax.export
+    except ImportError:
+        raise UserError(
+            subject,
+            expected="the package flatbuffers",
+            found="no such package",
+            remedy="pip install 'lga_jax[export]'",
+        ) from None
+    return jax.export
+
+
+def _check_form(header: Any) -> None:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"{HEADER} has no format {FORMAT!r}")
+    if header.get("version") == VERSION:
+        for key, kind in _WHOLE.items():
+            if not isinstance(header.get(key), kind):
+                raise ValueError(f"{HEADER} has no valid {key}")
+
+
+def _check_version(header: Mapping[str, Any], path: str) -> None:
+    if header["version"] != VERSION:
+        raise UserError(
+            path,
+            expected=f"an exported detector of version {VERSION}",
+            found=f"version {shown(header['version'])}",
+            remedy="export it again, or install the lga_jax that wrote it",
+        )
+    # jax reads its own files for at least six months. The version that wrote a file reads it for ever.
+    if header["jax"] != jax.__version__ and datetime.now(UTC) > datetime.fromisoformat(header["expires"]):
+        raise UserError(
+            path,
+            expected=f"a file that has not expired, or jax {header['jax']}, which wrote it",
+            found=f"expired on {header['expires'][:10]}, and jax {jax.__version__}",
+            remedy="export it again",
+        )
+
+
+def _check_platform(header: Mapping[str, Any], path: str) -> None:
+    platform = jax.default_backend()
+    if ("cuda" if platform == "gpu" else platform) not in header["platforms"]:
+        raise UserError(path, expected=f"a device of {listed(header['platforms'])}", found=platform)
+
+
+def _deserialize(data: bytes, header: Mapping[str, Any], path: str) -> Any:
+    export = jax_export(path)
+    try:
+        return export.deserialize(bytearray(data))
+    except Exception as error:  # jax raises many types
+        raise UserError(
+            path,
+            expected=f"a program that jax {jax.__version__} can read",
+            found=f"one that jax {header['jax']} wrote",
+            remedy=f"install jax {header['jax']}, or export it again",
+        ) from error
