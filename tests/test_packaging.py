@@ -32,7 +32,8 @@ def imported_modules(path: Path) -> set[str]:
 
 def test_declared_dependencies_are_those_that_are_imported():
     modules = set().union(*map(imported_modules, SOURCES)) - set(sys.stdlib_module_names)
-    modules -= {"lga_jax", "configs", *map(name_of, PROJECT["optional-dependencies"]["torch"])}
+    extras = [name_of(wanted) for extra in ("torch", "export") for wanted in PROJECT["optional-dependencies"][extra]]
+    modules -= {"lga_jax", "configs", *extras}
     assert {name_of(DISTRIBUTION.get(module, module)) for module in modules} == set(
         map(name_of, PROJECT["dependencies"])
     )

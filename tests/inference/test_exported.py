@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -109,6 +110,7 @@ print(all(np.array_equal(getattr(detections, name), found[0][name]) for name in 
 """
 
 
+@pytest.mark.slow
 def test_the_example_runs_where_lga_jax_cannot_be_imported_and_gives_the_bits_of_the_predictor(
     tiny_exported, tiny_run, tiny_predictor, tmp_path
 ):
@@ -132,7 +134,10 @@ def test_the_example_runs_where_lga_jax_cannot_be_imported_and_gives_the_bits_of
 def test_outputs_are_in_pixels_of_the_original_image(predictor):
     program = predictor._exported._programs[64, 64]
     one, half = (
-        program(predictor._variables, IMAGES[0], np.float32([64, 64]), np.float32(hw)) for hw in ([64, 64], [128, 32])
+        program(
+            predictor._variables, *jax.device_put((IMAGES[0], np.float32([64, 64]), np.float32(hw)), jax.devices()[0])
+        )
+        for hw in ([64, 64], [128, 32])
     )
     for name in ("boxes", "rois", "mask_centres", "mask_sigmas"):
         pairs, halved = (np.asarray(found[name]).reshape(-1, 2) for found in (one, half))
