@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float, UInt8
 
+from lga_jax.archives import open_archive, read_arrays
 from lga_jax.checkpoints.read import Saved
 from lga_jax.errors import UserError, listed, shown
 from lga_jax.structs import Array, Batch, Detections
@@ -113,15 +113,14 @@ def read_exported(path: str) -> ExportedFile:
     Raises UserError if the file is damaged, has expired, or was written for other versions or platforms.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             header = json.loads(archive.read(HEADER))
             _check_form(header)
             _check_version(header, path)
             entries = {name: archive.read(name) for name in header["sha256"]}
         if wrong := [name for name, data in entries.items() if digest(data) != header["sha256"][name]]:
             raise ValueError(f"{listed(wrong)}: other bytes than when it was written")
-        arrays = np.load(io.BytesIO(entries[PARAMETERS]), allow_pickle=False)
-        parameters = {name: arrays[name] for name in arrays.files}
+        parameters = read_arrays(zipfile.ZipFile(io.BytesIO(entries[PARAMETERS])))
         programs = {hw: entries[program_name(hw)] for hw in map(tuple, header["sizes"])}
     except UserError:
         raise
