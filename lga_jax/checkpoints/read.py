@@ -7,7 +7,6 @@ evaluated images have no objects.
 """
 
 import json
-import logging
 import math
 import os
 import re
@@ -20,8 +19,6 @@ import orbax.checkpoint as ocp
 from lga_jax.checkpoints.damage import first_line, json_digest, raise_unless_damage, verify
 from lga_jax.checkpoints.manifest import Manifest, check_format, check_whole
 from lga_jax.errors import UserError, counted, listed, printable
-
-_LOG = logging.getLogger(__name__)
 
 SCORE_FILE = "score.json"
 
@@ -57,13 +54,16 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
         step: a number, "latest", or "best": the highest score, or the latest step if no step has a score.
         earlier: also accept earlier formats. Their weights suit `model.init_from`; other entries may differ.
 
-    Raises UserError if the workdir or the step is missing, or the checkpoint is damaged or has another format.
+    Raises UserError if the workdir or the step is missing, the checkpoint is damaged or has another format, or a score
+    is damaged so that the best step is not known.
     """
     directory = folder_of(workdir)
     if not os.path.isdir(directory):
         raise UserError(f"--workdir {workdir}", expected="a trained run", found=f"no {directory}", remedy="train first")
     with ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(create=False)) as manager:
         steps = sorted(manager.all_steps())
+        if step == "best":
+            _check_scores(directory, steps)
         wanted, reason = _choose(workdir, step, steps, read_scores(directory, steps))
         where = f"checkpoint {os.path.join(directory, str(wanted))}"
         try:
@@ -90,12 +90,14 @@ def best_step(scores: Mapping[int, float], steps: Sequence[int]) -> int | None:
 
 
 def read_scores(directory: str, steps: Sequence[int]) -> dict[int, float]:
-    """Step -> AP of the evaluated steps; nan if the evaluated images have no objects or the file is damaged.
+    """Step -> AP of the evaluated steps; nan if the evaluated images have no objects. Without damaged scores."""
+    scores = {step: _read_score(directory, step) for step in steps if _has_score(directory, step)}
+    return {step: ap for step, ap in scores.items() if ap is not None}
 
-    A warning names each damaged file.
-    """
-    paths = {step: Path(directory, str(step), SCORE_FILE) for step in steps}
-    return {step: _read_score(path, step) for step, path in paths.items() if os.path.lexists(path)}
+
+def damaged_scores(directory: str, steps: Sequence[int]) -> list[int]:
+    """The steps whose score cannot be read. One of them may be the best."""
+    return [step for step in steps if _has_score(directory, step) and _read_score(directory, step) is None]
 
 
 def score_content(step: int, ap: float) -> dict[str, Any]:
@@ -157,13 +159,29 @@ def _variables_to_use(read: Mapping[str, Any]) -> dict[str, Any]:
     return {"params": params, "batch_stats": read["batch_stats"]}
 
 
-def _read_score(path: Path, step: int) -> float:
+def _check_scores(directory: str, steps: Sequence[int]) -> None:
+    if damaged := damaged_scores(directory, steps):
+        raise UserError(
+            printable(str(_score_path(directory, damaged[0]))),
+            expected="the score of the step",
+            found="a damaged file, so the best step is not known",
+            remedy=f"choose a --step (available: {listed(steps)}), or delete the file: the step then has no score",
+        )
+
+
+def _score_path(directory: str, step: int) -> Path:
+    return Path(directory, str(step), SCORE_FILE)
+
+
+def _has_score(directory: str, step: int) -> bool:
+    return os.path.lexists(_score_path(directory, step))
+
+
+def _read_score(directory: str, step: int) -> float | None:
+    """None if the file is damaged."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(_score_path(directory, step).read_bytes())
         ap = math.nan if content["AP"] is None else float(content["AP"])
-        if content != score_content(step, ap):
-            raise ValueError("it does not have the digest it was saved with")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        _LOG.warning("%s is damaged (%s): step %d counts as not scored", printable(str(path)), first_line(error), step)
-        return math.nan
-    return ap
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return ap if content == score_content(step, ap) else None

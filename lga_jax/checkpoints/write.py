@@ -34,8 +34,16 @@ from lga_jax.checkpoints.manifest import (
     schedule_start,
     sealed,
 )
-from lga_jax.checkpoints.read import SCORE_FILE, best_step, folder_of, read_manifest, read_scores, score_content
-from lga_jax.errors import UserError
+from lga_jax.checkpoints.read import (
+    SCORE_FILE,
+    best_step,
+    damaged_scores,
+    folder_of,
+    read_manifest,
+    read_scores,
+    score_content,
+)
+from lga_jax.errors import UserError, listed
 from lga_jax.files import WriteError, make_folder, unused_path, write_json
 from lga_jax.structs import TrainState
 from lga_jax.terminal import say
@@ -53,7 +61,8 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of a run, as a context manager. Leaving the context waits until the last checkpoint is written.
 
-    The latest two are kept for resuming, and the one with the highest score for evaluation and prediction.
+    The latest two are kept for resuming, and the one with the highest score for evaluation and prediction. A step whose
+    score is damaged is kept too, because it may be the best.
     """
 
     def __init__(self, workdir: str) -> None:
@@ -68,14 +77,16 @@ class Checkpoints:
             remove_unfinished(self.directory)
         self._identity = folder_identity(self.directory)
         self.scores: dict[int, float] = {}  # step -> AP
+        self._not_known: set[int] = set()  # steps with a damaged score
         # Orbax's best_fn needs the score at the time of saving. Here a step is saved before its evaluation, so that an
         # interrupted evaluation loses no training steps.
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_LatestTwoAndBest(self.scores), cleanup_tmp_directories=True
+            preservation_policy=_LatestTwoAndBest(self.scores, self._not_known), cleanup_tmp_directories=True
         )
         with writing_arrays(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         self.scores.update(read_scores(self.directory, self.steps()))
+        self._keep_damaged_scores()
 
     def __enter__(self) -> "Checkpoints":
         hide_tracebacks_of_orbax()
@@ -92,6 +103,12 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps that can be restored, in order."""
         return sorted(self._manager.all_steps())
+
+    def _keep_damaged_scores(self) -> None:
+        self._not_known.update(damaged_scores(self.directory, self.steps()))
+        if self._not_known and jax.process_index() == 0:
+            steps = listed(sorted(self._not_known))
+            print(f"{self.directory}: {SCORE_FILE} of step {steps} is damaged; the checkpoint is kept", flush=True)
 
     def save(self, step: int, state: TrainState, position: dict, manifest: Manifest) -> None:
         """Copies the state to the host and writes it in the background. Does nothing if the step is already saved."""
@@ -115,6 +132,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         self._check_in_place()
         self.scores[step] = ap
+        self._not_known.discard(step)
         if jax.process_index() == 0:
             path = Path(self.directory, str(step), SCORE_FILE)
             write_json(path, score_content(step, ap))
@@ -195,12 +213,12 @@ class Checkpoints:
 class _LatestTwoAndBest:
     """Orbax preservation policy. max_to_keep with best_fn would delete the latest, so resuming would repeat steps."""
 
-    def __init__(self, scores: dict[int, float]) -> None:
-        self.scores = scores
+    def __init__(self, scores: dict[int, float], not_known: set[int]) -> None:
+        self.scores, self.not_known = scores, not_known
 
     def should_preserve(self, checkpoints: Sequence, *, context: object) -> list[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = {*sorted(steps)[-2:], best_step(self.scores, steps)}
+        kept = {*sorted(steps)[-2:], best_step(self.scores, steps), *self.not_known}
         return [step in kept for step in steps]
 
 

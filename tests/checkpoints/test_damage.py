@@ -78,7 +78,7 @@ def _assert_used_as_saved_or_refused(workdir, file, sound):
     if isinstance(saved, UserError):
         assert len(str(saved).splitlines()) == 1, file
         return
-    assert saved.step == 2 or file.name == "score.json", file
+    assert saved.step == 2 or (file.name == "score.json" and not (workdir / file).exists()), file
     assert saved.manifest == sound[saved.step].manifest, file
     jax.tree.map(np.testing.assert_array_equal, saved.variables, sound[saved.step].variables)
 

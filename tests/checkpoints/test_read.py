@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from lga_jax.checkpoints.read import best_step, parse_step, read_scores, restore_params
+from lga_jax.checkpoints.read import best_step, damaged_scores, parse_step, read_scores, restore_params
 from lga_jax.errors import UserError
 from tests.checkpoints.saving import edit_manifest, files_by_size, save_steps
+from tests.faults import refused
 
 
 def test_the_best_of_the_scored_steps():
@@ -46,13 +47,17 @@ def test_the_flag_of_a_step():
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"AP": "high"}', '{"AP": 0.5}', '{"AP": 0.5, "digest": "0"}', "[" * 100_000]
 )
-def test_a_damaged_score_is_none_and_said(tmp_path, text, caplog):
+def test_a_damaged_score_leaves_the_best_step_unknown(tmp_path, text):
     save_steps(tmp_path, [0.1, 0.5])
-    (tmp_path / "checkpoints" / "2" / "score.json").write_text(text)
-    scores = read_scores(str(tmp_path / "checkpoints"), [1, 2])
-    assert scores[1] == 0.1
-    assert math.isnan(scores[2])
-    assert [record.levelname for record in caplog.records] == ["WARNING"] and "2/score.json" in caplog.text
+    path = tmp_path / "checkpoints" / "2" / "score.json"
+    path.write_text(text)
+    directory = str(tmp_path / "checkpoints")
+    assert read_scores(directory, [1, 2]) == {1: 0.1}
+    assert damaged_scores(directory, [1, 2]) == [2]
+    with refused(f"^{path}$"):
+        restore_params(str(tmp_path))
+    assert restore_params(str(tmp_path), 2).step == 2
+    path.unlink()
     assert restore_params(str(tmp_path)).step == 1
 
 

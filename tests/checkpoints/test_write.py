@@ -38,6 +38,18 @@ def test_the_best_stays_the_best_for_a_process_that_did_not_score_it(tmp_path):
     assert saved_steps(tmp_path) == [1, 3, 4]
 
 
+def test_a_step_whose_score_is_damaged_may_be_the_best_and_is_kept(tmp_path, capsys):
+    save_steps(tmp_path, [0.5, 0.1])
+    (tmp_path / "checkpoints" / "1" / "score.json").write_text("{")
+    state = state_of(3.0)
+    with Checkpoints(str(tmp_path)) as checkpoints:
+        assert checkpoints.scores == {2: 0.1}
+        for step in (3, 4, 5):
+            checkpoints.save(step, state, {}, manifest_of(state))
+    assert saved_steps(tmp_path) == [1, 2, 4, 5]
+    assert "step 1 is damaged" in capsys.readouterr().out
+
+
 def test_a_score_that_is_no_number_is_kept_as_null(tmp_path):
     save_steps(tmp_path, [math.nan])
     assert json.loads((tmp_path / "checkpoints" / "1" / "score.json").read_text())["AP"] is None
