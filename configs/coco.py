@@ -107,7 +107,7 @@ def get_config() -> ConfigDict:
                 sampling_ratio=2,  # points per cell and axis; 0: adaptive, one per pixel of the level (Detectron2)
                 aligned=True,  # pixel centres at 0.5
             ),
-            attention="lga",  # "lga", "cbam", "non_local", "none"
+            attention="lga",  # "lga", "cbam", "non_local", "squeeze_excitation", "deformable", "none"
             lga=dict(
                 num_masks=4,  # k of the paper
                 reduced_channels=64,  # output of f_d
@@ -120,6 +120,13 @@ def get_config() -> ConfigDict:
             ),
             cbam=dict(reduction=16, kernel_size=7),
             non_local=dict(reduction=2),
+            squeeze_excitation=dict(reduction=16),
+            deformable=dict(
+                hidden=256,  # hidden units of the offsets
+                scale=0.1,  # gamma: an output of 1 moves a cell by this share of the RoI's width or height
+                samples=2,  # points per cell and axis
+                modulated=True,  # also a weight per cell, from 0 to 2
+            ),
             box_head=dict(
                 num_convs=0,  # 3x3 convolutions before the dense layers
                 num_fcs=2,

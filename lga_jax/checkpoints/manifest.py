@@ -13,6 +13,7 @@ from lga_jax.checkpoints.damage import json_digest
 from lga_jax.data.source import Source, truth_of
 from lga_jax.errors import UserError, listed, name_differences
 from lga_jax.recipe import differences
+from lga_jax.recipe.keys import ATTENTIONS
 
 # Keys: version (of lga_jax, for information only), format, config, class_names, category_ids,
 # parameters {name: [shape, dtype]}, schedule_start (the step at which the learning rate's schedule starts: 0, or the
@@ -172,7 +173,7 @@ def schedule_start(manifest: Manifest, config: dict, step: int) -> int:
 def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: str) -> None:
     """Raises UserError if the config's model is not the model of the checkpoint."""
     theirs = manifest["config"]["model"]
-    unused = {block for block in _BLOCKS if block not in (theirs.get("attention"), model_config.attention)}
+    unused = set(ATTENTIONS) - _attentions(theirs) - _attentions(model_config.to_dict())
     differing = {
         f"model.{key}": both
         for key, both in differences(theirs, model_config).items()
@@ -189,10 +190,13 @@ def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: st
 # Sections and keys of config.model that change neither the parameters nor their meaning.
 _FREE_OF_MODEL = (
     *("dtype", "init_from", "init_strict", "anchor_sampling", "proposals", "roi_sampling"),
-    *("backbone.frozen_stages", "backbone.remat"),
+    *("backbone.frozen_stages", "backbone.remat", "cascade.positive_ious", "cascade.loss_weights"),
 )
 
-_BLOCKS = ("lga", "cbam", "non_local")  # sections; only the section named by `attention` is used
+
+def _attentions(model: Mapping[str, Any]) -> set[str]:
+    """The attentions of all stages; the sections of others are not used."""
+    return {model.get("attention"), *model.get("cascade", {}).get("attentions", ())}
 
 
 def _refuse(differing: Mapping[str, tuple[Any, Any]], where: str, *, expected: str, remedy: str) -> None:

@@ -17,16 +17,25 @@ from lga_jax.models.detector import Detector
 from lga_jax.models.fpn import FPN, pyramid_strides
 from lga_jax.models.roi.attention import RegionAttention
 from lga_jax.models.roi.attention.cbam import CBAM
+from lga_jax.models.roi.attention.deformable import DeformablePooling
 from lga_jax.models.roi.attention.lga import LGAHead
 from lga_jax.models.roi.attention.non_local import NonLocal
 from lga_jax.models.roi.attention.none import NoAttention
+from lga_jax.models.roi.attention.squeeze_excitation import SqueezeExcitation
 from lga_jax.models.roi.box_head import BoxHead
 from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage
 from lga_jax.models.rpn import RPN
 from lga_jax.structs import Targets
 
 BACKBONES = {"resnet": ResNet, "efficientnet_lite": EfficientNetLite}
-ATTENTIONS = {"lga": LGAHead, "cbam": CBAM, "non_local": NonLocal, "none": NoAttention}
+ATTENTIONS = {
+    "lga": LGAHead,
+    "cbam": CBAM,
+    "non_local": NonLocal,
+    "squeeze_excitation": SqueezeExcitation,
+    "deformable": DeformablePooling,
+    "none": NoAttention,
+}
 CASCADE = ("attentions", "positive_ious", "coder_scales", "loss_weights")  # each: one value per later stage
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

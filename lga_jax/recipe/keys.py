@@ -8,7 +8,7 @@ from typing import Any
 
 from lga_jax.recipe.rule import Rule, choice, flag, number, optional, path, several, text, unset_or, whole
 
-ATTENTIONS = ("lga", "cbam", "non_local", "none")
+ATTENTIONS = ("lga", "cbam", "non_local", "squeeze_excitation", "deformable", "none")
 NORMS = ("frozen_bn", "bn", "gn")
 NUM_LEVELS = 5  # P2..P6
 MAX_PIXELS = 178_956_970  # limit for a bucket, the same as for an image file (data/decode.py)
@@ -136,6 +136,11 @@ KEYS: dict[str, Rule] = {
     "model.cbam.reduction": _COUNT,
     "model.cbam.kernel_size": _COUNT,
     "model.non_local.reduction": _COUNT,
+    "model.squeeze_excitation.reduction": _COUNT,
+    "model.deformable.hidden": _COUNT,
+    "model.deformable.scale": number(above=0),
+    "model.deformable.samples": _COUNT,
+    "model.deformable.modulated": flag(),
     "model.box_head.num_convs": whole(0),
     "model.box_head.num_fcs": _COUNT,
     "model.box_head.hidden": _COUNT,

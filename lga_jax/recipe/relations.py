@@ -168,7 +168,7 @@ def reductions(values: Values) -> Iterator[UserError]:
     """At least one channel must remain."""
     channels = values["model.fpn.channels"]
     used = {values["model.attention"], *values["model.cascade.attentions"]}
-    for attention in sorted(used & {"cbam", "non_local"}):
+    for attention in sorted(used & {"cbam", "non_local", "squeeze_excitation"}):
         if values[f"model.{attention}.reduction"] <= channels:
             continue
         yield UserError(

@@ -25,6 +25,8 @@ _COMMON = {
     "fpn.channels": 256,
     "roi_align.crop_size": 7,
     "box_head.hidden": 1024,
+    "box_head.class_agnostic": False,
+    "cascade.positive_ious": (),
     **TORCHVISION_COMPUTES,
 }
 _V1 = {"fpn.norm": "none", "rpn.num_convs": 1, "box_head.num_convs": 0, "box_head.num_fcs": 2}

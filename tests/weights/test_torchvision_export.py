@@ -56,6 +56,8 @@ def test_versions(version):
             {"pixel_std": (1.0, 1.0, 1.0)},
             r"model.pixel_std: expected \(58.395, 57.12, 57.375\), found \(1.0, 1.0, 1.0\)",
         ),
+        ({"box_head.class_agnostic": True}, "model.box_head.class_agnostic: expected False, found True"),
+        ({"cascade.positive_ious": (0.6,)}, r"model.cascade.positive_ious: expected \(\), found \(0.6,\)"),
         ({"backbone.norm": "gn"}, "model.backbone.norm: expected bn or frozen_bn, found gn"),
         ({"backbone.stride_in_1x1": True}, "model.backbone.stride_in_1x1: expected False, found True"),
         ({"anchors.rounded": False}, "model.anchors.rounded: expected True, found False"),

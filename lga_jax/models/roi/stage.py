@@ -5,7 +5,7 @@ rule and coder weights.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,16 +14,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from lga_jax.models.roi.attention import Level
+from lga_jax.models.roi.crops import Levels, RoICrops
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.matching import match
-from lga_jax.ops.roi_align import multilevel_roi_align
 from lga_jax.ops.sampling import sample_balanced
 from lga_jax.structs import RoIs, RoITargets, StageOutputs, Targets
 
 CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-# Functions that compute the feature maps of a level, one map per stride of the backbone.
-Levels = Mapping[Level, Callable[[], list[Float[Array, "b _ _ c"]]]]
 
 
 class RoIStage(nn.Module):
@@ -47,7 +44,7 @@ class RoIStage(nn.Module):
         if train:
             sample = functools.partial(sample_rois, num_classes=self.num_classes, **self.sampling)
             rois, roi_targets = jax.vmap(sample)(keys, rois, targets)
-        attention = self.attention(lambda level: self.crop(levels[level](), rois.boxes), train)
+        attention = self.attention(RoICrops(levels, rois.boxes, self.strides, self.roi_align), train)
         class_logits, box_deltas = self.box_head(attention.fused, train)
         return StageOutputs(
             rois=rois,
@@ -58,11 +55,6 @@ class RoIStage(nn.Module):
             box_deltas=box_deltas,
             coder_weights=jnp.asarray(self.coder_weights),
         )
-
-    def crop(self, maps: list[Float[Array, "b _ _ c"]], boxes: Float[Array, "b r 4"]) -> Float[Array, "b r s s c"]:
-        """Crops every box from the feature map for its size."""
-        align = functools.partial(multilevel_roi_align, strides=self.strides, **self.roi_align)
-        return jax.vmap(align)(maps, boxes)
 
     def losses(self, outputs: StageOutputs, rule: Mapping[str, Any]) -> dict[str, Float[Array, ""]]:
         """The unweighted terms 'roi_class', 'roi_box' and, if the attention has a guide, 'guide'.

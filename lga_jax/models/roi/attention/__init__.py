@@ -13,6 +13,23 @@ Crop = Callable[[Level], Float[Array, "*n s s c"]]
 
 
 @runtime_checkable
+class RoIFeatures(Protocol):
+    """The features of the RoIs of a stage: a `Crop` that also reads single points."""
+
+    def __call__(self, level: Level) -> Float[Array, "*n s s c"]:
+        """The RoIAlign crop of every RoI."""
+        ...
+
+    def points(self, level: Level, positions: Float[Array, "*n p 2"], finer: int = 0) -> Float[Array, "*n p c"]:
+        """The features at `positions` (x, y) in every RoI, differentiable in the positions as well.
+
+        (0, 0) is the top left corner of the RoI and (1, 1) its bottom right corner. `finer`: read this number of
+        pyramid levels below the level for the RoI's size, as far as there are any.
+        """
+        ...
+
+
+@runtime_checkable
 class RegionAttention(Protocol):
     """A flax module between RoIAlign and the box head."""
 
