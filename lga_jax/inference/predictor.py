@@ -215,7 +215,7 @@ def load(
     saved = restore_params(workdir, step)
     where = f"{workdir}, step {saved.step}"
     if recipe is not None:
-        recipe = check(as_recipe(recipe))
+        recipe = check(as_recipe(recipe), own=() if detector is None else ("model.backbone", "model.attention"))
         check_model(saved.manifest, recipe.model, where)
     return Predictor(saved, where, recipe, detector)
 

@@ -10,7 +10,7 @@ from lga_jax.recipe.rule import Rule, choice, flag, number, optional, path, seve
 
 ATTENTIONS = ("lga", "cbam", "non_local", "squeeze_excitation", "deformable", "none")
 NORMS = ("frozen_bn", "bn", "gn")
-NUM_LEVELS = 5  # P2..P6
+NUM_LEVELS = 5  # P2..P6, the pyramid of every backbone of the library
 MAX_PIXELS = 178_956_970  # limit for a bucket, the same as for an image file (data/decode.py)
 MAX_JITTER = 4  # the whole image is enlarged before the crop: up to 16 times the pixels of its bucket
 CHALLENGES = (
@@ -94,9 +94,8 @@ KEYS: dict[str, Rule] = {
     "model.fpn.norm": choice("none", *NORMS),
     "model.anchors.sizes": several(
         number(above=0),
-        f"{NUM_LEVELS} sizes in pixels, one for each level, as (32, 64, 128, 256, 512)",
-        least=NUM_LEVELS,
-        most=NUM_LEVELS,
+        "sizes in pixels, one for each pyramid level, as (32, 64, 128, 256, 512)",
+        least=2,
     ),
     "model.anchors.aspect_ratios": several(number(above=0), "one number above 0 or more, as (0.5, 1.0)", least=1),
     "model.anchors.rounded": flag(),

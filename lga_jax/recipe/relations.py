@@ -117,14 +117,28 @@ def later_stages(values: Values) -> Iterator[UserError]:
             )
 
 
+def anchor_sizes(values: Values) -> Iterator[UserError]:
+    """One size per pyramid level. For a backbone of the caller, `build_detector` compares with its levels."""
+    values["model.backbone.name"]
+    sizes = values["model.anchors.sizes"]
+    if len(sizes) != NUM_LEVELS:
+        yield UserError(
+            "model.anchors.sizes",
+            expected=f"{NUM_LEVELS} sizes, one for each pyramid level, as (32, 64, 128, 256, 512)",
+            found=str(sizes),
+            remedy=_FIX,
+        )
+
+
 def num_proposals(values: Values) -> Iterator[UserError]:
     """NMS cannot return more boxes than it gets."""
+    num_levels = NUM_LEVELS if "model.backbone.name" in values else len(values["model.anchors.sizes"])
     for phase in ("train", "test"):
         before, after = (values[f"model.proposals.{when}_nms_{phase}"] for when in ("pre", "post"))
-        if after > NUM_LEVELS * before:
+        if after > num_levels * before:
             yield UserError(
                 f"model.proposals.post_nms_{phase}",
-                expected=f"at most {NUM_LEVELS} levels x pre_nms_{phase}, {NUM_LEVELS * before}",
+                expected=f"at most {num_levels} levels x pre_nms_{phase}, {num_levels * before}",
                 found=str(after),
                 remedy=_FIX,
             )
@@ -235,6 +249,7 @@ RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
     short_edges,
     buckets,
     anchor_overlaps,
+    anchor_sizes,
     later_stages,
     num_proposals,
     num_detections,

@@ -18,7 +18,7 @@ from lga_jax.checkpoints.write import Checkpoints, Restored
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import quick_warnings
 from lga_jax.data.source import Source, open_source, report_of
-from lga_jax.errors import UserError, name_differences
+from lga_jax.errors import UserError, counted, name_differences
 from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, replicate
 from lga_jax.models.build import init_variables
@@ -37,7 +37,10 @@ def say(line: str) -> None:
 
 
 def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source | None) -> tuple[Source, Source]:
-    """The given sources, or the sources of data.train and data.eval. Raises UserError if their classes differ."""
+    """The given sources, or the sources of data.train and data.eval.
+
+    Raises UserError if their classes differ, or if a batch is larger than the source of the training images.
+    """
     source, eval_source = (
         open_source(**recipe.data[part]) if given is None else given
         for part, given in (("train", source), ("eval", eval_source))
@@ -52,9 +55,21 @@ def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source 
             found=name_differences(source.class_names, eval_source.class_names, "data.train", "data.eval"),
             remedy="use the same categories with the same ids in both",
         )
+    _check_batch_size(recipe.batch_size, len(source.records))
     for line in quick_warnings(source, eval_source):
         say(line)
     return source, eval_source
+
+
+def _check_batch_size(batch_size: int, num_images: int) -> None:
+    """Raises UserError if a batch is larger than the data set: it would contain images twice."""
+    if batch_size > num_images:
+        raise UserError(
+            "batch_size",
+            expected=f"at most the {counted(num_images, 'image')} of data.train",
+            found=f"{batch_size:,}",
+            remedy="lower it, or add images",
+        )
 
 
 class Beginning(NamedTuple):

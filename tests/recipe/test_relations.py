@@ -60,3 +60,23 @@ def test_a_value_per_later_stage():
         "coder_scales": "1",
         "loss_weights": "0",
     }
+
+
+OWN_BACKBONE = dict(own=("model.backbone",))
+
+
+@pytest.mark.parametrize("sizes", [(16, 32), (16, 32, 64, 128), (8, 16, 32, 64, 128, 256)])
+def test_a_backbone_of_the_caller_may_have_another_number_of_levels(sizes):
+    assert len(check(changed("challenge", {"model.anchors.sizes": sizes}), **OWN_BACKBONE).model.anchors.sizes) == len(
+        sizes
+    )
+    assert "5 sizes" in faults(changes={"model.anchors.sizes": sizes})["model.anchors.sizes"].expected
+
+
+def test_proposals_are_limited_by_the_levels_of_the_callers_backbone():
+    changes = {"model.anchors.sizes": (16, 32, 64), "model.proposals.pre_nms_train": 100}
+    check(changed("challenge", {**changes, "model.proposals.post_nms_train": 300}), **OWN_BACKBONE)
+    found = faults(changes={**changes, "model.proposals.post_nms_train": 301}, **OWN_BACKBONE)
+    assert (
+        found.keys() == {"model.proposals.post_nms_train"} and "300" in found["model.proposals.post_nms_train"].expected
+    )
