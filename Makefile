@@ -6,6 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TORCH := $(VENV)/.torch
+COMPILERS := .venv-accelerators
 CPU := JAX_PLATFORMS=cpu
 DEMO := runs/demo
 DEMO_CONFIG := configs/challenge_demo.py
@@ -15,7 +16,7 @@ DEMO_ENV := $(CPU) JAX_COMPILATION_CACHE_DIR=$(DEMO)/compiled
 HELD_OUT_LAST := $(DEMO)/held_out/annotations/instances.json
 WORKERS ?= 2  # test processes
 
-.PHONY: help demo test test-fast fuzz test-parity parity-table bench docs test-wheel lint clean
+.PHONY: help demo test test-fast fuzz test-parity parity-table bench accelerators docs test-wheel lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -77,6 +78,17 @@ parity-table: $(TORCH)  ## the same, and write the table of docs/parity.md
 bench: $(TORCH)  ## measure the speed of everything and write benchmarks/speed, three quarters of an hour on two cores
 	$(CPU) $(PY) -m benchmarks.bench --output benchmarks/speed
 
+# The compilers have an environment of their own: in $(VENV) JAX would look for their devices in every command.
+accelerators: $(COMPILERS)/.installed  ## compile the training step for a GPU and a TPU and count, without such a device, 20 minutes
+	$(CPU) $(COMPILERS)/bin/python -m benchmarks.accelerators
+	$(CPU) $(COMPILERS)/bin/python -m pytest tests/benchmarks/test_accelerators.py
+
+$(COMPILERS)/.installed: $(STAMP)
+	@echo "installing compilers for GPUs and TPUs, 1.3 GB, into $(COMPILERS)"
+	@$(PY) -m venv --clear $(COMPILERS)
+	@$(COMPILERS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,compilers]'
+	@touch $@
+
 $(TORCH): $(STAMP)
 	@echo "installing PyTorch, torchvision and timm into $(VENV)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench,parity,efficientnet]'
@@ -104,4 +116,4 @@ lint: $(STAMP)  ## ruff, and which package may import which
 	$(VENV)/bin/lint-imports
 
 clean:  ## remove the environment and caches, never runs/ or data/
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(COMPILERS) .pytest_cache .ruff_cache .import_linter_cache build *.egg-info

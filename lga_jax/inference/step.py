@@ -1,5 +1,6 @@
 """The compiled prediction step."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,17 +32,28 @@ def make_predict_step(detector: Detector, inference: Mapping[str, Any]) -> Predi
 
     `inference` holds the keyword arguments of `lga_jax.models.postprocess.detect`.
     """
+    return jax.pmap(device_predictions(detector, inference), axis_name=DEVICE_AXIS, in_axes=(None, 0))
+
+
+def device_predictions(detector: Detector, inference: Mapping[str, Any]) -> PredictStep:
+    """The step as each device computes it: leaves of batch and result are [b, ...]."""
+    all_at_once = functools.partial(detect_in, detector, inference)
 
     def predict(variables: Mapping[str, Any], batch: Batch) -> Detections:
         num_images, inputs = batch.images.shape[0], (batch.images, batch.image_hw)
         at_once = _images_at_once(*batch.images.shape[:3])
         if at_once == num_images:
-            return detect_in(detector, inference, variables, *inputs)
-        parts = jax.tree.map(lambda leaf: leaf.reshape(-1, at_once, *leaf.shape[1:]), inputs)
-        found = jax.lax.map(lambda part: detect_in(detector, inference, variables, *part), parts)
-        return jax.tree.map(lambda leaf: leaf.reshape(num_images, *leaf.shape[2:]), found)
+            return all_at_once(variables, *inputs)
 
-    return jax.pmap(predict, axis_name=DEVICE_AXIS, in_axes=(None, 0))
+        def in_parts(variables: Mapping[str, Any], *inputs: Array) -> Detections:
+            parts = jax.tree.map(lambda leaf: leaf.reshape(-1, at_once, *leaf.shape[1:]), inputs)
+            found = jax.lax.map(lambda part: all_at_once(variables, *part), parts)
+            return jax.tree.map(lambda leaf: leaf.reshape(num_images, *leaf.shape[2:]), found)
+
+        # The platform that the program is lowered for decides, not this machine's: it may export for another one.
+        return jax.lax.platform_dependent(variables, *inputs, cpu=in_parts, default=all_at_once)
+
+    return predict
 
 
 def detect_in(
@@ -56,9 +68,9 @@ def detect_in(
 
 
 def _images_at_once(batch: int, height: int, width: int) -> int:
-    """Few large images on CPUs, because the activations of many exceed the caches and need new memory pages."""
-    most = _CPU_PIXELS // (height * width) if jax.default_backend() == "cpu" else batch
-    return max(at_once for at_once in range(1, batch + 1) if batch % at_once == 0 and at_once <= max(1, most))
+    """Images at a time on CPUs: few large ones, as activations of many exceed the caches and need new memory pages."""
+    most = max(1, _CPU_PIXELS // (height * width))
+    return max(at_once for at_once in range(1, batch + 1) if batch % at_once == 0 and at_once <= most)
 
 
 def lower_predictions(

@@ -44,8 +44,34 @@ def make_train_step(
 ) -> Step:
     """The pmapped step: (state, batch) -> (state, metrics). The state is donated.
 
-    Leaves of the batch are [local devices, b, ...]. Metrics are scalars, equal on all devices: the loss terms,
-    'grad_norm' (before clipping) and 'positive_rois' (per image, in the first stage).
+    Leaves of the batch are [local devices, b, ...]. The arguments are those of `device_step`.
+    """
+    step = device_step(
+        detector,
+        optimizer,
+        losses,
+        ema_decay=ema_decay,
+        seed=seed,
+        images_at_once=images_at_once,
+        extra_losses=extra_losses,
+    )
+    return jax.pmap(step, axis_name=DEVICE_AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+
+
+def device_step(
+    detector: Detector,
+    optimizer: optax.GradientTransformation,
+    losses: Mapping[str, Any],
+    *,
+    ema_decay: float,
+    seed: int,
+    images_at_once: int = 0,
+    extra_losses: Mapping[str, ExtraLoss] = MappingProxyType({}),
+) -> Step:
+    """The step as each device computes it, (state, batch) -> (state, metrics): to be mapped over DEVICE_AXIS.
+
+    Leaves of the batch are [b, ...]. Metrics are scalars, equal on all devices: the loss terms, 'grad_norm' (before
+    clipping) and 'positive_rois' (per image, in the first stage).
 
     Args:
         detector, optimizer: as for `create_state`.
@@ -96,7 +122,7 @@ def make_train_step(
         metrics["grad_norm"] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params), metrics
 
-    return jax.pmap(step, axis_name=DEVICE_AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+    return step
 
 
 def _with_extra(terms: Mapping[str, Array], extra: Mapping[str, Array]) -> dict[str, Array]:

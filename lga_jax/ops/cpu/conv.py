@@ -23,7 +23,8 @@ def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride
     (bfloat16) or, if large, in Winograd's form (float32). Their gradients do the same; small ones use products.
     """
     if kernel.shape[:2] == (1, 1):
-        x = x[:, ::stride, ::stride]
+        if stride > 1:
+            return _conv1x1(stride, x, kernel)
         return matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:3], -1)
     if kernel.shape[:2] == (3, 3) and stride in (1, 2) and min(kernel.shape[2:]) >= _PRODUCT_CHANNELS:
         return _conv3x3(stride, x, kernel)
@@ -35,6 +36,54 @@ def _plain(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv1x1(stride: int, x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c o"]) -> Float[Array, "b _ _ o"]:
+    """A strided 1x1 convolution: on CPUs a product of the cells that it reads.
+
+    XLA's GPU compiler moves the selection of the cells into the product, and then finds no tiles for it at 800 x 1344.
+    """
+    plain = functools.partial(_plain, stride=stride)
+    return jax.lax.platform_dependent(x, kernel, cpu=functools.partial(_product1x1, stride), default=plain)
+
+
+def _product1x1(stride: int, x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c o"]) -> Float[Array, "b _ _ o"]:
+    x = x[:, ::stride, ::stride]
+    return products.matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:3], -1)
+
+
+def _conv1x1_forward(stride: int, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _conv1x1(stride, x, kernel), (x, kernel)
+
+
+def _conv1x1_backward(stride: int, inputs: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, kernel = inputs
+    input_gradient = jax.lax.platform_dependent(
+        cotangent,
+        kernel,
+        cpu=functools.partial(_spread_product, shape=x.shape, stride=stride),
+        default=functools.partial(_plain_input_gradient, shape=x.shape, stride=stride),
+    )
+
+    def product(x: Array, cotangent: Array) -> Array:
+        cells = x[:, ::stride, ::stride].reshape(-1, x.shape[-1])
+        return products.matmul_kernel_gradient(cells, cotangent.reshape(-1, cotangent.shape[-1]))[None, None]
+
+    plain = functools.partial(_plain_kernel_gradient, kernel_size=1, stride=stride)
+    kernel_gradient = jax.lax.platform_dependent(x, cotangent, cpu=product, default=plain)
+    return input_gradient, kernel_gradient.astype(kernel.dtype)
+
+
+def _spread_product(
+    cotangent: Float[Array, "b _ _ o"], kernel: Float[Array, "1 1 c o"], shape: tuple[int, ...], stride: int
+) -> Float[Array, "b h w c"]:
+    """The input gradient on CPUs: zero in the cells that the convolution does not read."""
+    product = _product1x1(1, cotangent, kernel.swapaxes(2, 3))
+    return jnp.zeros(shape, product.dtype).at[:, ::stride, ::stride].set(product)
+
+
+_conv1x1.defvjp(_conv1x1_forward, _conv1x1_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -71,13 +120,13 @@ def _conv3x3_backward(stride: int, inputs: tuple[Array, Array], cotangent: Array
     on_cpu = functools.partial(products.conv3x3_kernel_gradient, stride=stride)
     if stride == 1 and _suits_winograd(x, kernel):
         on_cpu = winograd.conv3x3_kernel_gradient
-    plain = functools.partial(_plain_kernel_gradient, stride=stride)
+    plain = functools.partial(_plain_kernel_gradient, kernel_size=3, stride=stride)
     kernel_gradient = jax.lax.platform_dependent(x, cotangent, cpu=on_cpu, default=plain)
     return input_gradient, kernel_gradient.astype(kernel.dtype)
 
 
 def _plain_input_gradient(
-    cotangent: Float[Array, "b _ _ o"], kernel: Float[Array, "3 3 c o"], shape: tuple[int, ...], stride: int
+    cotangent: Float[Array, "b _ _ o"], kernel: Float[Array, "kh kw c o"], shape: tuple[int, ...], stride: int
 ) -> Float[Array, "b h w c"]:
     x = jnp.zeros(shape, kernel.dtype)
     (gradient,) = jax.linear_transpose(lambda x: _plain(x, kernel, stride), x)(cotangent)
@@ -85,9 +134,9 @@ def _plain_input_gradient(
 
 
 def _plain_kernel_gradient(
-    x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ o"], stride: int
-) -> Float[Array, "3 3 c o"]:
-    kernel = jnp.zeros((3, 3, x.shape[-1], cotangent.shape[-1]), x.dtype)
+    x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ o"], kernel_size: int, stride: int
+) -> Float[Array, "{kernel_size} {kernel_size} c o"]:
+    kernel = jnp.zeros((kernel_size, kernel_size, x.shape[-1], cotangent.shape[-1]), x.dtype)
     (gradient,) = jax.linear_transpose(lambda kernel: _plain(x, kernel, stride), kernel)(cotangent)
     return gradient.astype(jnp.float32)
 

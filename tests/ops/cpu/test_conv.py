@@ -80,10 +80,10 @@ def test_other_platforms_keep_the_plain_form(small_is_large, stride):
     assert "stablehlo.while" in loss.trace(*case(3)).lower(lowering_platforms=("cpu",)).as_text()
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 2)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_large_form_has_the_gradients_of_the_plain_one(small_is_large, dtype, stride):
-    x, kernel = (value.astype(dtype) for value in case(3))
+def test_the_large_form_has_the_gradients_of_the_plain_one(small_is_large, dtype, size, stride):
+    x, kernel = (value.astype(dtype) for value in case(size))
     shape = conv2d(x, kernel, stride).shape
     weight = jnp.asarray(np.random.default_rng(1).normal(size=shape), dtype)
 
@@ -97,13 +97,13 @@ def test_the_large_form_has_the_gradients_of_the_plain_one(small_is_large, dtype
         np.testing.assert_allclose(ours.astype(jnp.float32), plain.astype(jnp.float32), atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_plain_gradients_of_other_platforms(stride):
-    x, kernel = case(3)
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 2)])
+def test_the_plain_gradients_of_other_platforms(size, stride):
+    x, kernel = case(size)
     result, pull_back = jax.vjp(lambda x, kernel: conv._plain(x, kernel, stride), x, kernel)
     cotangent = jnp.asarray(np.random.default_rng(1).normal(size=result.shape), jnp.float32)
     of_input, of_kernel = pull_back(cotangent)
-    np.testing.assert_allclose(conv._plain_kernel_gradient(x, cotangent, stride), of_kernel, rtol=1e-5)
+    np.testing.assert_allclose(conv._plain_kernel_gradient(x, cotangent, size, stride), of_kernel, rtol=1e-5)
     np.testing.assert_allclose(conv._plain_input_gradient(cotangent, kernel, x.shape, stride), of_input, rtol=1e-5)
 
 

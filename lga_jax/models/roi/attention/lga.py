@@ -145,7 +145,8 @@ class SoftmaxCentres(nn.Module):
         heat = nn.Dense(self.num_masks, use_bias=False, kernel_init=nn.initializers.normal(0.01), name="heat")(reduced)
         heat = heat.astype(jnp.float32) + self.param("places", places, (size, size, self.num_masks))
         share = jax.nn.softmax(heat.reshape(*heat.shape[:-3], -1, self.num_masks), axis=-2).reshape(heat.shape)
-        mean = jnp.einsum("...ijm,ijd->...md", share, np.stack(np.meshgrid(cells, cells), axis=-1))
+        # Two weighted sums: a product with two columns is no matrix product for a GPU.
+        mean = jnp.stack([(share * c).sum((-3, -2)) for c in (cells[:, None], cells[:, None, None])], axis=-1)
         # A mean over cells cannot pass the outermost cell centres, and the tanh moves it further inwards.
         return self.param("stretch", nn.initializers.constant(1.25), (self.num_masks, 2)) * mean
 
