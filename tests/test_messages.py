@@ -35,9 +35,12 @@ _CATEGORY = {"id": 1, "name": "car"}
 _BOX = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 3]}
 
 
-def _coco(root: Path, images=(_IMAGE,), categories=(_CATEGORY,), annotations=(_BOX,), skip_empty=False) -> CocoJson:
+def _coco(
+    root: Path, images=(_IMAGE,), categories=(_CATEGORY,), annotations=(_BOX,), skip_empty=False, more=()
+) -> CocoJson:
     (root / "images").mkdir()
-    Image.new("RGB", (8, 6)).save(root / "images" / "a.png")
+    for name in ("a.png", *more):
+        Image.new("RGB", (8, 6)).save(root / "images" / name)
     content = {"images": images, "categories": categories, "annotations": annotations}
     (root / "all.json").write_text(
         json.dumps({key: list(value) for key, value in content.items() if value is not None})
@@ -45,9 +48,12 @@ def _coco(root: Path, images=(_IMAGE,), categories=(_CATEGORY,), annotations=(_B
     return CocoJson(str(root), "all.json", "images", skip_empty)
 
 
-def _text_as_annotations(root: Path) -> None:
+_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
+
+
+def _text_as_annotations(root: Path, text: str = "id,file_name\n") -> None:
     (root / "images").mkdir()
-    (root / "all.json").write_text("id,file_name\n")
+    (root / "all.json").write_text(text)
     CocoJson(str(root), "all.json", "images", skip_empty=False)
 
 
@@ -86,13 +92,21 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "the data folder does not exist": lambda root: CocoJson(str(root / "data"), "all.json", "images", False),
     "the annotation file does not exist": lambda root: CocoJson(str(root), "all.json", "images", False),
     "the annotation file is not JSON": _text_as_annotations,
+    "the annotation file is empty": lambda root: _text_as_annotations(root, ""),
+    "the annotation file is a git-lfs pointer": lambda root: _text_as_annotations(root, _POINTER),
+    "the annotation file is cut": lambda root: _text_as_annotations(root, '{"images": [{"id": 1, "fi'),
     "the annotation file has no categories": lambda root: _coco(root, categories=None),
     "the annotation file lists no images": lambda root: _coco(root, images=()),
     "an image has no size": lambda root: _coco(root, images=[{"id": 1, "file_name": "a.png"}]),
     "an image file is missing": lambda root: _coco(root, images=[_IMAGE, _IMAGE | {"id": 2, "file_name": "b.png"}]),
     "an image lies outside the image folder": lambda root: _coco(root, images=[_IMAGE | {"file_name": "../a.png"}]),
+    "an image is on another computer": lambda root: _coco(root, images=[_IMAGE | {"file_name": "/photos/a.png"}]),
+    "an image is a URL": lambda root: _coco(root, images=[_IMAGE | {"file_name": "http://host/a.png"}]),
+    "two files fit the name of an image": lambda root: _coco(
+        root, images=[_IMAGE | {"file_name": "a.PNG"}], more=("a.Png",)
+    ),
     "two images have the same id": lambda root: _coco(root, images=[_IMAGE, _IMAGE]),
-    "a category id is a string": lambda root: _coco(root, categories=[{"id": "1", "name": "car"}]),
+    "a category id is a word": lambda root: _coco(root, categories=[{"id": "car", "name": "car"}]),
     "a category is not listed": lambda root: _coco(root, annotations=[_BOX | {"category_id": 2}]),
     "an annotation's image is not listed": lambda root: _coco(root, annotations=[_BOX, _BOX | {"image_id": 2}]),
     "a bbox has three numbers": lambda root: _coco(root, annotations=[_BOX | {"bbox": [1, 2, 3]}]),
@@ -101,6 +115,7 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "the annotated size is wrong": lambda root: _coco(root, images=[_IMAGE | {"width": 9}]).image(0),
     "an image file vanished": lambda root: read_image_file(root / "a.png"),
     "an image file is empty": lambda root: decode_image(b"", "photos/a.png"),
+    "an image file is a git-lfs pointer": lambda root: decode_image(_POINTER.encode(), "photos/a.png"),
     "an image file is a web page": lambda root: decode_image(b"<html>404 not found</html>", "photos/a.png"),
     "a TFDS data set is not prepared": lambda root: find_folder("coco/2017", str(root)),
     "--input does not exist": lambda root: find_images(str(root / "photos")),

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from lga_jax.data.content import OtherContent, recognise_content
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.errors import UserError
 
@@ -111,12 +112,8 @@ def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> D
     if image is None and data.startswith(_JPEG_START):
         image, truncated = _decode_broken_jpeg(data), True
     if image is None:
-        raise UnreadableImageError(
-            name,
-            expected="an image",
-            found=f"{len(data)} bytes that cannot be decoded",
-            remedy="replace it",
-        )
+        found = f"{len(data):,} bytes of a damaged {header.format} file"
+        raise UnreadableImageError(name, expected="an image", found=found, remedy="replace it")
     if header.orientation in _UPRIGHT and image.shape[:2] != hw:
         image = _UPRIGHT[header.orientation](image)
     return Decoded(image, truncated)
@@ -186,12 +183,8 @@ def read_header(data: bytes, name: str) -> Header:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise many types for damaged files
-        raise UnreadableImageError(
-            name,
-            expected="an image",
-            found=f"{len(data)} bytes in an unknown format",
-            remedy="replace it",
-        ) from error
+        other = recognise_content(data) or OtherContent(f"{len(data):,} bytes in an unknown format", "replace it")
+        raise UnreadableImageError(name, expected="an image", found=other.found, remedy=other.remedy) from error
 
 
 def _orientation(image: Image.Image) -> int:

@@ -139,7 +139,7 @@ def test_only_regular_files_of_a_bounded_size_are_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("keep", [0, 1, 2, 10, 60])
 def test_what_breaks_off_in_its_header_is_unreadable(image, keep):
-    with refused("^it$", f"^{keep} bytes", UnreadableImageError):
+    with refused("^it$", f"{keep} bytes", UnreadableImageError):
         decode_image(_encoded(image, "JPEG")[:keep], "it")
 
 
@@ -150,7 +150,7 @@ def test_other_formats_that_break_off_are_unreadable(image):
 
 
 def test_text_is_unreadable():
-    with refused("^it$", "^26 bytes", UnreadableImageError):
+    with refused("^it$", "^a web page$", UnreadableImageError):
         decode_image(b"<html>404 not found</html>", "it")
 
 

@@ -2,15 +2,15 @@
 
 import gc
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
 from lga_jax.data.coco.faults import REQUIRED_KEYS, TYPE_NAMES, Fault, find_faults
+from lga_jax.data.coco.ids import unify_ids
+from lga_jax.data.content import OtherContent, recognise_content
 from lga_jax.errors import UserError, shown
 
 
@@ -36,15 +36,23 @@ class _Content(TypedDict, total=False):
 Entries = dict[int, Any]  # position in the section -> entry
 
 
-def parse_coco(data: bytes, name: str) -> dict:
+class Parsed(NamedTuple):
+    """A checked annotation file."""
+
+    content: dict  # with unified ids
+    notes: list[str]  # report lines about ids that were read as another type
+
+
+def parse_coco(data: bytes, name: str) -> Parsed:
     """Reads and checks a COCO annotation file. `name` is the subject of errors.
 
     Annotations keep only the keys of `_Annotation`. A `bbox` may still be unusable (no area, nan, infinity, outside the
-    image). Raises UserError for the first fault.
+    image), and a `file_name` may not have a file. Raises UserError for the first fault.
     """
     content = read_coco(data, name)
+    notes = unify_ids(content)
     refuse(find_faults(content), name)
-    return content
+    return Parsed(content, notes)
 
 
 def refuse(faults: Iterable[Fault], name: str) -> None:
@@ -110,12 +118,22 @@ def _read(data: bytes, name: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            name,
-            expected="COCO JSON",
-            found=f"invalid JSON ({shown(str(error))})",
-            remedy="export it as UTF-8",
-        ) from error
+        found, remedy = _why_invalid(data, error)
+        raise UserError(name, expected="COCO JSON", found=found, remedy=remedy) from error
+
+
+def _why_invalid(data: bytes, error: Exception) -> OtherContent:
+    """What a file that is not JSON is, and the remedy."""
+    if (other := recognise_content(data)) is not None:
+        return other
+    if data.lstrip().startswith(b"<"):
+        return OtherContent("XML", "convert it to COCO JSON (docs/data.md shows how)")
+    found = f"invalid JSON ({shown(str(error))})"
+    if isinstance(error, UnicodeDecodeError):
+        return OtherContent(found, "export it as UTF-8")
+    if data.lstrip()[:1] == b"{" and data.rstrip()[-1:] != b"}":
+        return OtherContent(f"JSON that ends too early ({len(data):,} bytes)", "copy or export the file again")
+    return OtherContent(found, "name a COCO annotation file, or correct it at this place")
 
 
 def category_names(truth: Mapping) -> dict[int, str]:
@@ -126,44 +144,6 @@ def category_names(truth: Mapping) -> dict[int, str]:
     ):  # repeat if another category has the name 'ship (3)' already
         names = {number: name if count[name] == 1 else f"{name} ({number})" for number, name in names.items()}
     return names
-
-
-def check_files_exist(folder: Path, file_names: Iterable[str]) -> None:
-    """Raises UserError with the number of missing images and the first name, if any is missing."""
-    refuse(find_missing_files(folder, dict(enumerate(file_names))), f"image folder {folder}")
-
-
-def find_missing_files(folder: Path, file_names: Mapping[int, str]) -> Iterator[Fault]:
-    """A fault if image files are missing. `file_names`: position in 'images' -> name."""
-    missing = list(_missing(folder, file_names))
-    if missing:
-        yield Fault(
-            kind="images.file_missing",
-            section="images",
-            positions=missing,
-            subject="files",
-            expected="all images of the annotation file",
-            found=f"{len(missing)} of {len(file_names)} missing, first {shown(file_names[missing[0]])}",
-            remedy="add them or correct the image folder",
-        )
-
-
-def _missing(folder: Path, file_names: Mapping[int, str]) -> Iterator[int]:
-    # One directory listing per folder instead of one lookup for each of 118,000 files.
-    listings: dict[str, set[str]] = {}
-    for position, name in file_names.items():
-        parent, base = os.path.split(os.path.join(folder, name))
-        if parent not in listings:
-            listings[parent] = _listing(parent)
-        if base not in listings[parent]:
-            yield position
-
-
-def _listing(folder: str) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except (OSError, ValueError):  # no such folder, or an impossible folder name
-        return set()
 
 
 def _check_type(value: object, kind: type, where: str) -> None:

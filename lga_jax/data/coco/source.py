@@ -12,7 +12,9 @@ from jaxtyping import Float, Int, UInt8
 
 from lga_jax.data.annotations import Columns, is_empty, make_columns, report_counts, to_records
 from lga_jax.data.coco.box_format import report_layout
-from lga_jax.data.coco.schema import category_names, check_files_exist, parse_coco
+from lga_jax.data.coco.faults import Fault
+from lga_jax.data.coco.image_files import describe_changes, find_image_files
+from lga_jax.data.coco.schema import category_names, parse_coco, refuse
 from lga_jax.data.decode import decode_image, read_image_file
 from lga_jax.errors import UserError, printable
 
@@ -38,9 +40,10 @@ class CocoJson:
         _check_exists(self._images, "image folder", "a folder", os.path.isdir)
         data = self._read_annotations()
         self.fingerprint = hashlib.sha256(data).hexdigest()
-        truth = parse_coco(data, str(self._annotations))
-        file_names = [image["file_name"] for image in truth["images"]]
-        check_files_exist(self._images, file_names)
+        truth, notes = parse_coco(data, str(self._annotations))
+        written = {position: image["file_name"] for position, image in enumerate(truth["images"])}
+        files = find_image_files(self._images, written)
+        _refuse_files(files.faults, str(self._annotations), f"image folder {self._images}")
         names = category_names(truth)
         columns = read_columns(truth, names)
         records = to_records([image["id"] for image in truth["images"]], read_hw(truth), columns)
@@ -54,9 +57,11 @@ class CocoJson:
             )
         self.class_names = tuple(names.values())
         self.records = [records[number] for number in used]
-        self.file_names = [file_names[number] for number in used]
+        self.file_names = [files.paths[number] for number in used]  # relative to the image folder
         self.report = [
             f"{self._annotations}: {len(records)} images, {columns.usable.sum()} boxes, {len(names)} classes",
+            *notes,
+            *describe_changes(written, files),
             *report_counts(records, columns, skip_empty),
             *report_layout(read_xywh(truth), read_hw(truth)[columns.image][:, ::-1]),
         ]
@@ -100,7 +105,7 @@ class CocoJson:
                 found="another",
                 remedy="start again",
             )
-        truth = parse_coco(data, str(self._annotations))
+        truth = parse_coco(data, str(self._annotations)).content
         names = category_names(truth)
         usable = read_columns(truth, names).usable
         kept = [annotation for annotation, keep in zip(truth["annotations"], usable, strict=True) if keep]
@@ -155,6 +160,12 @@ def _completed(annotation: Mapping, number: int) -> dict:
     if area is None or not math.isfinite(area):
         area = annotation["bbox"][2] * annotation["bbox"][3]
     return {**annotation, "id": number, "area": area, "iscrowd": int(annotation.get("iscrowd") or 0)}
+
+
+def _refuse_files(faults: Iterable[Fault], annotations: str, folder: str) -> None:
+    """Raises UserError for the first fault of a file name; missing files are a fault of the folder."""
+    for fault in faults:
+        refuse([fault], folder if fault.kind == "images.file_missing" else annotations)
 
 
 def _check_exists(path: Path, name: str, kind: str, is_there: Callable[[Path], bool]) -> None:

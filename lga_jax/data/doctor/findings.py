@@ -71,6 +71,8 @@ KINDS = {
         "turned by EXIF without a change of size: boxes are assumed to match the stored pixels",
         "check the boxes in the preview; if they do not fit, store the images upright",
     ),
+    "ids_converted": ("note", "list", "of ids with numbers of another type: converted", ""),
+    "file_renamed": ("note", "image", "with a file_name that differs from the name of its file: matched", ""),
     "exif_turned": ("note", "image", "turned by EXIF: the annotated size decides whether the turn is applied", ""),
     "cmyk": ("note", "image", "in CMYK: converted to RGB without a colour profile", ""),
     "grey": ("note", "image", "in grey: converted to three equal channels", ""),

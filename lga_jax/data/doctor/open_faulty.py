@@ -13,7 +13,9 @@ from jaxtyping import UInt8
 from lga_jax.data.annotations import to_records
 from lga_jax.data.coco.box_format import suspicious_layout
 from lga_jax.data.coco.faults import Fault, find_faults, is_bbox
-from lga_jax.data.coco.schema import category_names, find_missing_files, read_coco, sound_entries
+from lga_jax.data.coco.ids import unify_ids
+from lga_jax.data.coco.image_files import ImageFiles, find_image_files
+from lga_jax.data.coco.schema import category_names, read_coco, sound_entries
 from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.decode import decode_image, read_header, read_image_file
 from lga_jax.data.doctor.findings import Case, Findings
@@ -29,7 +31,10 @@ _SCHEMA = {
     "id_repeated": ("with a repeated id", ("id",)),
     "name_type": ("with a name other than a string", ("name",)),
     "file_name_type": ("with a file_name other than a string", ("file_name",)),
+    "file_name_url": ("with a URL as file_name", ("file_name",)),
+    "file_name_absolute": ("with an absolute path as file_name", ("file_name",)),
     "file_name_outside": ("with a file_name outside the image folder", ("file_name",)),
+    "file_name_ambiguous": ("with a file_name that fits no file exactly and not one alone", ("file_name",)),
     "file_missing": ("without a file", ()),
     "size": ("without a height and width in whole pixels", ("height", "width")),
     "too_large": ("with too many pixels", ("height", "width")),
@@ -104,19 +109,24 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
             found=str(error.strerror),
             remedy="correct the data section of the recipe",
         ) from error
+    for note in unify_ids(content):
+        findings.add("ids_converted", Case(note))
     faults = list(find_faults(content))
     sound = sound_entries(content, faults)
-    names = {position: image["file_name"] for position, image in sound["images"].items()}
+    written = {position: image["file_name"] for position, image in sound["images"].items()}
     if os.path.isdir(folder):
-        missing = list(find_missing_files(folder, names))
-        absent = {position for fault in missing for position in fault.positions}
+        files = find_image_files(folder, written)
+        absent = {position for fault in files.faults for position in fault.positions}
     else:
         findings.add("no_folder", Case(str(folder)))
-        missing, absent = [], set(names)
-    _add_faults(findings, [*faults, *missing], content, sound["images"])
+        files, absent = ImageFiles(written, {}, []), set(written)
+    _add_faults(findings, [*faults, *files.faults], content, sound["images"])
+    for position, changes in files.changes.items():
+        detail = f"{shown(written[position])} ({', '.join(changes)})"
+        findings.add("file_renamed", Case(detail, files.paths[position], sound["images"][position]["id"]))
     records = _records(findings, sound)
-    there = [position not in absent for position in names]
-    paths = [os.path.join(os.path.abspath(folder), name) for name in names.values()]
+    there = [position not in absent for position in written]
+    paths = [os.path.join(os.path.abspath(folder), name) for name in files.paths.values()]
 
     def check(index: int) -> ImageCheck:
         return _check_file(paths[index], records[index]) if there[index] else ImageCheck("", {})
@@ -134,7 +144,7 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
 
     about = [f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
     class_names = category_names({"categories": sound["categories"].values()}).values()
-    return OpenedSource(about, tuple(class_names), records, list(names.values()), paths, check, read)
+    return OpenedSource(about, tuple(class_names), records, list(files.paths.values()), paths, check, read)
 
 
 def _add_faults(findings: Findings, faults: Iterable[Fault], content: Mapping, images: Mapping[int, dict]) -> None:
@@ -209,8 +219,8 @@ def _check_file(path: str, record: Record) -> ImageCheck:
         identity = hashlib.sha256(data).hexdigest()
         header = read_header(data, path)
         image, truncated = decode_image(data, path, annotated)
-    except UnreadableImageError:
-        return ImageCheck("", {"unreadable": ""})  # unreadable files are not duplicates
+    except UnreadableImageError as error:
+        return ImageCheck("", {"unreadable": error.found})  # unreadable files are not duplicates
     except UserError as error:
         return ImageCheck(identity, {"refused": str(error).removeprefix(f"{path}: ")})
     if image.shape[:2] != annotated:

@@ -1,17 +1,14 @@
-"""What is an annotation file, what is kept of it, and which of its images are there."""
+"""What is an annotation file, and what is kept of it."""
 
 import contextlib
 import gc
 import json
-from pathlib import Path
 
 import pytest
 
 from lga_jax.data.coco.faults import find_faults
 from lga_jax.data.coco.schema import (
     category_names,
-    check_files_exist,
-    find_missing_files,
     parse_coco,
     read_coco,
     sound_entries,
@@ -21,7 +18,7 @@ from tests.data.conftest import truth
 
 
 def _parse(content: object) -> dict:
-    return parse_coco(json.dumps(content).encode(), "f.json")
+    return parse_coco(json.dumps(content).encode(), "f.json").content
 
 
 def test_the_first_fault_is_refused():
@@ -91,6 +88,25 @@ def test_what_is_not_json_is_refused(data):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("data", "found", "remedy"),
+    [
+        (b" \n", "an empty file (2 bytes)", "again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n", "git-lfs pointer", "git lfs pull"),
+        (b"\x1f\x8b\x08abc", "an archive", "unpack"),
+        (b"<!DOCTYPE html><html>", "a web page", "download"),
+        (b"<annotation><filename>a.jpg</filename></annotation>", "XML", "convert"),
+        (b'{"images": [{"id": 1, "fi', "ends too early (25 bytes)", "again"),
+        (b'{"images": [{"id": 1; 2}]}', "invalid JSON", "correct it"),
+        ('{"images": "é"}'.encode("latin-1"), "utf-8", "UTF-8"),
+    ],
+)
+def test_what_is_not_json_is_named_with_a_remedy_that_fits(data, found, remedy):
+    with pytest.raises(UserError) as caught:
+        read_coco(data, "f.json")
+    assert found in caught.value.found and remedy in caught.value.remedy
+
+
 def test_json_of_another_kind_is_refused():
     with pytest.raises(UserError) as caught:
         read_coco(b"[]", "f.json")
@@ -145,16 +161,3 @@ def test_names_that_repeat_get_their_ids(names, expected):
     named = category_names(content)
     assert list(named) == [3, 7, 90]
     assert list(named.values()) == expected
-
-
-def test_images_that_are_missing_are_named_by_position(tmp_path: Path):
-    (tmp_path / "sub").mkdir()
-    for name in ("a.png", "sub/b.png"):
-        (tmp_path / name).touch()
-    check_files_exist(tmp_path, ["a.png", "sub/b.png"])
-    names = {0: "a.png", 3: "b.png", 4: "sub/b.png", 7: "no/a\0.png"}
-    (fault,) = find_missing_files(tmp_path, names)
-    assert (fault.kind, fault.positions) == ("images.file_missing", [3, 7])
-    with pytest.raises(UserError) as caught:
-        check_files_exist(tmp_path, ["a.png", "c.png"])
-    assert caught.value.found == "1 of 2 missing, first 'c.png'"

@@ -209,6 +209,12 @@ FAULTS = {
     "file name from the root": (_in("images", 0, file_name="/dev/zero"), "images[0].file_name", "'/dev/zero'"),
     "category id twice": (_in("categories", 1, id=90), "ids of categories", "[90]"),
     "category id text": (_in("categories", 1, id="3"), "categories[1].id", "'3'"),
+    "file name of another computer": (
+        _in("images", 0, file_name="/photos/a.png"),
+        "images[0].file_name",
+        "'/photos/a.png'",
+    ),
+    "file name a URL": (_in("images", 0, file_name="http://x/a.png"), "images[0].file_name", "'http://x/a.png'"),
     "category name number": (_in("categories", 1, name=3), "categories[1].name", "3"),
     "category unknown": (
         lambda t: [a.update(category_id=8) for a in t["annotations"][:2]],
@@ -352,12 +358,33 @@ def test_a_truncated_jpeg_is_used_and_warned_of_once(make_folder, caplog):
     ]
 
 
-def test_an_unreadable_image_is_named(make_folder):
+@pytest.mark.parametrize(
+    ("data", "found"), [(b"", "0 bytes"), (b"version https://git-lfs.github.com/spec/v1\n", "lfs")]
+)
+def test_an_unreadable_image_is_named_with_what_it_is(make_folder, data, found):
     root = make_folder()
-    (root / "images" / "a.png").write_bytes(b"")
+    (root / "images" / "a.png").write_bytes(data)
     with pytest.raises(UnreadableImageError) as caught:
         _open(root).image(0)
-    assert caught.value.subject.endswith("a.png") and caught.value.found.startswith("0 bytes")
+    assert caught.value.subject.endswith("a.png") and found in caught.value.found
+
+
+def test_ids_and_names_that_a_tool_wrote_differently_are_read_and_reported(make_folder):
+    root = make_folder()
+    plain = _open(root)
+    content = truth()
+    for annotation in content["annotations"]:
+        annotation.update(image_id=str(annotation["image_id"]), category_id=float(annotation["category_id"]))
+    content["images"][0]["file_name"] = r"C:\work\images\a.PNG"
+    source = _open(make_folder(content))
+    assert source.paths == plain.paths and source.class_names == plain.class_names
+    assert [record.image_id for record in source.records] == [11, 5]
+    assert [record.labels.tolist() for record in source.records] == [[2, 0, 1], []]
+    np.testing.assert_array_equal(source.image(0), plain.image(0))
+    assert len(source.report) == len(plain.report) + 3
+    assert source.report[1].startswith("7 category_id of annotations") and "'11' is 11" in source.report[2]
+    assert source.report[3].startswith("1 file name") and "'a.png'" in source.report[3]
+    assert [a["image_id"] for a in source.truth()["annotations"]] == [11, 11, 11]
 
 
 def test_an_image_that_vanished_is_an_error_not_a_grey_image(make_folder):

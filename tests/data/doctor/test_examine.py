@@ -147,7 +147,7 @@ def test_every_fault_is_found_and_named(sick_folder):
     found = _found(report)
     first = len(FILES) + 1 - 2 + 5  # annotations before the faulty ones
     assert found == {
-        "unreadable": ["text.png"],
+        "unreadable": ["text.png: a web page"],
         "refused": found["refused"],
         "size_differs": ["other_size.png: 30 x 30, annotated 60 x 40"],
         "degenerate": [
