@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import math
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from lga_jax.archives import MAX_RATIO, SMALL
 from lga_jax.errors import UserError, printable
 
 # TensorStore raises ValueErrors that begin with a status. These mean that the disk cannot be read.
@@ -32,6 +36,23 @@ def verify(tree: PyTree, expected: str) -> None:
     """Raises ValueError if the digest of the arrays is not `expected`, the digest at the time of saving."""
     if digest(tree) != expected:
         raise ValueError("the digest of the arrays differs from the saved digest")
+
+
+def check_claims(item: Path) -> None:
+    """Raises ValueError if the arrays of an item, by their metadata, are far larger than its files.
+
+    Restoring allocates the arrays and their chunks before it reads them.
+    """
+    tree = ocp.StandardCheckpointHandler().metadata(item)
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape")]
+    claimed = sum(max(math.prod(leaf.shape), _chunk_size(leaf)) * np.dtype(leaf.dtype).itemsize for leaf in arrays)
+    stored = sum(file.stat().st_size for file in item.rglob("*") if file.is_file())
+    if claimed > max(SMALL, MAX_RATIO * stored):
+        raise ValueError(f"its metadata claim {claimed:,} bytes of arrays, its files have {stored:,} bytes")
+
+
+def _chunk_size(leaf: Any) -> int:
+    return math.prod(leaf.storage.chunk_shape or ()) if leaf.storage else 1
 
 
 def raise_unless_damage(error: Exception, where: str) -> None:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from lga_jax.checkpoints.damage import json_digest
 from lga_jax.data.source import Source, truth_of
 from lga_jax.errors import UserError, listed, name_differences
-from lga_jax.recipe import differences
+from lga_jax.recipe import RecipeError, check, differences
 from lga_jax.recipe.keys import ATTENTIONS
 
 # Keys: version (of lga_jax, for information only), format, config, class_names, category_ids,
@@ -33,6 +33,9 @@ _WHOLE = {
     ("digests", "variables"): str,
     ("digests", "optimizer"): str,
 }
+
+# Keys of a recipe that do not matter for a detector that the caller built.
+OWN_DETECTOR = ("model.backbone", "model.attention")
 
 # Keys that may change when a run is resumed: they have no effect on the parameters. The folder of the data may change
 # too, because the loader's position identifies data by a fingerprint.
@@ -89,8 +92,9 @@ def check_whole(manifest: Any, step: int) -> None:
         value = manifest
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"the manifest has no valid {'.'.join(path)}")
+    check_names(manifest)
     number = manifest.get("format", 1)
     if not isinstance(number, int) or (number == FORMAT and not isinstance(manifest.get("schedule_start"), int)):
         raise ValueError("the manifest has no valid format or schedule_start")
@@ -101,6 +105,50 @@ def check_whole(manifest: Any, step: int) -> None:
         raise ValueError("the manifest does not have the digest it was saved with")
     if manifest["step"] != step:
         raise ValueError(f"the manifest belongs to step {manifest['step']}")
+
+
+def check_names(manifest: Mapping[str, Any]) -> None:
+    """Raises ValueError unless class_names are unique texts and category_ids as many unique whole numbers."""
+    names, ids = manifest["class_names"], manifest["category_ids"]
+    if not names or not all(type(name) is str for name in names) or len(set(names)) < len(names):
+        raise ValueError("the manifest has no valid class_names")
+    if not all(type(number) is int and abs(number) < 2**63 for number in ids) or len(set(ids)) < len(ids):
+        raise ValueError("the manifest has no valid category_ids")
+    if len(names) != len(ids):
+        raise ValueError("the manifest has no category id for each class")
+
+
+def recipe_of(manifest: Manifest, where: str, own: Iterable[str] = ()) -> ConfigDict:
+    """The recipe in a manifest, checked like a recipe of the user, because a checkpoint can come from anybody.
+
+    Sections about training and evaluation data are not checked and not needed.
+
+    Args:
+        manifest: the manifest.
+        where: the name of the checkpoint in errors.
+        own: keys and sections replaced by objects of the caller, as in `lga_jax.recipe.check`.
+
+    Raises UserError with the first fault.
+    """
+    try:
+        return check(ConfigDict(_with_tuples(manifest["config"])), own=("data.train", "data.eval", *own))
+    except RecipeError as error:
+        fault = error.faults[0]
+    except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:  # keys that ConfigDict rejects
+        fault = UserError("config", expected="sections with the keys of a recipe", found=type(error).__name__)
+    raise UserError(
+        f"{where}: its recipe: {fault.subject}",
+        expected=fault.expected,
+        found=fault.found,
+        remedy="use a checkpoint of this version of lga_jax",
+    )
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON stores tuples as lists; they become tuples again."""
+    if isinstance(value, Mapping):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def check_format(manifest: Manifest, where: str, earlier: bool = False) -> None:

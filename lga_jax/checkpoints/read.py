@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
-from lga_jax.checkpoints.damage import first_line, json_digest, raise_unless_damage, verify
+from lga_jax.checkpoints.damage import check_claims, first_line, json_digest, raise_unless_damage, verify
 from lga_jax.checkpoints.manifest import Manifest, check_format, check_whole
 from lga_jax.errors import UserError, counted, listed, printable
 
@@ -68,6 +68,7 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
         where = f"checkpoint {os.path.join(directory, str(wanted))}"
         try:
             manifest = read_manifest(manager, wanted)
+            check_claims(Path(directory, str(wanted), "variables"))
             read = manager.restore(wanted, args=ocp.args.Composite(variables=ocp.args.StandardRestore())).variables
             verify(read, manifest["digests"]["variables"])
             variables = _variables_to_use(read)

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from lga_jax.checkpoints.damage import digest, first_line, json_digest, raise_unless_damage, verify
+from lga_jax.checkpoints.damage import check_claims, digest, first_line, json_digest, raise_unless_damage, verify
 from lga_jax.checkpoints.disk import (
     close_whatever_is_raised,
     folder_identity,
@@ -183,6 +183,8 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, manifest: Manifest, state: TrainState, start: int) -> Restored:
+        for item in ("variables", "optimizer"):
+            check_claims(Path(self.directory, str(step), item))
         variables, optimizer = _split(jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), state))
         items = self._manager.restore(
             step,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from lga_jax.checkpoints.read import Saved, restore_params
+from lga_jax.checkpoints.manifest import OWN_DETECTOR, recipe_of
+from lga_jax.checkpoints.read import restore_params
 from lga_jax.errors import UserError, listed
 from lga_jax.exporting.stablehlo import stablehlo_file
 from lga_jax.files import write_atomically
 from lga_jax.inference.exported import HW
-from lga_jax.inference.predictor import config_of
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
 
@@ -51,8 +51,9 @@ def export(
     _check_new(path)
     workdir = os.path.expanduser(workdir)
     saved = restore_params(str(workdir), step)
-    recipe = _recipe(saved, size, score_threshold)
     where = f"--workdir {workdir}, step {saved.step}"
+    recipe = recipe_of(saved.manifest, where, OWN_DETECTOR if detector else ())
+    _change(recipe, size, score_threshold)
     built = detector or build_detector(recipe.model, len(saved.manifest["class_names"]))
     sizes = [tuple(hw) for hw in recipe.data.eval_buckets or recipe.data.buckets]
     data = stablehlo_file(saved, recipe, built, sizes, where)
@@ -80,9 +81,8 @@ def _check_new(path: Path) -> None:
         raise UserError(f"--output {path}", expected="a file in an existing folder", found=f"no {path.parent}")
 
 
-def _recipe(saved: Saved, size: HW | None, score_threshold: float | None) -> ConfigDict:
-    """The recipe of the checkpoint with the settings of the export."""
-    recipe = config_of(saved.manifest)
+def _change(recipe: ConfigDict, size: HW | None, score_threshold: float | None) -> None:
+    """Puts the settings of the export into the recipe of the checkpoint."""
     if score_threshold is not None:
         if not 0 <= score_threshold <= 1:
             raise UserError("score_threshold", expected="a number from 0 to 1", found=str(score_threshold))
@@ -93,4 +93,3 @@ def _recipe(saved: Saved, size: HW | None, score_threshold: float | None) -> Con
             raise UserError("size", expected=f"sides from {_LEAST_SIDE} to {_MOST_SIDE} pixels", found=found)
         with recipe.ignore_type():
             recipe.data.update(eval_buckets=(size,), eval_short_edge=min(size), long_edge=max(size))
-    return recipe

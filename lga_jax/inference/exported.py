@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, UInt8
 
 from lga_jax.archives import open_archive, read_arrays
+from lga_jax.checkpoints.manifest import check_names
 from lga_jax.checkpoints.read import Saved
 from lga_jax.errors import UserError, listed, shown
 from lga_jax.structs import Array, Batch, Detections
@@ -165,6 +166,7 @@ def _check_form(header: Any) -> None:
         for key, kind in _WHOLE.items():
             if not isinstance(header.get(key), kind):
                 raise ValueError(f"{HEADER} has no valid {key}")
+        check_names(header)
 
 
 def _check_version(header: Mapping[str, Any], path: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from lga_jax.checkpoints.manifest import check_classes, check_model
+from lga_jax.checkpoints.manifest import OWN_DETECTOR, check_classes, check_model, recipe_of
 from lga_jax.checkpoints.read import Saved, restore_params
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.source import Source
@@ -71,7 +71,10 @@ class Predictor:
         `exported`: the step of an exported file, used instead of a detector.
         """
         manifest = saved.manifest
-        self.recipe = config_of(manifest) if recipe is None else recipe
+        if recipe is None:
+            own = ("model",) if exported else OWN_DETECTOR if detector else ()
+            recipe = recipe_of(manifest, where, own)
+        self.recipe = recipe
         self.class_names: tuple[str, ...] = tuple(manifest["class_names"])
         self.category_ids: tuple[int, ...] = tuple(manifest["category_ids"])
         self.step, self.title = saved.step, saved.title
@@ -233,17 +236,6 @@ def _load_file(
     return Predictor(exported.saved, path, exported=exported.step)
 
 
-def config_of(manifest: Mapping[str, Any]) -> ConfigDict:
-    """The config of a manifest. JSON stores tuples as lists; they become tuples again."""
-    return ConfigDict(_with_tuples(manifest["config"]))
-
-
 def _as_result(detection: Detection) -> dict[str, Any]:
     x1, y1, x2, y2 = detection.box
     return {"bbox": (x1, y1, x2 - x1, y2 - y1), **detection._asdict()}
-
-
-def _with_tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _with_tuples(entry) for key, entry in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

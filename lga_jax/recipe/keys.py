@@ -11,7 +11,11 @@ from lga_jax.recipe.rule import Rule, choice, flag, number, optional, path, seve
 ATTENTIONS = ("lga", "cbam", "non_local", "squeeze_excitation", "deformable", "none")
 NORMS = ("frozen_bn", "bn", "gn")
 NUM_LEVELS = 5  # P2..P6, the pyramid of every backbone of the library
-MAX_PIXELS = 178_956_970  # limit for a bucket, the same as for an image file (data/decode.py)
+# Upper limits. They are far above any use, and bound what a checkpoint of a stranger can ask for.
+MAX_BUCKET = 2**26  # pixels, 8192 x 8192
+MAX_BUCKETS = 64  # each has its own compiled program
+_IMAGES, _SIDE, _THREADS, _BOXES = 2**16, 2**15, 1024, 100_000
+_CHANNELS, _HIDDEN, _LAYERS, _STAGES = 4096, 65_536, 64, 8
 MAX_JITTER = 4  # the whole image is enlarged before the crop: up to 16 times the pixels of its bucket
 CHALLENGES = (
     "plain",
@@ -25,15 +29,16 @@ CHALLENGES = (
 
 
 def _buckets(expected: str, least: int) -> Rule:
-    pair = several(whole(), "", least=2, most=2)
+    pair = several(whole(1, _SIDE), "", least=2, most=2)
 
     def accept(value: Any) -> tuple[int, int]:
         height, width = pair.accept(value)
-        if height * width > MAX_PIXELS:
+        if height * width > MAX_BUCKET:
             raise ValueError
         return height, width
 
-    return several(Rule("", accept), expected, least=least)
+    limits = f"at most {MAX_BUCKETS}, each of at most {MAX_BUCKET:,} pixels"
+    return several(Rule("", accept), f"{expected}, {limits}", least=least, most=MAX_BUCKETS)
 
 
 def _jitter() -> Rule:
@@ -60,15 +65,15 @@ _COLOURS = "three numbers (red, green, blue)"
 
 KEYS: dict[str, Rule] = {
     "seed": whole(0, 2**32 - 1),
-    "batch_size": _COUNT,
-    "images_at_once": whole(0),
+    "batch_size": whole(1, _IMAGES),
+    "images_at_once": whole(0, _IMAGES),
     "num_steps": _COUNT,
     "log_every": _COUNT,
     "checkpoint_every": _COUNT,
     "eval_every": whole(0),
-    "data.short_edges": several(whole(), "one length or more in whole pixels, as (640, 800)", least=1),
-    "data.eval_short_edge": whole(1),
-    "data.long_edge": whole(1),
+    "data.short_edges": several(whole(1, _SIDE), "one length or more in whole pixels, as (640, 800)", least=1),
+    "data.eval_short_edge": whole(1, _SIDE),
+    "data.long_edge": whole(1, _SIDE),
     "data.size_rounding": choice("nearest", "floor"),
     "data.resize": choice("bilinear", "antialias"),
     "data.scale_jitter": _jitter(),
@@ -76,13 +81,11 @@ KEYS: dict[str, Rule] = {
     "data.photometric": _SHARE,
     "data.copy_paste": _SHARE,
     "data.repeat_threshold": _SHARE,
-    "data.buckets": _buckets(
-        f"pairs of (height, width) in whole pixels, as ((800, 1344),), at most {MAX_PIXELS:,} pixels each", least=1
-    ),
+    "data.buckets": _buckets("pairs of (height, width) in whole pixels, as ((800, 1344),)", least=1),
     "data.eval_buckets": _buckets("(), or pairs of (height, width) in whole pixels, as ((800, 1344),)", least=0),
-    "data.max_boxes": unset_or(whole(1)),
-    "data.num_workers": _COUNT,
-    "data.prefetch": whole(0),
+    "data.max_boxes": unset_or(whole(1, _BOXES)),
+    "data.num_workers": whole(1, _THREADS),
+    "data.prefetch": whole(0, _THREADS),
     "model.dtype": choice("float32", "bfloat16"),
     "model.pixel_mean": several(number(0, 255), f"{_COLOURS} from 0 to 255", least=3, most=3),
     "model.pixel_std": several(number(above=0), f"{_COLOURS} above 0", least=3, most=3),
@@ -90,59 +93,66 @@ KEYS: dict[str, Rule] = {
         "a file of weights, hf://ORG/REPO/FILE, package://NAME, a workdir, or ''", may_be_empty=True
     ),
     "model.init_strict": flag(),
-    "model.fpn.channels": _COUNT,
+    "model.fpn.channels": whole(1, _CHANNELS),
     "model.fpn.norm": choice("none", *NORMS),
     "model.anchors.sizes": several(
         number(above=0),
         "sizes in pixels, one for each pyramid level, as (32, 64, 128, 256, 512)",
         least=2,
+        most=16,
     ),
-    "model.anchors.aspect_ratios": several(number(above=0), "one number above 0 or more, as (0.5, 1.0)", least=1),
+    "model.anchors.aspect_ratios": several(number(above=0), "1 to 64 numbers above 0, as (0.5, 1.0)", least=1, most=64),
     "model.anchors.rounded": flag(),
     "model.anchors.fixed_stride": flag(),
-    "model.rpn.num_convs": _COUNT,
-    "model.anchor_sampling.num_samples": _COUNT,
+    "model.rpn.num_convs": whole(1, _LAYERS),
+    "model.anchor_sampling.num_samples": whole(1, _BOXES),
     "model.anchor_sampling.positive_fraction": _SHARE,
     "model.anchor_sampling.positive_iou": _IOU,
     "model.anchor_sampling.negative_iou": _IOU,
-    "model.proposals.pre_nms_train": _COUNT,
-    "model.proposals.pre_nms_test": _COUNT,
-    "model.proposals.post_nms_train": _COUNT,
-    "model.proposals.post_nms_test": _COUNT,
+    "model.proposals.pre_nms_train": whole(1, _BOXES),
+    "model.proposals.pre_nms_test": whole(1, _BOXES),
+    "model.proposals.post_nms_train": whole(1, _BOXES),
+    "model.proposals.post_nms_test": whole(1, _BOXES),
     "model.proposals.nms_iou": _IOU,
     "model.proposals.min_size": number(0),
-    "model.roi_sampling.num_samples": _COUNT,
+    "model.roi_sampling.num_samples": whole(1, _BOXES),
     "model.roi_sampling.positive_fraction": _SHARE,
     "model.roi_sampling.positive_iou": _IOU,
     "model.cascade.attentions": several(
         choice(*ATTENTIONS), f"an attention per later stage ({', '.join(ATTENTIONS)}), or ()"
     ),
-    "model.cascade.positive_ious": several(_IOU, "a number from 0 to 1 per later stage, as (0.6, 0.7), or ()"),
-    "model.cascade.coder_scales": several(number(above=0), "a number above 0 per later stage, as (2.0, 3.0), or ()"),
-    "model.cascade.loss_weights": several(number(0), "a number of at least 0 per later stage, as (0.5, 0.25), or ()"),
-    "model.roi_align.crop_size": _COUNT,
-    "model.roi_align.sampling_ratio": whole(0),
+    "model.cascade.positive_ious": several(
+        _IOU, "a number from 0 to 1 per later stage, as (0.6, 0.7), or ()", most=_STAGES
+    ),
+    "model.cascade.coder_scales": several(
+        number(above=0), "a number above 0 per later stage, as (2.0, 3.0), or ()", most=_STAGES
+    ),
+    "model.cascade.loss_weights": several(
+        number(0), "a number of at least 0 per later stage, as (0.5, 0.25), or ()", most=_STAGES
+    ),
+    "model.roi_align.crop_size": whole(1, 64),
+    "model.roi_align.sampling_ratio": whole(0, 64),
     "model.roi_align.aligned": flag(),
     "model.attention": choice(*ATTENTIONS),
-    "model.lga.num_masks": _COUNT,
-    "model.lga.reduced_channels": _COUNT,
-    "model.lga.hidden": _COUNT,
+    "model.lga.num_masks": whole(1, 1024),
+    "model.lga.reduced_channels": whole(1, _CHANNELS),
+    "model.lga.hidden": whole(1, _HIDDEN),
     "model.lga.mu": choice("softmax", "dense"),
     "model.lga.sigma": choice("per_axis", "isotropic"),
     "model.lga.fusion": choice("sum", "concat"),
     "model.lga.classifier": choice("joint", "shared"),
     "model.lga.guide_level": choice("c2", "pyramid"),
-    "model.cbam.reduction": _COUNT,
-    "model.cbam.kernel_size": _COUNT,
-    "model.non_local.reduction": _COUNT,
-    "model.squeeze_excitation.reduction": _COUNT,
-    "model.deformable.hidden": _COUNT,
+    "model.cbam.reduction": whole(1, _CHANNELS),
+    "model.cbam.kernel_size": whole(1, 64),
+    "model.non_local.reduction": whole(1, _CHANNELS),
+    "model.squeeze_excitation.reduction": whole(1, _CHANNELS),
+    "model.deformable.hidden": whole(1, _HIDDEN),
     "model.deformable.scale": number(above=0),
-    "model.deformable.samples": _COUNT,
+    "model.deformable.samples": whole(1, 64),
     "model.deformable.modulated": flag(),
-    "model.box_head.num_convs": whole(0),
-    "model.box_head.num_fcs": _COUNT,
-    "model.box_head.hidden": _COUNT,
+    "model.box_head.num_convs": whole(0, _LAYERS),
+    "model.box_head.num_fcs": whole(1, _LAYERS),
+    "model.box_head.hidden": whole(1, _HIDDEN),
     "model.box_head.norm": choice("none", *NORMS),
     "model.box_head.dense_init": choice("detectron2", "torchvision"),
     "model.box_head.class_agnostic": flag(),
@@ -152,9 +162,9 @@ KEYS: dict[str, Rule] = {
     "losses.guide_rois": choice("foreground", "all"),
     "inference.score_threshold": _SHARE,
     "inference.nms_iou": _IOU,
-    "inference.max_candidates": _COUNT,
+    "inference.max_candidates": whole(1, _BOXES),
     "inference.min_size": number(0),
-    "inference.max_detections": _COUNT,
+    "inference.max_detections": whole(1, _BOXES),
     "optim.optimizer": choice("sgd", "adamw"),
     "optim.lr": number(above=0),
     "optim.lr_batch_size": _COUNT,
@@ -174,7 +184,7 @@ KEYS: dict[str, Rule] = {
 BACKBONES: dict[str, dict[str, Rule]] = {
     "resnet": {
         "depth": choice(18, 34, 50, 101, 152),
-        "width": _COUNT,
+        "width": whole(1, _CHANNELS),
         "norm": choice(*NORMS),
         "norm_eps": number(0),
         "stride_in_1x1": flag(),

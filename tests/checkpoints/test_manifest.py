@@ -9,15 +9,20 @@ from ml_collections import ConfigDict
 from configs import challenge, coco
 from lga_jax.checkpoints.manifest import (
     FORMAT,
+    OWN_DETECTOR,
     check_config,
     check_model,
+    check_names,
     check_parameters,
     check_whole,
     make_manifest,
+    recipe_of,
     sealed,
 )
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
+from lga_jax.recipe import flatten
+from tests.faults import refused
 
 PARAMS = {"rpn": {"kernel": np.zeros((3, 3, 4, 4), np.float32)}, "roi": {"bias": np.zeros(5, np.float32)}}
 
@@ -173,8 +178,94 @@ def _accepted(text):
 
 def test_the_manifest_of_another_step_is_noticed():
     """A folder that was renamed by hand."""
-    manifest = {"format": FORMAT, "config": {"model": {}}, "class_names": [], "category_ids": [], "parameters": {}}
+    manifest = {
+        "format": FORMAT,
+        "config": {"model": {}},
+        "class_names": ["car"],
+        "category_ids": [7],
+        "parameters": {},
+    }
     manifest = sealed({**manifest, "schedule_start": 0}, 12, {"variables": "", "optimizer": "", "data": ""})
     check_whole(manifest, 12)
     with pytest.raises(ValueError, match="step 12"):
         check_whole(manifest, 13)
+
+
+def _of_stranger(**changes):
+    """The manifest of a recipe with changed keys."""
+    config = coco.get_config()
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict(changes)
+    return {"config": json.loads(config.to_json())}
+
+
+def test_the_recipe_of_a_manifest_has_tuples_again():
+    recipe = recipe_of(_of_stranger(), "here")
+    assert recipe.data.buckets == coco.get_config().data.buckets and recipe.data.max_boxes is None
+    assert flatten(recipe.model) == flatten(coco.get_config().model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.buckets", ((13000, 13000),)),
+        ("data.eval_buckets", ((13000, 13000),)),
+        ("data.eval_buckets", tuple((64, 64 + number) for number in range(65))),
+        ("data.num_workers", 10**9),
+        ("data.prefetch", 10**9),
+        ("model.fpn.channels", 10**9),
+        ("model.box_head.hidden", 10**9),
+        ("model.proposals.pre_nms_test", 10**9),
+        ("model.anchors.aspect_ratios", (1.0,) * 1000),
+        ("model.lga.num_masks", 10**6),
+        ("inference.max_detections", 10**9),
+        ("model.dtype", "object"),
+        ("model.backbone.width", "64"),
+        ("model.backbone.name", "../resnet"),
+    ],
+)
+def test_rules_of_recipes_hold_for_manifests(key, value):
+    with refused(f"^here: its recipe: {key}$"):
+        recipe_of(_of_stranger(**{key: value}), "here")
+
+
+def test_sections_that_an_object_of_the_caller_replaces_are_not_checked():
+    manifest = _of_stranger(**{"model.backbone.name": "mine"})
+    del manifest["config"]["data"]["train"]["source"]
+    assert recipe_of(manifest, "here", OWN_DETECTOR).model.backbone.name == "mine"
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"a.b": 1}, {"get": {"items": 1}}, {"model": {}, "data": 1}, {"": {}}, {"__class__": 1}]
+)
+def test_a_manifest_without_a_recipe_is_one_line(config):
+    with refused("^here: its recipe: "):
+        recipe_of({"config": config}, "here")
+
+
+def test_a_recipe_of_endless_depth_is_one_line():
+    config = {}
+    for _ in range(5000):
+        config = {"a": config}
+    with refused("^here: its recipe: "):
+        recipe_of({"config": config}, "here")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_names": ["a", "a"]},
+        {"class_names": ["a", 1]},
+        {"class_names": []},
+        {"class_names": ["a"]},
+        {"category_ids": [1, 1]},
+        {"category_ids": [1, "2"]},
+        {"category_ids": [1, True]},
+        {"category_ids": [1, 2**63]},
+        {"category_ids": [1, 2.0]},
+    ],
+)
+def test_classes_of_a_manifest_are_unique_texts_and_numbers(change):
+    check_names(sound := {"class_names": ["a", "b"], "category_ids": [1, 2]})
+    with pytest.raises(ValueError, match="manifest"):
+        check_names(sound | change)

@@ -1,13 +1,16 @@
 """Which checkpoint is read for use, and what it holds."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+import tensorstore
 
 from lga_jax.checkpoints.read import best_step, damaged_scores, parse_step, read_scores, restore_params
+from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.errors import UserError
-from tests.checkpoints.saving import edit_manifest, files_by_size, save_steps
+from tests.checkpoints.saving import edit_manifest, files_by_size, manifest_of, save_steps, state_of
 from tests.faults import refused
 
 
@@ -137,3 +140,30 @@ def test_weights_to_start_from_may_have_an_earlier_format_but_no_later_one(tmp_p
     edit_manifest(tmp_path, 2, lambda manifest: manifest.update(format=3))
     with pytest.raises(UserError, match="format 3"):
         restore_params(str(tmp_path), 2, earlier=True)
+
+
+def _claim(workdir, step, item, **changes):
+    """Changes the metadata of one array of a checkpoint, as TensorStore stores them."""
+    place = workdir / "checkpoints" / str(step) / item
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{place}/"}).result()
+    name = next(key for key in store.list().result() if key.endswith(b"conv.kernel/.zarray"))
+    metadata = json.loads(store.read(name).result().value)
+    store.write(name, json.dumps(metadata | changes).encode()).result()
+
+
+@pytest.mark.parametrize("claim", [{"shape": [10**9, 3]}, {"chunks": [10**9, 3]}, {"shape": [2, 10**12]}])
+def test_arrays_that_claim_far_more_than_the_files_hold_are_not_allocated(tmp_path, claim):
+    """TensorStore would allocate 12 GB or 8 TB before it reads them."""
+    save_steps(tmp_path, [0.1, 0.2])
+    _claim(tmp_path, 2, "variables", **claim)
+    assert "its metadata claim" in _refused(tmp_path).found
+    with Checkpoints(str(tmp_path)) as checkpoints:
+        restored = checkpoints.restore(state_of(0.0), manifest_of(state_of(0.0)))
+    assert restored.step == 1 and (tmp_path / "checkpoints" / "2.damaged").is_dir()
+
+
+def test_a_manifest_of_endless_depth_is_damage(tmp_path):
+    save_steps(tmp_path, [0.1, 0.2])
+    (path,) = (tmp_path / "checkpoints" / "2" / "manifest").rglob("metadata")
+    path.write_text('{"config": ' + "[" * 10**5 + "]" * 10**5 + "}")
+    assert "RecursionError" in _refused(tmp_path).found

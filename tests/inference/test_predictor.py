@@ -10,7 +10,7 @@ from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import UserError
 from lga_jax.evaluation.evaluate import evaluate
 from lga_jax.inference import predictor as predictor_module
-from lga_jax.inference.predictor import Detection, config_of, load
+from lga_jax.inference.predictor import Detection, load
 from lga_jax.structs import Detections
 from tests.tiny_run import recipe
 
@@ -160,8 +160,3 @@ def test_a_leading_tilde_is_the_users_folder(tiny_run, monkeypatch):
 def test_a_missing_run_or_step_is_a_users_error(tiny_run, change):
     with pytest.raises(UserError):
         load(**dict(workdir=tiny_run / "runs" / "tiny") | change)
-
-
-def test_the_config_of_a_manifest_has_tuples_again():
-    config = config_of({"config": {"data": {"buckets": [[1, 2], [3, 4]], "max_boxes": None}, "seed": 1}})
-    assert config.data.buckets == ((1, 2), (3, 4)) and config.data.max_boxes is None

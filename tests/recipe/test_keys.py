@@ -13,7 +13,7 @@ from lga_jax.models import build, layers
 from lga_jax.models.backbones import efficientnet_lite, resnet
 from lga_jax.models.fpn import pyramid_strides
 from lga_jax.recipe import flatten, load
-from lga_jax.recipe.keys import ATTENTIONS, BACKBONES, CHALLENGES, KEYS, MAX_PIXELS, NORMS, NUM_LEVELS, SOURCES
+from lga_jax.recipe.keys import ATTENTIONS, BACKBONES, CHALLENGES, KEYS, MAX_BUCKET, NORMS, NUM_LEVELS, SOURCES
 
 
 def test_the_reference_recipe_has_all_keys_and_no_other():
@@ -42,7 +42,7 @@ def test_constants_are_those_of_the_modules():
     assert len(pyramid_strides(resnet.ResNet.strides)) == NUM_LEVELS
     assert tuple(build.ATTENTIONS) == ATTENTIONS
     assert {f"model.cascade.{name}" for name in build.CASCADE} == {key for key in KEYS if "cascade" in key}
-    assert decode.MAX_PIXELS == MAX_PIXELS
+    assert decode.MAX_PIXELS >= MAX_BUCKET
     assert scene.CHALLENGES == CHALLENGES
 
 
@@ -64,3 +64,12 @@ def test_sources_and_their_settings_are_those_of_the_modules():
         assert {name: value.default is value.empty for name, value in parameters.items()} == {
             name: rule.needed for name, rule in rules.items()
         }
+
+
+def test_sizes_of_models_and_data_have_upper_limits():
+    """A checkpoint of a stranger has a recipe too."""
+    rules = {**KEYS, **{key: rule for rules in BACKBONES.values() for key, rule in rules.items()}}
+    unlimited = {key for key, rule in rules.items() if "whole number of at least" in rule.expected}
+    assert unlimited <= {"num_steps", "log_every", "checkpoint_every", "eval_every"} | {
+        key for key in KEYS if key.startswith("optim.")
+    }
