@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.recipe import check, default_workdir, differences, folder, load, names, override, path_of, start_from
+from lga_jax.recipe import (
+    RecipeError,
+    check,
+    default_workdir,
+    differences,
+    folder,
+    load,
+    names,
+    override,
+    path_of,
+    start_from,
+)
 
 OWN = """
 from lga_jax.recipe import start_from
@@ -132,6 +143,13 @@ def test_a_source_can_be_changed_with_its_settings():
     config = load("challenge")
     override(config, {"data.train.seed": "3", "data.train.challenges": "('plain',)"})
     assert check(config).data.train.seed == 3
+
+
+def test_a_number_of_the_command_line_that_is_too_large_for_a_float_is_refused():
+    config = load("coco")
+    override(config, {"optim.lr": "1" + 400 * "0"})
+    with pytest.raises(RecipeError, match=r"^optim\.lr: "):
+        check(config)
 
 
 def test_a_value_has_no_keys_below_it():
