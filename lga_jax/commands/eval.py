@@ -2,12 +2,12 @@
 
     python eval.py --config configs/coco.py --workdir runs/coco
 
-Runs on any number of devices and needs only the parameters. Writes eval_<step>/{detections,metrics}.json and
-report.html with scores, curves and pictures to --output, by default the workdir. A second evaluation of the same
-checkpoint, on other data or with other settings, needs another --output; otherwise it overwrites the first.
+Runs on any number of devices and needs only the parameters. Writes eval_<step>/{detections,metrics,curves}.json and
+report.html with scores, analysis, curves and pictures to --output, by default the workdir. A second evaluation of the
+same checkpoint, on other data or with other settings, needs another --output; otherwise it overwrites the first.
 """
 
-import os
+import json
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -34,7 +34,9 @@ def main() -> None:
 def _score(config: ConfigDict, workdir: str, output: str, step: str) -> None:
     # Imports take seconds; faults of the recipe are reported before.
     from lga_jax.checkpoints.read import parse_step
+    from lga_jax.data.source import fingerprint_of
     from lga_jax.evaluation.evaluate import evaluate, open_data
+    from lga_jax.inference.best_threshold import evaluation_folder
     from lga_jax.inference.predictor import load
     from lga_jax.report.evaluation_page import write_report
     from lga_jax.report.tables import format_result, write_result
@@ -42,10 +44,16 @@ def _score(config: ConfigDict, workdir: str, output: str, step: str) -> None:
     predictor = load(workdir, parse_step(step), config)
     say(predictor.title)
     source = open_data(predictor)
-    folder = os.path.join(output, f"eval_{predictor.step}")
+    folder = evaluation_folder(output, predictor.step)
     make_folder(folder)  # reports a folder that cannot be written before hours of work
     result = evaluate(predictor, source, progress=True)
-    write_result(result, folder)
+    about = {
+        "step": predictor.step,
+        "checkpoint": predictor.checkpoint,
+        "data": fingerprint_of(source),
+        "recipe": json.loads(predictor.recipe.to_json()),
+    }
+    write_result(result, source, folder, about)
     title = f"LGA R-CNN, {workdir}, step {predictor.step:,}"
     page = write_report(result, source, workdir=workdir, output=output, title=title)
     say(format_result(result))

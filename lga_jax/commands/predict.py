@@ -13,13 +13,27 @@ from lga_jax.command_line import parsing
 from lga_jax.terminal import say
 
 
+class _Threshold(flags.ArgumentParser):
+    syntactic_help = "a number from 0 to 1, or auto"
+
+    def parse(self, argument: str | float) -> str | float:
+        if argument == "auto":
+            return argument
+        number = float(argument)
+        if not 0 <= number <= 1:
+            raise ValueError(f"expected {self.syntactic_help}")
+        return number
+
+
 def main() -> None:
     """Reads the flags, restores and predicts."""
     workdir = parsing.define_path("workdir", "Folder of the run.")
     place = parsing.define_path("input", "An image, or a folder of images.")
     output = parsing.define_path("output", "A new or empty folder for detections.json and the pictures.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
-    score = flags.DEFINE_float("score_threshold", 0.5, "Least score of a detection.", lower_bound=0.0, upper_bound=1.0)
+    score = flags.DEFINE(
+        _Threshold(), "score_threshold", 0.5, "Least score of a detection; auto: the best F1 in the run's evaluation."
+    )
     batch_size = flags.DEFINE_integer("batch_size", 1, "Images per device in one pass.", lower_bound=1)
     pictures = flags.DEFINE_boolean("pictures", True, "Draw a picture of each image.")
     flags.mark_flags_as_required(["workdir", "input", "output"])
@@ -27,16 +41,20 @@ def main() -> None:
     def run() -> None:
         # Imports take seconds; faults of the flags are reported before.
         from lga_jax.checkpoints.read import parse_step
+        from lga_jax.inference.best_threshold import AUTO
         from lga_jax.inference.folder_job import predict_folder
         from lga_jax.inference.predictor import load
 
         predictor = load(workdir.value, parse_step(step.value))
         say(predictor.title)
+        threshold = predictor.best_threshold() if score.value == AUTO else score.value
+        if score.value == AUTO:
+            say(f"score threshold {threshold:g}, with the best F1 in the evaluation of this checkpoint")
         predict_folder(
             predictor,
             place.value,
             output.value,
-            score_threshold=score.value,
+            score_threshold=threshold,
             batch_size=batch_size.value,
             pictures=pictures.value,
         )

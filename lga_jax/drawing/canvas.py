@@ -58,7 +58,11 @@ def draw_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour) -> Non
 
 
 def draw_dashed_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour, dash: float) -> None:
-    """Draws a dashed box. `dash`: length of a dash and of a gap, in line widths."""
+    """Draws a dashed box, with dark gaps that are visible on bright images.
+
+    `dash`: length of a dash and of a gap, in line widths.
+    """
+    draw_box(canvas, bbox, _RIM)
     (left, top), (right, bottom) = corners(bbox)
     ring = np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]])
     for start, end in pairwise(ring):
@@ -66,7 +70,6 @@ def draw_dashed_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour,
         cuts = np.linspace(0, 1, 2 * max(1, round(length / 2)) + 1)[:, None]
         places = _on_canvas(canvas, start + cuts * (end - start))
         for first, last in zip(places[0:-1:2], places[1::2], strict=True):
-            cv2.line(canvas.pixels, first, last, _RIM, canvas.line + 2, cv2.LINE_AA, _SUBPIXEL_BITS)
             cv2.line(canvas.pixels, first, last, colour, canvas.line, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 

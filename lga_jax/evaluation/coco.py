@@ -51,12 +51,8 @@ def coco_metrics(
     """
     wanted = [image["id"] for image in ground_truth["images"]] if image_ids is None else list(image_ids)
     _check_images_known(ground_truth, detections, wanted)
-    # pycocotools needs ids of one type. Their order decides between equal scores, so integers keep their order.
-    ordered = sorted(wanted, key=lambda image_id: (isinstance(image_id, str), image_id))
-    numbers = {image_id: number for number, image_id in enumerate(ordered)}
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(numbers, ground_truth["categories"], ground_truth["annotations"])
-        found = _index(numbers, ground_truth["categories"], detections)
+        truth, found = (_index(dataset) for dataset in as_datasets(ground_truth, detections, wanted))
         evaluation = COCOeval(truth, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -74,14 +70,25 @@ def _check_images_known(ground_truth: dict, detections: list[dict], wanted: list
         )
 
 
-def _index(numbers: dict[int | str, int], categories: list[dict], boxes: list[dict]) -> COCO:
-    """A pycocotools index of copies, because pycocotools writes into its input.
+def as_datasets(ground_truth: dict, detections: list[dict], image_ids: Iterable[int | str]) -> tuple[dict, dict]:
+    """Ground truth and detections as two COCO data sets with ids for pycocotools and hotcoco; neither input is changed.
 
-    Annotation ids count from 1: for pycocotools, a match with id 0 is no match.
+    Images are numbered from 0 in the order of their sorted ids. The id of a box is its position, from 1, among the
+    boxes of these images: for pycocotools, a match with id 0 is no match.
     """
+    numbers = {image_id: number for number, image_id in enumerate(in_order(image_ids))}
+    categories = ground_truth["categories"]
+    return _dataset(numbers, categories, ground_truth["annotations"]), _dataset(numbers, categories, detections)
+
+
+def in_order(image_ids: Iterable[int | str]) -> list[int | str]:
+    """Sorted ids. The order decides between equal scores, so integers keep their order; texts follow."""
+    return sorted(image_ids, key=lambda image_id: (isinstance(image_id, str), image_id))
+
+
+def _dataset(numbers: dict[int | str, int], categories: list[dict], boxes: list[dict]) -> dict:
     kept = [box for box in boxes if box["image_id"] in numbers]
-    coco = COCO()
-    coco.dataset = {
+    return {
         "images": [{"id": number} for number in numbers.values()],
         "categories": categories,
         "annotations": [
@@ -91,6 +98,11 @@ def _index(numbers: dict[int | str, int], categories: list[dict], boxes: list[di
             for position, box in enumerate(kept, start=1)
         ],
     }
+
+
+def _index(dataset: dict) -> COCO:
+    coco = COCO()
+    coco.dataset = dataset
     coco.createIndex()
     return coco
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.source import Source, open_source, truth_of
 from lga_jax.errors import UserError
+from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.coco import coco_metrics
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
 from lga_jax.inference.coco_results import count_non_finite, to_coco
@@ -33,6 +34,7 @@ class EvalResult(NamedTuple):
     num_non_finite: int  # omitted detections with nan or inf
     challenges: list[ChallengeAP]  # empty unless the source has challenges
     attention: AttentionStatistics | None  # None without annotated parts or without Gaussian masks
+    analysis: Analysis | None = None  # None during training
 
 
 def evaluate(
@@ -43,7 +45,7 @@ def evaluate(
     step: int | str | None = None,
     progress: bool = False,
 ) -> EvalResult:
-    """Computes COCO's metrics of a trained model on annotated images.
+    """Computes COCO's metrics of a trained model on annotated images, and analyses its errors.
 
     Args:
         model: the folder of a run, or a Predictor.
@@ -70,7 +72,8 @@ def evaluate(
         for located in predictor.locate(source, batch_size=images_per_device):
             batches.append(located)
             bar.update(len(located.index))
-    return summarise(source, in_source_order(join(batches), len(source.records)))
+    result = summarise(source, in_source_order(join(batches), len(source.records)))
+    return result._replace(analysis=analyse(truth_of(source), result.detections))
 
 
 def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDict | None = None) -> Source:

@@ -17,6 +17,7 @@ from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.source import Source
 from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import UserError
+from lga_jax.inference.best_threshold import AUTO, read_best_threshold
 from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.compilation import compile_ahead
 from lga_jax.inference.exported import ExportedStep, read_exported
@@ -65,10 +66,12 @@ class Predictor:
         recipe: ConfigDict | None = None,
         detector: Detector | None = None,
         exported: ExportedStep | None = None,
+        workdir: str = "",
     ) -> None:
         """`where`: name of the checkpoint in errors. `recipe`, `detector`: None: from the manifest.
 
-        `exported`: the step of an exported file, used instead of a detector.
+        `exported`: the step of an exported file, used instead of a detector. `workdir`: the folder of the run, with the
+        evaluation for the best threshold; empty for an exported file.
         """
         manifest = saved.manifest
         if recipe is None:
@@ -79,6 +82,7 @@ class Predictor:
         self.category_ids: tuple[int, ...] = tuple(manifest["category_ids"])
         self.step, self.title = saved.step, saved.title
         self._manifest, self._where, self._exported = manifest, where, exported
+        self._workdir = workdir
         self._labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         if exported is None:
             self._detector = detector or build_detector(self.recipe.model, len(self.class_names))
@@ -93,7 +97,7 @@ class Predictor:
     def predict(
         self,
         images: ImageInput | Sequence[ImageInput],
-        score_threshold: float = 0.5,
+        score_threshold: float | str = 0.5,
         batch_size: int = 1,
     ) -> list[Detection] | list[list[Detection]]:
         """Detects objects with a score of at least `score_threshold`, highest score first.
@@ -101,16 +105,18 @@ class Predictor:
         Args:
             images: an image or a list of images: numpy arrays of uint8 ([h w 3] RGB, [h w] grey, [h w 4] RGBA), file
                 paths or PIL images. The EXIF orientation of files and PIL images is applied.
-            score_threshold: from 0 to 1. A value below the recipe's inference.score_threshold compiles separate
-                programs.
+            score_threshold: from 0 to 1, or "auto": the best one (`best_threshold`). A value below the recipe's
+                inference.score_threshold compiles separate programs.
             batch_size: images per device processed at a time. Each size compiles separate programs.
 
         Returns:
             The detections of the image, or a list with the detections of each image.
 
         Raises:
-            UserError: an image cannot be read or has another type.
+            UserError: an image cannot be read or has another type; "auto" without an evaluation.
         """
+        if score_threshold == AUTO:
+            score_threshold = self.best_threshold()
         if not isinstance(images, list | tuple):
             return self.predict([images], score_threshold, batch_size)[0]
         source = GivenImages(images, self.class_names)
@@ -121,6 +127,22 @@ class Predictor:
             for index, results in per_image(located, source.records, self.category_ids):
                 found[index] = [self._detection(result) for result in results if result["score"] >= score_threshold]
         return found
+
+    def best_threshold(self) -> float:
+        """The score threshold with the best F1, from the evaluation of this checkpoint by eval.py in the workdir.
+
+        Raises UserError without such an evaluation, and for an exported file.
+        """
+        if self._exported:
+            raise UserError(
+                "score_threshold=auto", expected="a run", found="an exported file", remedy="give a number, or use the run"
+            )
+        return read_best_threshold(self._workdir, self.step, self.checkpoint)
+
+    @property
+    def checkpoint(self) -> str:
+        """The digest of the parameters."""
+        return self._manifest["digests"]["variables"]
 
     def draw(self, image: ImageInput, detections: Sequence[Detection]) -> UInt8[np.ndarray, "h w 3"]:
         """The RGB image with boxes, names, scores and Gaussian masks; small images are enlarged."""
@@ -161,8 +183,8 @@ class Predictor:
         usual = self.recipe.inference.score_threshold
         if score_threshold is None:
             return usual
-        if not 0 <= score_threshold <= 1:
-            raise UserError("score_threshold", expected="a number from 0 to 1", found=str(score_threshold))
+        if not isinstance(score_threshold, int | float) or not 0 <= score_threshold <= 1:
+            raise UserError("score_threshold", expected="a number from 0 to 1, or auto", found=str(score_threshold))
         if self._exported and score_threshold < usual:
             raise UserError(
                 "score_threshold",
@@ -220,7 +242,7 @@ def load(
     if recipe is not None:
         recipe = check(as_recipe(recipe), own=() if detector is None else ("model.backbone", "model.attention"))
         check_model(saved.manifest, recipe.model, where)
-    return Predictor(saved, where, recipe, detector)
+    return Predictor(saved, where, recipe, detector, workdir)
 
 
 def _load_file(

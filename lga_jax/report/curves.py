@@ -1,24 +1,16 @@
-"""Loss and AP over the steps of a run, from its metrics.jsonl."""
+"""The course of a run from its metrics.jsonl: losses, AP, learning rate and gradient norm over the steps."""
 
-import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-_LOSSES = {
-    "total": "#111827",
-    "rpn_objectness": "#2563eb",
-    "rpn_box": "#60a5fa",
-    "roi_class": "#dc2626",
-    "roi_box": "#f97316",
-    "guide": "#16a34a",
-}
+from lga_jax.report.plots import COLOURS, Curve, line_plot
+
+_LOSSES = ("total", "rpn_objectness", "rpn_box", "roi_class", "roi_box", "guide")
 _SMOOTHING_POINTS = 60  # a curve is smoothed over as many of its points that about this many remain
 
 
@@ -33,38 +25,47 @@ def read_metrics(path: Path) -> list[dict]:
     return lines
 
 
-def draw_curves(metrics: Sequence[dict]) -> bytes | None:
-    """`curves_figure` as a PNG."""
-    figure = curves_figure(metrics)
-    if figure is None:
-        return None
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+def training_plots(metrics: Sequence[dict]) -> list[str]:
+    """Plots as HTML; none without lines."""
+    return [
+        line_plot(title, curves, ("step", label), unit=(False, label == "AP"), log=label == "norm", note=note)
+        for title, label, curves, note in _panels(metrics)
+    ]
 
 
-def curves_figure(metrics: Sequence[dict]) -> Figure | None:
-    """The losses (faint: as logged, strong: smoothed), and AP and AP50 if there were evaluations.
-
-    None without a line to draw.
-    """
+def _panels(metrics: Sequence[dict]) -> Iterator[tuple[str, str, list[Curve], str]]:
+    """(title, label of the values, curves, note) of each plot."""
     losses = [line for line in metrics if "total" in line]
     scores = [line for line in metrics if "eval" in line]
-    if not losses and not scores:
-        return None
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
-    panels = figure.subplots(1, bool(losses) + bool(scores), squeeze=False)[0].tolist()
     if losses:
-        _draw_losses(panels[0], losses)
+        yield "training loss", "loss", loss_curves(losses), "Faint: as logged. Strong: smoothed."
     if scores:
-        _draw_scores(panels[-1], scores)
-    for panel in panels:
-        panel.set_xlabel("step")
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.set_xlim(left=0)
-        panel.legend(frameon=False, fontsize=8, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-    return figure
+        yield "AP of the evaluations", "AP", score_curves(scores), ""
+    if losses and "lr" in losses[0]:
+        yield "learning rate", "rate", [_logged(losses, "lr", COLOURS[0])], ""
+    if losses and "grad_norm" in losses[0]:
+        yield "gradient norm, before clipping", "norm", [_logged(losses, "grad_norm", COLOURS[1])], ""
+
+
+def loss_curves(losses: Sequence[dict]) -> list[Curve]:
+    """The losses as logged and smoothed; `losses` are the lines of metrics.jsonl with losses."""
+    curves = []
+    for name, colour in zip(_LOSSES, COLOURS, strict=False):
+        if name in losses[0]:
+            curve = _logged(losses, name, colour)
+            smoothed = smooth(curve.y, len(losses) // _SMOOTHING_POINTS)
+            curves.append(curve._replace(y=smoothed, faint=curve.y, strong=name == "total"))
+    return curves
+
+
+def score_curves(scores: Sequence[dict]) -> list[Curve]:
+    """AP and AP50 of the evaluations, with their last values in the names; a missing one leaves a gap."""
+    steps = _steps(scores)
+    curves = []
+    for name, colour in (("AP", COLOURS[0]), ("AP50", COLOURS[1])):
+        values = np.array([_number(line["eval"].get(name)) for line in scores])
+        curves.append(Curve(f"{name} {values[-1]:.3f}", steps, values, colour, strong=name == "AP", dots=True))
+    return curves
 
 
 def smooth(values: Float[np.ndarray, "n"], window: int) -> Float[np.ndarray, "n"]:
@@ -75,22 +76,13 @@ def smooth(values: Float[np.ndarray, "n"], window: int) -> Float[np.ndarray, "n"
     return sums / np.convolve(np.pad(np.ones(len(values)), half), kernel, "valid")
 
 
-def _draw_losses(panel: Axes, losses: Sequence[dict]) -> None:
-    steps = np.array([line["step"] for line in losses])
-    for name, colour in _LOSSES.items():
-        if name in losses[0]:
-            values = np.array([line.get(name, math.nan) for line in losses], np.float64)
-            panel.plot(steps, values, color=colour, alpha=0.18, linewidth=1)
-            smoothed = smooth(values, len(values) // _SMOOTHING_POINTS)
-            panel.plot(steps, smoothed, color=colour, label=name, linewidth=2 if name == "total" else 1.4)
-    panel.set_title("training loss")
-    panel.set_ylim(bottom=0)
+def _logged(lines: Sequence[dict], name: str, colour: str) -> Curve:
+    return Curve(name, _steps(lines), np.array([_number(line.get(name)) for line in lines]), colour)
 
 
-def _draw_scores(panel: Axes, scores: Sequence[dict]) -> None:
-    steps = [line["step"] for line in scores]
-    for name, colour in (("AP50", "#9ca3af"), ("AP", "#111827")):
-        values = [math.nan if line["eval"][name] is None else line["eval"][name] for line in scores]
-        panel.plot(steps, values, color=colour, marker="o", markersize=4, label=f"{name} {values[-1]:.3f}")
-    panel.set_title("evaluation")
-    panel.set_ylim(0, 1.03)
+def _steps(lines: Sequence[dict]) -> Float[np.ndarray, "n"]:
+    return np.array([line["step"] for line in lines], np.float64)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

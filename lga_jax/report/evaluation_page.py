@@ -1,32 +1,20 @@
-"""The HTML report of an evaluation: scores, curves and pictures in one file."""
+"""The HTML report of an evaluation: scores, what goes wrong, curves and pictures in one file."""
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, zip_longest
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import UInt8
-
-from lga_jax.data.source import Source, UnreadableImageError, truth_of
-from lga_jax.drawing.pictures import draw_detections
+from lga_jax.data.source import Source
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.files import write_atomically
-from lga_jax.report.curves import draw_curves, read_metrics
-from lga_jax.report.page import data_url, figure, page, table, text
+from lga_jax.report import analysis_sections
+from lga_jax.report.analysis_sections import number
+from lga_jax.report.curves import read_metrics, training_plots
+from lga_jax.report.mistake_pictures import Sheet, sheets
+from lga_jax.report.page import encode_within, page, picture, table, text
+from lga_jax.report.plots import plots
 from lga_jax.report.tables import challenge_matrix, describe_attention
 
-_NUM_PICTURES = 24
-_PICTURE_SCORE = 0.5  # detections below stay out of the pictures
-
-
-class Picture(NamedTuple):
-    """One entry of the sheet."""
-
-    caption: str
-    image: UInt8[np.ndarray, "h w 3"]
+_MOST_BYTES = 6_500_000  # of all pictures; a page stays below 10 MB
 
 
 def write_report(result: EvalResult, source: Source, *, workdir: str, output: str, title: str) -> Path:
@@ -34,63 +22,48 @@ def write_report(result: EvalResult, source: Source, *, workdir: str, output: st
 
     Raises UserError if it cannot be written.
     """
-    curves = draw_curves(read_metrics(Path(workdir, "metrics.jsonl")))
+    training = training_plots(read_metrics(Path(workdir, "metrics.jsonl")))
     path = Path(output, "report.html")
-    write_atomically(path, report_html(title, result, curves, list(_pictures(source, result))).encode())
+    write_atomically(path, report_html(title, result, training, list(sheets(source, result))).encode())
     return path
 
 
-def report_html(title: str, result: EvalResult, curves: bytes | None, pictures: Sequence[Picture]) -> str:
-    """The HTML text; pictures and curves (a PNG) are embedded."""
-    subtitle = f"{result.num_images} images, {len(result.detections)} detections"
-    sections = [f"<h1>{text(title)}</h1>", f'<p class="soft">{subtitle}</p>', _tables(result)]
+def report_html(title: str, result: EvalResult, training: Sequence[str], pictures: Sequence[Sheet]) -> str:
+    """The HTML text; pictures and plots are embedded. `training`: plots as HTML."""
+    subtitle = f"{result.num_images:,} images, {len(result.detections):,} detections"
+    sections = [f"<h1>{text(title)}</h1>", f'<p class="soft">{subtitle}</p>']
+    if result.analysis:
+        sections += _analysed(result)
+    sections += ["<h2>Scores</h2>", _tables(result)]
     if result.attention:
         sections.append(f"<p>{text(describe_attention(result.attention))}</p>")
-    if curves:
-        sections.append(f'<h2>Training</h2><img class="curves" alt="losses and AP" src="{data_url(curves, "png")}">')
-    sections.append(f'<h2>Detections</h2><div class="sheet">{"".join(figure(*picture) for picture in pictures)}</div>')
-    return page(title, sections)
+    if training:
+        sections += ["<h2>Training</h2>", plots(training)]
+    return page(title, [*sections, *_pictures(pictures)])
 
 
-def choose_images(images: Sequence[dict], count: int) -> list[int]:
-    """Positions of up to `count` COCO images: challenges and severities in turn; without them, evenly spread."""
-    groups = defaultdict(list)
-    for position, image in enumerate(images):
-        groups[image.get("challenge"), image.get("severity")].append(position)
-    if len(groups) == 1:
-        return sorted(set(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int).tolist()))
-    in_turn = chain.from_iterable(zip_longest(*groups.values()))
-    return [position for position in in_turn if position is not None][:count]
+def _analysed(result: EvalResult) -> Iterator[str]:
+    yield analysis_sections.headline(result.summary, result.analysis)
+    yield analysis_sections.error_section(result.analysis)
+    yield analysis_sections.curve_section(result.analysis)
+    yield analysis_sections.confusion_section(result.analysis)
 
 
-def _pictures(source: Source, result: EvalResult) -> Iterator[Picture]:
-    truth = truth_of(source)
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    position = {record.image_id: i for i, record in enumerate(source.records)}
-    for chosen in choose_images(truth["images"], _NUM_PICTURES):
-        entry = truth["images"][chosen]
-        try:
-            image = source.image(position[entry["id"]])
-        except UnreadableImageError:
-            continue  # the loader has warned already
-        found = [d for d in result.detections if d["image_id"] == entry["id"] and d["score"] >= _PICTURE_SCORE]
-        boxes = [annotation for annotation in truth["annotations"] if annotation["image_id"] == entry["id"]]
-        yield Picture(_caption(entry), draw_detections(image, found, names, boxes))
-
-
-def _caption(entry: Mapping[str, Any]) -> str:
-    name = str(entry.get("file_name", entry["id"]))
-    if "challenge" not in entry:
-        return name
-    severity = f", severity {entry['severity']}" if entry["severity"] else ""
-    return f"{name}: {entry['challenge'].replace('_', ' ')}{severity}"
+def _pictures(pictures: Sequence[Sheet]) -> Iterator[str]:
+    files = iter(encode_within([entry.image for sheet in pictures for entry in sheet.pictures], _MOST_BYTES))
+    for sheet in pictures:
+        if sheet.pictures:
+            figures = "".join(picture(entry.caption, next(files)) for entry in sheet.pictures)
+            yield f'<h2>{text(sheet.title)}</h2><p class="soft">{text(sheet.text)}</p>'
+            yield f'<div class="sheet">{figures}</div>'
 
 
 def _tables(result: EvalResult) -> str:
-    tables = [
-        table("COCO metrics", [], _rows((name, [value]) for name, value in result.summary.items())),
-        table("AP per class", [], _rows((name, [value]) for name, value in result.per_class.items())),
-    ]
+    tables = [table("COCO metrics", [], _rows((name, [value]) for name, value in result.summary.items()))]
+    if result.analysis:
+        tables.append(analysis_sections.class_table(result.per_class, result.analysis))
+    else:
+        tables.append(table("AP per class", [], _rows((name, [value]) for name, value in result.per_class.items())))
     if result.challenges:
         severities = sorted({entry.severity for entry in result.challenges})
         rows = [
@@ -103,10 +76,4 @@ def _tables(result: EvalResult) -> str:
 
 
 def _rows(rows: Iterable[tuple[str, Sequence[float | None]]]) -> list[tuple[str, list[str]]]:
-    return [(name, [_number(value) for value in values]) for name, values in rows]
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return [(name, [number(value) for value in values]) for name, values in rows]

@@ -2,12 +2,15 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from lga_jax.data.source import Source, truth_of
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
 from lga_jax.files import null_for_nan, write_json
+from lga_jax.report.analysis_json import analysis_json, curves_json
 from lga_jax.terminal import cell
 
 _WIDTH = 24  # characters of the column of names
@@ -51,17 +54,23 @@ def challenge_matrix(challenges: list[ChallengeAP]) -> list[tuple[str, dict[int,
     return list(rows.items())
 
 
-def write_result(result: EvalResult, folder: str | os.PathLike) -> None:
-    """Writes detections.json (COCO results) and metrics.json into a folder that `make_folder` made.
+def write_result(result: EvalResult, source: Source, folder: str | os.PathLike, about: Mapping[str, Any]) -> None:
+    """Writes detections.json (COCO results), metrics.json and curves.json into a folder that `make_folder` made.
 
-    A file that is there stays whole until it is replaced.
+    A file that is there stays whole until it is replaced. `about`: further entries of metrics.json.
     """
-    metrics = result._replace(
-        detections=len(result.detections),
-        challenges=[entry._asdict() for entry in result.challenges],
-        attention=result.attention and result.attention._asdict(),
-    )._asdict()
+    metrics = (
+        dict(about)
+        | result._replace(
+            detections=len(result.detections),
+            challenges=[entry._asdict() for entry in result.challenges],
+            attention=result.attention and result.attention._asdict(),
+            analysis=result.analysis and analysis_json(result.analysis, truth_of(source), result.detections),
+        )._asdict()
+    )
     write_json(Path(folder) / "detections.json", result.detections)
+    if result.analysis:
+        write_json(Path(folder) / "curves.json", null_for_nan(curves_json(result.analysis)))
     write_json(Path(folder) / "metrics.json", null_for_nan(metrics), indent=2)
 
 

@@ -20,7 +20,9 @@ def test_eval_prints_tables_and_writes_json_and_a_report(tiny_run, tiny_predicto
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {"eval_7", "report.html"}
     detections = json.loads((tmp_path / "scores" / "eval_7" / "detections.json").read_text())
     assert detections and {len(detection["mask_centres"]) for detection in detections} == {4}
-    assert json.loads((tmp_path / "scores" / "eval_7" / "metrics.json").read_text())["num_images"] == 5
+    metrics = json.loads((tmp_path / "scores" / "eval_7" / "metrics.json").read_text())
+    assert (metrics["num_images"], metrics["step"], metrics["checkpoint"]) == (5, 7, tiny_predictor.checkpoint)
+    assert metrics["recipe"]["batch_size"] == 2 and metrics["analysis"]["confusion"]["matrix"]
     _check_same_as_predictor(detections, tiny_predictor)
 
 

@@ -1,6 +1,7 @@
 """predict.py as a user calls it, on the checkpoint of a tiny detector that has learned nothing."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -56,7 +57,13 @@ def test_the_script_does_the_same(tiny_run, tiny_predictor, photos, tmp_path):
 
 @pytest.mark.parametrize(
     ("args", "subject"),
-    [(("--step", "8"), "--workdir runs/tiny"), (("--step", "newest"), "--step"), (("--batch_size", "0"), "batch_size")],
+    [
+        (("--step", "8"), "--workdir runs/tiny"),
+        (("--step", "newest"), "--step"),
+        (("--batch_size", "0"), "batch_size"),
+        (("--score_threshold", "1.5"), "score_threshold"),
+        (("--score_threshold", "best"), "score_threshold"),
+    ],
 )
 def test_faults_of_the_flags_are_one_line_and_write_nothing(tiny_run, photos, tmp_path, args, subject):
     base = ("--workdir", "runs/tiny", "--input", photos, "--output", tmp_path / "found")
@@ -64,3 +71,23 @@ def test_faults_of_the_flags_are_one_line_and_write_nothing(tiny_run, photos, tm
     assert (done.status, done.stdout) == (2, "")
     assert subject in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "found").exists()
+
+
+def test_auto_takes_the_threshold_of_the_evaluation(tiny_run, tiny_predictor, photos, tmp_path):
+    (photos / "broken.png").unlink()
+    args = ("--workdir", "runs/tiny", "--input", photos, "--output", tmp_path / "found", "--score_threshold", "auto")
+    done = run_command(predict_command, *args, folder=tiny_run)
+    assert done.status == 2 and done.stderr.startswith("error: score_threshold=auto: ")
+    folder = tiny_run / "runs" / "tiny" / "eval_7"
+    folder.mkdir()
+    try:
+        analysis = {"best_threshold": {"threshold": 0.125}}
+        content = {"checkpoint": tiny_predictor.checkpoint, "analysis": analysis}
+        (folder / "metrics.json").write_text(json.dumps(content))
+        done = run_command(predict_command, *args, folder=tiny_run)
+        assert done.status == 0, done.stderr
+        assert "score threshold 0.125" in done.stdout and "with a score of at least 0.125" in done.stdout
+        photo = photos / "tall.png"
+        assert tiny_predictor.predict(photo, "auto") == tiny_predictor.predict(photo, 0.125)
+    finally:
+        shutil.rmtree(folder)

@@ -68,6 +68,13 @@ def test_a_dashed_box_has_gaps_of_the_length_of_its_dashes(canvas):
     np.testing.assert_allclose(extent(redness(canvas)), (80, 160, 480, 400), atol=canvas.line)
 
 
+def test_a_white_dashed_box_is_visible_on_a_bright_image():
+    canvas = make_canvas(np.full((200, 200, 3), 255, np.uint8))
+    draw_dashed_box(canvas, (20, 40, 100, 60), (255, 255, 255), dash=4)
+    side = canvas.pixels[40 * canvas.scale, 20 * canvas.scale : 120 * canvas.scale].min(axis=1)
+    assert 0.3 < (side < 60).mean() < 0.7 and (side > 200).mean() > 0.2  # dark gaps between bright dashes
+
+
 def test_a_tint_fills_an_ellipse_and_mixes_colours(canvas):
     tint_ellipse(canvas, (100, 80), (30, 20), RED, opacity=0.5)
     changed = (canvas.pixels != GREY).any(axis=-1)

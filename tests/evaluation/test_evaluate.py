@@ -137,7 +137,7 @@ def test_challenge_source_reports_challenges(tmp_path):
     assert "AP per challenge" in text and describe_attention(result.attention) in text
 
     make_folder(tmp_path / "eval_5")
-    write_result(result, tmp_path / "eval_5")
+    write_result(result, source, tmp_path / "eval_5", {})
     assert json.loads((tmp_path / "eval_5" / "detections.json").read_text()) == result.detections
     metrics = json.loads((tmp_path / "eval_5" / "metrics.json").read_text())
     assert metrics["summary"]["AP"] == pytest.approx(1.0) and metrics["detections"] == 12

@@ -1,99 +1,78 @@
-"""The report page: complete, self-contained, and with pictures of everything the set has."""
+"""The report page: complete, self-contained, and drawn by a browser."""
 
-import math
 import re
 
 import numpy as np
+import pytest
 
-from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
-from lga_jax.report.curves import draw_curves
-from lga_jax.report.evaluation_page import Picture, choose_images, report_html, write_report
+from lga_jax.report.curves import training_plots
+from lga_jax.report.evaluation_page import report_html, write_report
+from lga_jax.report.mistake_pictures import Picture, Sheet
+from tests.report.analysed import NAMES, Photos, evaluated
+from tests.report.browser import check_page, needs_browser, open_page
+from tests.report.test_page import text_of
 
-RESULT = EvalResult(
-    summary={"AP": 0.512, "AP50": 0.75},
-    per_class={"crane <hook>": 0.25, "radar": math.nan},
-    detections=[{"image_id": 5, "category_id": 1, "bbox": [4, 4, 20, 20], "score": 0.9}],
-    num_images=2,
-    num_non_finite=0,
+RESULT = evaluated()._replace(
     challenges=[ChallengeAP("plain", 0, 10, 0.8), ChallengeAP("motion_blur", 2, 10, 0.111)],
     attention=AttentionStatistics(7, 0.5, 0.25, (0.5, 0.1), 0.13, 2.0),
 )
-
-
-class Photos:
-    class_names, report, fingerprint = ("crane",), (), ""
-    records = tuple(type("Record", (), {"image_id": i}) for i in (7, 5))
-
-    def image(self, index):
-        assert self.records[index].image_id in (5, 7)
-        return np.zeros((40, 40, 3), np.uint8)
-
-    def truth(self):
-        return {"images": [{"id": 5, "file_name": "five.jpg"}, {"id": 7}], "annotations": [], "categories": [
-            {"id": 1, "name": "crane"}]}  # fmt: skip
+LINES = (
+    '{"step": 1, "total": 2.0, "grad_norm": 3.0, "lr": 0.01}\n{"step": 2, "total": 1.5, "grad_norm": 9.0, "lr": 0.02}\n'
+    '{"step": 1, "eval": {"AP": 0.1, "AP50": 0.3}}\n{"step": 2, "eval": {"AP": 0.2, "AP50": 0.5}}\n'
+)
 
 
 def test_the_page_has_everything_and_loads_nothing():
-    curves = draw_curves([{"step": 1, "total": 2.0}, {"step": 2, "total": 1.0}])
+    training = training_plots([{"step": 1, "total": 2.0}, {"step": 2, "total": 1.0}])
     picture = Picture("a <b>.png", np.zeros((8, 8, 3), np.uint8))
-    page = report_html("runs & more", RESULT, curves, [picture, picture])
-    for text in (
-        "runs &amp; more",
-        "0.512",
-        "crane &lt;hook&gt;",
-        "motion blur",
-        "0.111",
-        "a &lt;b&gt;.png",
-        "2.00 cells",
-    ):
-        assert text in page
-    assert "crane <hook>" not in page
+    page = report_html(
+        "runs & more", RESULT, training, [Sheet("Some", "all", [picture, picture]), Sheet("None", "", [])]
+    )
+    text = text_of(page)
+    for words in ("runs & more", NAMES[0], "motion blur", "0.111", "a <b>.png", "2.00 cells", "What goes wrong"):
+        assert words in text
+    assert "<hook>" not in page and "None" not in text
     sources = re.findall(r'src="([^"]{0,22})', page)
-    assert len(sources) == 3 and all(source.startswith("data:image/") for source in sources)
+    assert len(sources) == 2 and all(source.startswith("data:image/") for source in sources)
     assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+    assert page.index("best score threshold") < page.index("What goes wrong") < page.index("COCO metrics")
 
 
-def test_without_attention_and_curves_the_page_is_shorter():
-    page = report_html("t", RESULT._replace(attention=None, challenges=[]), None, [])
-    assert "Attention" not in page and "Training" not in page and "challenge" not in page
+def test_without_analysis_attention_and_curves_the_page_is_shorter():
+    page = report_html("t", RESULT._replace(attention=None, challenges=[], analysis=None), [], [])
+    for words in ("Attention", "Training", "challenge", "goes wrong"):
+        assert words not in page
+    assert "AP per class" in page
 
 
-def test_the_report_of_a_workdir_shows_its_pictures(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "total": 2.0}\n')
-    (tmp_path / "scores").mkdir()
-    places = dict(workdir=str(tmp_path), output=str(tmp_path / "scores"))
-    page = write_report(RESULT, Photos(), **places, title="title").read_text()
-    assert "<figcaption>five.jpg</figcaption>" in page and "<figcaption>7</figcaption>" in page
-    assert "Training" in page
-    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["report.html"]
+def test_many_large_pictures_fit_into_ten_megabytes():
+    noise = np.random.default_rng(0).integers(0, 255, (700, 700, 3), np.uint8)
+    page = report_html("t", RESULT, [], [Sheet("noise", "", [Picture("", noise)] * 24)])
+    assert 2e6 < len(page) < 10e6 and page.count("<img") == 24
 
 
-def test_pictures_show_detections_with_a_score_of_at_least_one_half(tmp_path):
-    (tmp_path / "none").mkdir()
-
-    def pictures(*scores):
-        detections = [RESULT.detections[0] | {"score": score} for score in scores]
-        result = RESULT._replace(detections=detections)
-        places = dict(workdir=str(tmp_path / "none"), output=str(tmp_path))
-        page = write_report(result, Photos(), **places, title="title").read_text()
-        return re.findall(r'src="(data:image/jpeg[^"]+)"', page)
-
-    nothing = pictures()
-    assert len(nothing) == 2
-    assert pictures(0.49, 0.1) == nothing
-    with_one = pictures(0.5)
-    assert with_one[0] != nothing[0] and with_one[1] == nothing[1]  # it is of the first image
-    assert pictures(0.5, 0.49) == with_one
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "metrics.jsonl").write_text(LINES)
+    (folder / "scores").mkdir()
+    path = write_report(RESULT, Photos(), workdir=str(folder), output=str(folder / "scores"), title="a title")
+    assert [path.name for path in (folder / "scores").iterdir()] == ["report.html"]
+    return path.read_text()
 
 
-def test_images_are_chosen_from_all_challenges_in_turn():
-    images = [{"challenge": "plain", "severity": 0}] * 5 + [{"challenge": "scale", "severity": s} for s in (1, 3, 3)]
-    assert choose_images(images, 4) == [0, 5, 6, 1]
-    assert sorted(choose_images(images, 20)) == list(range(8))
+def test_the_report_of_a_workdir_shows_its_curves_and_pictures(report):
+    text = text_of(report)
+    assert "four.jpg: 2 objects" in text and "Training" in text and "learning rate" in text
 
 
-def test_images_without_challenges_are_spread_evenly():
-    assert choose_images([{"id": i} for i in range(11)], 3) == [0, 5, 10]
-    assert choose_images([{"id": 0}], 24) == [0]
-    assert choose_images([], 24) == []
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(400, True), (1400, False)])
+def test_a_browser_shows_all_plots_and_pictures(report, tmp_path, width, dark):
+    seen = open_page(report, tmp_path, width, dark)
+    check_page(seen, width)
+    assert len(seen["plots"]) == 8 and len(seen["images"]) > 6
+    assert seen["ink"] == {True: "rgb(255, 255, 255)", False: "rgb(0, 0, 0)"}[dark]
+    assert {plot["axis"] for plot in seen["plots"]} == {seen["ink"]}
+    assert seen["zoomed"][0] == seen["images"][0][0] > seen["back"][0]  # a click shows all pixels

@@ -8,6 +8,7 @@ import pytest
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
 from lga_jax.report.tables import challenge_matrix, describe_attention, format_result, write_result
+from tests.report.analysed import Photos, evaluated
 
 ATTENTION = AttentionStatistics(7, 0.5, 0.25, (0.5, 0.1), 0.13, 2.0)
 RESULT = EvalResult(
@@ -74,12 +75,20 @@ def test_the_matrix_keeps_the_order_and_joins_severities():
 
 
 def test_files_are_strict_json_without_nan(tmp_path):
-    write_result(RESULT, tmp_path)
+    write_result(RESULT, Photos(), tmp_path, {"step": 5})
     assert json.loads((tmp_path / "detections.json").read_text()) == RESULT.detections
     refuse = dict(parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     metrics = json.loads((tmp_path / "metrics.json").read_text(), **refuse)
+    assert metrics["step"] == 5 and metrics["analysis"] is None
     assert metrics["summary"] == {"AP": 0.51234, "AP_small": None}
     assert metrics["per_class"] == {"crane": 0.25, "radar": None}
     assert (metrics["detections"], metrics["num_images"]) == (3, 2)
     assert metrics["challenges"][1] == {"challenge": "motion_blur", "severity": 1, "num_images": 10, "ap": 0.25}
     assert metrics["attention"]["hit_rate_per_mask"] == [0.5, 0.1]
+
+
+def test_an_analysis_adds_curves(tmp_path):
+    write_result(evaluated(), Photos(), tmp_path, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"curves.json", "detections.json", "metrics.json"}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["analysis"]["best_threshold"]["threshold"] == pytest.approx(0.2)
