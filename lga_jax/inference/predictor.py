@@ -135,7 +135,10 @@ class Predictor:
         """
         if self._exported:
             raise UserError(
-                "score_threshold=auto", expected="a run", found="an exported file", remedy="give a number, or use the run"
+                "score_threshold=auto",
+                expected="a run",
+                found="an exported file",
+                remedy="give a number, or use the run",
             )
         return read_best_threshold(self._workdir, self.step, self.checkpoint)
 

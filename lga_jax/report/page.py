@@ -83,10 +83,7 @@ def page(title: str, sections: Iterable[str]) -> str:
 
 def cards(entries: Iterable[tuple[str, str, str]]) -> str:
     """The most important numbers: (name, number, explanation), plain text."""
-    boxes = (
-        f"<div>{text(name)}<b>{text(number)}</b>{text(about)}</div>"
-        for name, number, about in entries
-    )
+    boxes = (f"<div>{text(name)}<b>{text(number)}</b>{text(about)}</div>" for name, number, about in entries)
     return f'<div class="cards">{"".join(boxes)}</div>'
 
 

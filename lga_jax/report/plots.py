@@ -88,9 +88,7 @@ def line_plot(
             _draw_marks(panel, marks)
         _set_axes(panel, labels, unit, log)
         drawing = _svg(figure)
-    legend = "".join(
-        f'<span><i style="background:{curve.colour}"></i>{text(curve.name)}</span>' for curve in curves
-    )
+    legend = "".join(f'<span><i style="background:{curve.colour}"></i>{text(curve.name)}</span>' for curve in curves)
     note = f'<p class="soft">{text(note)}</p>' if note else ""
     name = text(title)
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
