@@ -245,7 +245,7 @@ def load(
     if recipe is not None:
         recipe = check(as_recipe(recipe), own=() if detector is None else ("model.backbone", "model.attention"))
         check_model(saved.manifest, recipe.model, where)
-    return Predictor(saved, where, recipe, detector, workdir)
+    return Predictor(saved, where, recipe, detector, workdir=workdir)
 
 
 def _load_file(
