@@ -65,7 +65,7 @@ def export_weights(workdir: str, step: int | str, output: str) -> None:
     try:
         state = to_torchvision(saved.variables, config["model"])
     except UserError as error:
-        raise error.within(f"--workdir {workdir}, step {saved.step}") from None
+        raise error.within(f"workdir {workdir}, step {saved.step}") from None
     write_atomically(path, formats[path.suffix](state, saved.manifest))
     say(f"written: {output}, {len(state)} arrays of {saved.title}, {len(saved.manifest['class_names'])} classes")
     say(f"torchvision loads it into {constructor(config, len(saved.manifest['class_names']))}")

@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,20 +26,34 @@ def lock_workdir(workdir: str | os.PathLike) -> Iterator[None]:
     """Holds WORKDIR/.lock, and creates the workdir if it does not exist.
 
     Process 0 holds the lock for all processes of a run. The operating system releases it when the process ends, also
-    after a crash. A file system without locks is reported, and the run continues without one.
+    after a crash. A file system without locks is reported, and the run continues without one. If an exception ends the
+    context while the workdir holds only a lock that this call created, the lock and the created folders are removed.
     Raises UserError if another run holds the lock, or if the workdir cannot be written.
     """
     if jax.process_index() != 0:
         yield
         return
+    path = Path(workdir, LOCK_FILE).absolute()
+    created = [] if path.exists() else [path, *(folder for folder in path.parents if not folder.exists())]
     make_folder(workdir)
-    path = Path(workdir, LOCK_FILE)
     file = _open(path)
     try:
         _lock(file, path, workdir)
-        yield
+        try:
+            yield
+        except BaseException:
+            _remove_if_unused(created)
+            raise
     finally:
         os.close(file)
+
+
+def _remove_if_unused(created: Sequence[Path]) -> None:
+    """Removes a new lock and new folders, the innermost first, if the workdir holds nothing else."""
+    if created and os.listdir(created[0].parent) == [LOCK_FILE]:
+        created[0].unlink()
+        for folder in created[1:]:
+            folder.rmdir()
 
 
 def _open(path: Path) -> int:
@@ -57,14 +71,16 @@ def _lock(file: int, path: Path, workdir: str | os.PathLike) -> None:
     except OSError as error:
         if error.errno in _HELD:
             raise UserError(
-                f"--workdir {workdir}",
+                f"workdir {workdir}",
                 expected="a workdir that no other run uses",
                 found=f"one in use by {_holder(file)}",
-                remedy="wait until that run ends, stop it, or give another --workdir",
+                remedy="wait until that run ends, stop it, or give another workdir",
             ) from None
         if error.errno not in _NOT_SUPPORTED:
             raise UserError(str(path), expected="a file that can be locked", found=str(error.strerror)) from error
         say(f"{path}: this file system has no locks; start no second run in this workdir")
+    if os.fstat(file).st_nlink == 0:  # another process removed it between _open and flock
+        raise UserError(str(path), expected="a lock file", found="one that was just removed", remedy="start again")
     os.ftruncate(file, 0)
     os.pwrite(file, _own_name().encode(), 0)
 

@@ -160,7 +160,7 @@ def check_format(manifest: Manifest, where: str, earlier: bool = False) -> None:
         where,
         expected=f"a checkpoint of format {FORMAT}",
         found=f"format {found}, written by lga_jax {manifest.get('version')}",
-        remedy="start a new run from its weights: another --workdir and --config.model.init_from=WORKDIR"
+        remedy="start a new run from its weights: another workdir and --config.model.init_from=WORKDIR"
         if found < FORMAT
         else "install the version that wrote it",
     )
@@ -174,21 +174,21 @@ def check_classes(manifest: Manifest, class_names: tuple[str, ...], where: str) 
             where,
             expected=f"a checkpoint for the data's {len(ours)} classes in the same order",
             found=f"a checkpoint for {len(theirs)} ({name_differences(theirs, ours, 'the checkpoint', 'the data')})",
-            remedy="use its training data, or train in another --workdir",
+            remedy="use its training data, or train in another workdir",
         )
 
 
 def check_parameters(manifest: Manifest, params: PyTree, where: str) -> None:
-    """Raises UserError if the parameters of the checkpoint and of the config's model differ in name, shape or dtype."""
+    """Raises UserError if the parameters of the checkpoint and of the recipe's model differ in name, shape or dtype."""
     theirs, ours = manifest["parameters"], parameter_table(params)
     names = [name for name in sorted(theirs | ours) if theirs.get(name) != ours.get(name)]
     if names:
         raise UserError(
             where,
-            expected="parameters of the config's model",
+            expected="parameters of the recipe's model",
             found=f"{len(names)} different parameters, first {names[0]}: {_shape(theirs.get(names[0]))} "
             f"in the checkpoint, {_shape(ours.get(names[0]))} in the model",
-            remedy="use the --config of its training",
+            remedy="use the recipe of its training",
         )
 
 
@@ -196,30 +196,34 @@ def check_config(manifest: Manifest, config: dict, step: int, where: str, extend
     """Raises UserError if a run with `config` cannot resume from the checkpoint at `step`.
 
     With the 'step' schedule, num_steps may change to any number from `step` up. A cosine depends on its last step:
-    num_steps may only increase, and only with `extend`, which starts a new schedule at `step`.
+    num_steps may only increase, and only with `extend`.
     """
     differing = {key: both for key, both in differences(manifest["config"], config).items() if not _is_free(key)}
     cosine = config["optim"]["schedule"] == "cosine"
     longer = config["num_steps"] > step
     if (extend and longer) if cosine else config["num_steps"] >= step:
         differing.pop("num_steps", None)
-    remedy = "use another --workdir, or the values of the checkpoint"
+    remedy = "use another workdir, or the values of the checkpoint"
     if cosine and longer and differing.keys() == {"num_steps"}:
         remedy = (
-            f"a cosine schedule ends at num_steps: use --extend to start a new schedule at step {step}, "
-            "or start in another --workdir with --config.model.init_from=WORKDIR"
+            f"a cosine schedule ends at num_steps: use extend to start a new schedule at step {step}, "
+            "or start in another workdir with --config.model.init_from=WORKDIR"
         )
-    _refuse(differing, where, expected="a checkpoint with this config", remedy=remedy)
+    _refuse(differing, where, expected="a checkpoint with this recipe", remedy=remedy)
 
 
-def schedule_start(manifest: Manifest, config: dict, step: int) -> int:
-    """The step at which the schedule starts for a run that passed `check_config`: `step` if the run is extended."""
-    cosine = config["optim"]["schedule"] == "cosine"
-    return step if cosine and manifest["config"]["num_steps"] != config["num_steps"] else manifest["schedule_start"]
+def schedule_start(manifest: Manifest, config: dict, step: int, extend: bool) -> int:
+    """The step at which the schedule starts for a run that passed `check_config`.
+
+    With `extend` and another num_steps that is `step`. A repeated command with `extend` has the same num_steps, so it
+    resumes the new schedule.
+    """
+    extended = extend and manifest["config"]["num_steps"] != config["num_steps"]
+    return step if extended else manifest["schedule_start"]
 
 
 def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: str) -> None:
-    """Raises UserError if the config's model is not the model of the checkpoint."""
+    """Raises UserError if the recipe's model is not the model of the checkpoint."""
     theirs = manifest["config"]["model"]
     unused = set(ATTENTIONS) - _attentions(theirs) - _attentions(model_config.to_dict())
     differing = {
@@ -230,8 +234,8 @@ def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: st
     _refuse(
         differing,
         where,
-        expected="a checkpoint of the config's model",
-        remedy="use the --config of its training",
+        expected="a checkpoint of the recipe's model",
+        remedy="use the recipe of its training",
     )
 
 
@@ -251,7 +255,7 @@ def _refuse(differing: Mapping[str, tuple[Any, Any]], where: str, *, expected: s
     """Raises UserError with the first differing keys, if there are any."""
     if differing:
         keys = [
-            f"{key} {theirs!r} in the checkpoint, {ours!r} in the config" for key, (theirs, ours) in differing.items()
+            f"{key} {theirs!r} in the checkpoint, {ours!r} in the recipe" for key, (theirs, ours) in differing.items()
         ]
         raise UserError(where, expected=expected, found=listed(keys, 4, "; "), remedy=remedy)
 

@@ -59,7 +59,7 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
     """
     directory = folder_of(workdir)
     if not os.path.isdir(directory):
-        raise UserError(f"--workdir {workdir}", expected="a trained run", found=f"no {directory}", remedy="train first")
+        raise UserError(f"workdir {workdir}", expected="a trained run", found=f"no {directory}", remedy="train first")
     with ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(create=False)) as manager:
         steps = sorted(manager.all_steps())
         if step == "best":
@@ -78,7 +78,7 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
                 where,
                 expected="an intact checkpoint",
                 found=f"a damaged one ({first_line(error)})",
-                remedy=f"use another --step (available: {listed([s for s in steps if s != wanted])})",
+                remedy=f"use another step (available: {listed([s for s in steps if s != wanted])})",
             ) from error
     check_format(manifest, where, earlier)
     return Saved(wanted, reason, manifest, variables)
@@ -132,7 +132,7 @@ def folder_of(workdir: str) -> str:
 
 def _choose(workdir: str, step: int | str, steps: Sequence[int], scores: Mapping[int, float]) -> tuple[int, str]:
     if not steps:
-        raise UserError(f"--workdir {workdir}", expected="a checkpoint", found="none", remedy="train first")
+        raise UserError(f"workdir {workdir}", expected="a checkpoint", found="none", remedy="train first")
     if step == "latest":
         return steps[-1], "the latest"
     if step == "best":
@@ -143,10 +143,10 @@ def _choose(workdir: str, step: int | str, steps: Sequence[int], scores: Mapping
         return best, f"the best of {counted(count, 'scored checkpoint')} (AP {scores[best]:.4f})"
     if step not in steps:
         raise UserError(
-            f"--workdir {workdir}",
+            f"workdir {workdir}",
             expected=f"a checkpoint of step {step}",
             found=listed(steps),
-            remedy="use another --step",
+            remedy="use another step",
         )
     return step, "as requested"
 
@@ -166,7 +166,7 @@ def _check_scores(directory: str, steps: Sequence[int]) -> None:
             printable(str(_score_path(directory, damaged[0]))),
             expected="the score of the step",
             found="a damaged file, so the best step is not known",
-            remedy=f"choose a --step (available: {listed(steps)}), or delete the file: the step then has no score",
+            remedy=f"choose a step (available: {listed(steps)}), or delete the file: the step then has no score",
         )
 
 

@@ -8,6 +8,7 @@ written from host copies and read as numpy, so the number of devices and process
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -71,7 +72,7 @@ class Checkpoints:
             make_folder(self.directory)
         except WriteError as error:
             raise WriteError(
-                f"--workdir {workdir}", expected=error.expected, found=error.found, remedy=error.remedy
+                f"workdir {workdir}", expected=error.expected, found=error.found, remedy=error.remedy
             ) from error
         if jax.process_index() == 0:
             remove_unfinished(self.directory)
@@ -99,6 +100,10 @@ class Checkpoints:
         except Exception:
             if error is None:  # else it would hide the error that ends the run
                 raise
+        finally:
+            if jax.process_index() == 0:
+                with suppress(OSError):
+                    os.rmdir(self.directory)  # only if it is empty: nothing was saved
 
     def steps(self) -> list[int]:
         """Steps that can be restored, in order."""
@@ -151,7 +156,7 @@ class Checkpoints:
     def restore(self, state: TrainState, manifest: Manifest, extend: bool = False) -> Restored | None:
         """Restores the latest intact checkpoint as numpy in the structure of `state` (arrays or shapes); None if new.
 
-        `extend` allows `manifest` to have more steps than the cosine schedule of the checkpoint. A damaged checkpoint
+        With `extend`, and more steps in `manifest` than in the checkpoint, a new schedule starts. A damaged checkpoint
         is reported and renamed to <step>.damaged, and the previous one is restored. All processes must see the same
         files: if only one of them sees damage, the others wait in Orbax's barrier until the runtime ends all of them,
         and nothing is renamed. Raises UserError if the run in the workdir is not the run described by `manifest`, all
@@ -171,7 +176,7 @@ class Checkpoints:
             check_config(theirs, manifest["config"], step, where, extend)
             check_parameters(theirs, state.params, where)
             try:
-                restored = self._read(step, theirs, state, schedule_start(theirs, manifest["config"], step))
+                restored = self._read(step, theirs, state, schedule_start(theirs, manifest["config"], step, extend))
             except Exception as error:
                 raise_unless_damage(error, where)
                 damaged.append((step, where, error))
@@ -242,5 +247,5 @@ def _all_damaged(directory: str, damaged: Sequence[tuple[int, str, Exception]]) 
         directory,
         expected="an intact checkpoint",
         found=f"only damaged ones (steps {steps}; {first_line(damaged[0][2])})",
-        remedy="restore one from a backup, or train in another --workdir",
+        remedy="restore one from a backup, or train in another workdir",
     )

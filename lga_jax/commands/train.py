@@ -23,7 +23,7 @@ def main() -> None:
     address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
     count = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
     number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
-    extend = flags.DEFINE_boolean("extend", False, "Extend a run with a cosine schedule by a new schedule.")
+    extend = flags.DEFINE_boolean("extend", False, "With a larger num_steps: continue with a new schedule.")
 
     def run() -> int:
         place = workdir.value or config.default_workdir

@@ -51,7 +51,7 @@ def export(
     _check_new(path)
     workdir = os.path.expanduser(workdir)
     saved = restore_params(str(workdir), step)
-    where = f"--workdir {workdir}, step {saved.step}"
+    where = f"workdir {workdir}, step {saved.step}"
     recipe = recipe_of(saved.manifest, where, OWN_DETECTOR if detector else ())
     _change(recipe, size, score_threshold)
     built = detector or build_detector(recipe.model, len(saved.manifest["class_names"]))

@@ -33,14 +33,14 @@ def load(name_or_path: str | os.PathLike) -> ConfigDict:
     except Exception as error:  # the code of a recipe can raise any exception
         old = isinstance(error, ModuleNotFoundError) and error.name == "configs"
         raise UserError(
-            f"--config {name_or_path}",
+            f"recipe {name_or_path}",
             expected="a recipe like coco",
             found=_cause(error, path),
             remedy='begin get_config with `config = start_from("coco")`, from lga_jax.recipe' if old else "",
         ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
-            f"--config {name_or_path}",
+            f"recipe {name_or_path}",
             expected="get_config() to return a ConfigDict",
             found=type(config).__name__,
             remedy='begin get_config with `config = start_from("coco")` and return config',
@@ -67,7 +67,7 @@ def path_of(name_or_path: str | os.PathLike) -> Path:
         path = folder() / f"{given}.py"
     if not path.is_file():
         raise UserError(
-            f"--config {given}", expected="a recipe, by name or path", found="no such file", remedy=_remedy(given)
+            f"recipe {given}", expected="a recipe, by name or path", found="no such file", remedy=_remedy(given)
         )
     return path.resolve()
 

@@ -27,12 +27,12 @@ from lga_jax.weights.load import load_pretrained
 def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
     """Writes the detector at `place` as the checkpoint of step 0 into the workdir and prints the source of each part.
 
-    Raises UserError if the workdir has checkpoints, or the weights do not cover the config's model.
+    Raises UserError if the workdir has checkpoints, or the weights do not cover the recipe's model.
     """
     checkpoints = Path(workdir, "checkpoints")
     if checkpoints.is_dir() and any(checkpoints.iterdir()):
         raise UserError(
-            f"--workdir {workdir}",
+            f"workdir {workdir}",
             expected="a folder without checkpoints",
             found="checkpoints",
             remedy="choose another folder",
@@ -94,7 +94,7 @@ def _check_whole(layout: Layout, weights: Weights, params: dict, num_configured:
         remedy = "set model.attention='none'" if missing == ["attention"] else "train from it with model.init_from"
         raise UserError(
             f"--weights {weights.where}",
-            expected="all parts of the config's detector",
+            expected="all parts of the recipe's detector",
             found=f"{layout.title} without {', '.join(missing)}",
             remedy=remedy,
         )

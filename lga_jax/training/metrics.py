@@ -115,7 +115,7 @@ class MetricsLog:
 
 
 _REMEDY = (
-    "lower optim.lr, set optim.clip_norm or increase optim.warmup_steps, and train in a new --workdir; the last "
+    "lower optim.lr, set optim.clip_norm or increase optim.warmup_steps, and train in a new workdir; the last "
     "checkpoint has finite values"
 )
 

@@ -65,8 +65,8 @@ def make_schedule(
 ) -> Schedule:
     """Learning rate of a step: the peak, times a linear warm-up, times 'step' or 'cosine' decay.
 
-    `start`: the first step of a 'cosine' schedule, which ends at num_steps. An extended run starts a new schedule
-    without warm-up: SGDR's warm restart (arXiv 1608.03983).
+    `start`: the first step of the schedule. A cosine ends at num_steps; milestones count from `start`. An extended run
+    starts a new schedule without warm-up: SGDR's warm restart (arXiv 1608.03983).
     """
     boundaries = jnp.asarray(tuple(milestones), jnp.int32)
 
@@ -74,7 +74,7 @@ def make_schedule(
         progress = jnp.minimum(step / max(warmup_steps, 1), 1.0) if warmup_steps and not start else 1.0
         warmup = warmup_factor * (1.0 - progress) + progress
         if schedule == "step":
-            decay = decay_factor ** jnp.sum(step >= boundaries)
+            decay = decay_factor ** jnp.sum(step - start >= boundaries)
         else:
             decay = 0.5 * (1.0 + jnp.cos(jnp.pi * (step - start) / (num_steps - start)))
         return jnp.float32(peak * warmup * decay)
@@ -100,7 +100,8 @@ def describe(optim: ConfigDict, batch_size: int, num_steps: int, schedule_start:
     """A one-line description of the learning rate, its scaling and its schedule."""
     lr = optim.lr * batch_size / optim.lr_batch_size
     if optim.schedule == "step":
-        milestones = ", ".join(f"{step:,}" for step in optim.milestones if step < num_steps)
+        at = [schedule_start + step for step in optim.milestones]
+        milestones = ", ".join(f"{step:,}" for step in at if step < num_steps)
         decay = f"x {optim.decay_factor:g} at steps {milestones}" if milestones else "constant"
     else:
         decay = f"cosine to 0 at step {num_steps:,}"

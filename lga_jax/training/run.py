@@ -92,7 +92,8 @@ def open_run(
         after_optimizer: applied to the optimizer's updates, for example another learning rate for some parameters.
         sampling_seed: seed of the random anchors and RoIs of a step; None: recipe.seed. It is a constant of the
             compiled program: runs with the same value share the program in JAX's compilation cache.
-        extend: starts a new cosine schedule at the checkpoint if recipe.num_steps is larger than the checkpoint's.
+        extend: starts a new schedule at the checkpoint, without warm-up, if recipe.num_steps is larger than the
+            checkpoint's.
     """
     given = {"data.train": source, "data.eval": eval_source, "model.backbone": detector, "model.attention": detector}
     workdir = os.path.expanduser(workdir)

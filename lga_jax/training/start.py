@@ -136,7 +136,7 @@ def new_state(
 def _check_nothing_to_extend(extend: bool) -> None:
     if extend:
         raise UserError(
-            "--extend", expected="a run in the workdir", found="no checkpoint", remedy="train without --extend first"
+            "extend", expected="a run in the workdir", found="no checkpoint", remedy="train without extend first"
         )
 
 

@@ -147,9 +147,9 @@ class _Source(NamedTuple):
         if found != expected:
             raise UserError(
                 f"weights {self.weights.where}: this is {self.fit.title}; {name}",
-                expected=f"shape {expected} for the config's model",
+                expected=f"shape {expected} for the recipe's model",
                 found=str(found),
-                remedy="give weights of its width and sizes, or its config",
+                remedy="give weights of its width and sizes, or its recipe",
             )
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_second_run_is_refused_with_the_name_of_the_first(tmp_path):
     workdir = tmp_path / "new" / "run"
     with lock_workdir(workdir):
-        with refused(rf"--workdir {workdir}", rf"process {os.getpid()} on \S+ since 20\d\d-"), lock_workdir(workdir):
+        with refused(rf"workdir {workdir}", rf"process {os.getpid()} on \S+ since 20\d\d-"), lock_workdir(workdir):
             pytest.fail("not refused")
         assert f"process {os.getpid()}" in (workdir / LOCK_FILE).read_text()  # the refused run left it alone
     with lock_workdir(workdir):
@@ -80,3 +80,33 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     with refused(LOCK_FILE), lock_workdir(tmp_path / "run"):
         pytest.fail("not refused")
     assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["new", "deeper/new"])
+def test_a_refused_start_leaves_nothing(tmp_path, place):
+    with pytest.raises(ZeroDivisionError), lock_workdir(tmp_path / place):
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def _use_and_fail(workdir):
+    if workdir.name == "used":
+        (workdir / "metrics.jsonl").touch()
+    raise ZeroDivisionError
+
+
+def test_an_error_leaves_what_was_there_or_was_written(tmp_path):
+    with lock_workdir(tmp_path / "locked_before"):
+        pass
+    (tmp_path / "empty").mkdir()
+    for name in ("locked_before", "empty", "used"):
+        with pytest.raises(ZeroDivisionError), lock_workdir(tmp_path / name):
+            _use_and_fail(tmp_path / name)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["empty", "locked_before", "locked_before/.lock", "used", "used/.lock", "used/metrics.jsonl"]
+
+
+def test_a_lock_that_another_process_removes_is_not_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock_module.fcntl, "flock", lambda *_: (tmp_path / LOCK_FILE).unlink())
+    with refused(LOCK_FILE, "removed"), lock_workdir(tmp_path):
+        pytest.fail("not refused")

@@ -59,7 +59,7 @@ def test_keys_that_move_no_parameter_may_change():
     moved = {"mine": {"root": "elsewhere", "weight": 2.0}}
     _check(_config(data__train={"parts": moved}), _config(data__train={"parts": parts}))
     heavier = {"mine": {"root": "there", "weight": 3.0}}
-    with pytest.raises(UserError, match=r"data.train.parts.mine.weight 2.0 in the checkpoint, 3.0 in the config"):
+    with pytest.raises(UserError, match=r"data.train.parts.mine.weight 2.0 in the checkpoint, 3.0 in the recipe"):
         _check(_config(data__train={"parts": heavier}), _config(data__train={"parts": parts}))
 
 
@@ -68,18 +68,18 @@ def test_differing_keys_are_listed():
         _check(_config(num_steps=20, optim__lr=0.2))
     assert caught.value.subject == "here"
     assert caught.value.found == (
-        "num_steps 100 in the checkpoint, 20 in the config; optim.lr 0.1 in the checkpoint, 0.2 in the config"
+        "num_steps 100 in the checkpoint, 20 in the recipe; optim.lr 0.1 in the checkpoint, 0.2 in the recipe"
     )
-    with pytest.raises(UserError, match=r"optim\.new None in the checkpoint, 1 in the config"):
+    with pytest.raises(UserError, match=r"optim\.new None in the checkpoint, 1 in the recipe"):
         _check(_config(optim__new=1))
 
 
 def test_num_steps_may_move_unless_the_schedule_ends_there():
     _check(_config(num_steps=200))
     _check(_config(num_steps=50))
-    with pytest.raises(UserError, match="num_steps 100 in the checkpoint, 49 in the config"):
+    with pytest.raises(UserError, match="num_steps 100 in the checkpoint, 49 in the recipe"):
         _check(_config(num_steps=49))
-    with pytest.raises(UserError, match="num_steps 100 in the checkpoint, 200 in the config"):
+    with pytest.raises(UserError, match="num_steps 100 in the checkpoint, 200 in the recipe"):
         _check(_config(num_steps=200, optim__schedule="cosine"), _config(optim__schedule="cosine"))
 
 
@@ -130,12 +130,12 @@ def test_what_changes_no_parameter_and_no_meaning_may_differ(change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model.attention": "none"}, "model.attention 'lga' in the checkpoint, 'none' in the config"),
-        ({"model.lga.num_masks": 2}, "model.lga.num_masks 4 in the checkpoint, 2 in the config"),
-        ({"model.backbone.depth": 101}, "model.backbone.depth 50 in the checkpoint, 101 in the config"),
+        ({"model.attention": "none"}, "model.attention 'lga' in the checkpoint, 'none' in the recipe"),
+        ({"model.lga.num_masks": 2}, "model.lga.num_masks 4 in the checkpoint, 2 in the recipe"),
+        ({"model.backbone.depth": 101}, "model.backbone.depth 50 in the checkpoint, 101 in the recipe"),
         ({"model.anchors.sizes": (16, 32, 64, 128, 256)}, "model.anchors.sizes"),
         ({"model.pixel_mean": (0.0, 0.0, 0.0)}, "model.pixel_mean"),
-        ({"model.roi_align.aligned": False}, "model.roi_align.aligned True in the checkpoint, False in the config"),
+        ({"model.roi_align.aligned": False}, "model.roi_align.aligned True in the checkpoint, False in the recipe"),
     ],
 )
 def test_another_model_is_refused_by_the_key_that_differs(change, words):
@@ -149,7 +149,7 @@ def test_one_recipe_without_a_key_of_the_other_differs():
     theirs = {"config": {"model": {"attention": "none", "depth": 18}}}
     with pytest.raises(UserError) as caught:
         check_model(theirs, ConfigDict({"attention": "none", "depth": 18, "width": 32}), "here")
-    assert "model.width None in the checkpoint, 32 in the config" in caught.value.found
+    assert "model.width None in the checkpoint, 32 in the recipe" in caught.value.found
 
 
 def test_no_changed_bit_of_a_manifest_is_accepted_with_another_value():

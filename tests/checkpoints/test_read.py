@@ -81,7 +81,7 @@ def test_params_without_moving_average(tmp_path):
 def test_missing_workdir_and_step_are_named(tmp_path):
     with pytest.raises(UserError) as caught:
         restore_params(str(tmp_path / "nowhere"))
-    assert caught.value.subject == f"--workdir {tmp_path / 'nowhere'}"
+    assert caught.value.subject == f"workdir {tmp_path / 'nowhere'}"
     assert not (tmp_path / "nowhere").exists()
     save_steps(tmp_path, [0.1, 0.2])
     for step in (0, 7):
@@ -92,7 +92,7 @@ def test_missing_workdir_and_step_are_named(tmp_path):
     for step in (1, "best", "latest"):
         with pytest.raises(UserError) as caught:
             restore_params(str(tmp_path / "empty"), step)
-        assert (caught.value.subject, caught.value.found) == (f"--workdir {tmp_path / 'empty'}", "none")
+        assert (caught.value.subject, caught.value.found) == (f"workdir {tmp_path / 'empty'}", "none")
 
 
 def _refused(workdir, step="best"):
@@ -107,7 +107,7 @@ def test_damaged_params_are_an_error_that_names_the_others(tmp_path):
     save_steps(tmp_path, [0.1, 0.2])
     files_by_size(tmp_path / "checkpoints" / "2" / "manifest")[-1].write_text("{")
     error = _refused(tmp_path)
-    assert "--step" in error.remedy and "1" in error.remedy
+    assert "another step" in error.remedy and "1" in error.remedy
 
 
 @pytest.mark.parametrize("path", ["config", "config.model", "class_names", "category_ids", "digests.variables", "step"])

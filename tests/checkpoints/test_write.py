@@ -83,7 +83,7 @@ def test_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError) as caught:
         Checkpoints(str(tmp_path / "file"))
-    assert caught.value.subject == f"--workdir {tmp_path / 'file'}"
+    assert caught.value.subject == f"workdir {tmp_path / 'file'}"
     assert "Not a dir" in caught.value.found
 
 

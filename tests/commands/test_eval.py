@@ -40,7 +40,7 @@ def test_eval_refuses_another_model_and_writes_nothing(tiny_run, tmp_path):
     done = run_command(eval_command, *args, "--config.model.attention=none", folder=tiny_run)
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr.startswith("error: runs/tiny, step 7: ") and done.stderr.count("\n") == 1
-    assert "model.attention 'lga' in the checkpoint, 'none' in the config" in done.stderr
+    assert "model.attention 'lga' in the checkpoint, 'none' in the recipe" in done.stderr
     assert not (tmp_path / "scores").exists()
 
 

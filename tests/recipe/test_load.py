@@ -97,7 +97,7 @@ def test_a_recipe_whose_code_fails_is_a_fault_of_the_users(tmp_path, code, words
     path.write_text(code)
     with pytest.raises(UserError) as caught:
         load(path)
-    assert caught.value.subject == ("--config cocoa" if "cocoa" in code else f"--config {path}")
+    assert caught.value.subject == ("recipe cocoa" if "cocoa" in code else f"recipe {path}")
     assert words in caught.value.found
     assert "\n" not in str(caught.value)
 
@@ -115,7 +115,7 @@ def test_a_recipe_whose_code_fails_is_a_fault_of_the_users(tmp_path, code, words
 def test_a_recipe_that_is_not_there(own, given, remedy):
     with pytest.raises(UserError) as caught:
         load(given)
-    assert caught.value.subject == f"--config {given}"
+    assert caught.value.subject == f"recipe {given}"
     assert caught.value.remedy.startswith(remedy)
 
 

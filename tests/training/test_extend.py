@@ -65,19 +65,20 @@ def test_without_the_flag_the_refusal_names_the_ways(tmp_path, monkeypatch):
     with pytest.raises(UserError) as caught:
         train(cosine(9), str(tmp_path))
     assert caught.value.subject == f"checkpoint {tmp_path}/checkpoints/4"
-    assert "num_steps 4 in the checkpoint, 9 in the config" in caught.value.found
-    assert "--extend" in caught.value.remedy and "model.init_from" in caught.value.remedy
+    assert "num_steps 4 in the checkpoint, 9 in the recipe" in caught.value.found
+    assert "extend" in caught.value.remedy and "model.init_from" in caught.value.remedy
     with pytest.raises(UserError) as caught:  # shorter than what is done: no way
         train(cosine(3), str(tmp_path), extend=True)
-    assert "--extend" not in caught.value.remedy
+    assert "extend" not in caught.value.remedy
     assert digests_and_metrics(tmp_path) == before
 
 
 def test_nothing_to_extend(tmp_path, monkeypatch):
     install(monkeypatch)
     with pytest.raises(UserError) as caught:
-        train(cosine(4), str(tmp_path), extend=True)
-    assert caught.value.subject == "--extend"
+        train(cosine(4), str(tmp_path / "run"), extend=True)
+    assert caught.value.subject == "extend"
+    assert not list(tmp_path.iterdir())  # the refused start leaves nothing
 
 
 def test_a_finished_run_of_steps_is_lengthened_without_a_flag(tmp_path, monkeypatch):
@@ -86,3 +87,21 @@ def test_a_finished_run_of_steps_is_lengthened_without_a_flag(tmp_path, monkeypa
             install(monkeypatch)
             train(stub_config(num_steps=num_steps), str(workdir))
     assert digests_and_metrics(tmp_path / "later") == digests_and_metrics(tmp_path / "at_once")
+
+
+def test_extending_a_run_of_steps_starts_its_milestones_again(tmp_path, monkeypatch):
+    def steps(num_steps):
+        return stub_config(**{"num_steps": num_steps, "log_every": 1, "optim.milestones": (3,)})
+
+    install(monkeypatch)
+    train(steps(4), str(tmp_path))
+    install(monkeypatch, before_step=signal_at_step(signal.SIGTERM, 1))
+    train(steps(9), str(tmp_path), extend=True)
+    install(monkeypatch)
+    train(steps(9), str(tmp_path), extend=True)  # resumes the new schedule
+    manifest = restore_params(str(tmp_path), "latest").manifest
+    assert (manifest["step"], manifest["schedule_start"]) == (9, 4)
+    with open(tmp_path / "metrics.jsonl") as file:
+        rates = [line["lr"] for line in map(json.loads, file) if "lr" in line]
+    # Step 4 and 8 begin after a milestone; the warm-up of the first two steps does not return.
+    assert rates[2:] == pytest.approx([0.1, 0.01, 0.1, 0.1, 0.1, 0.01, 0.01])

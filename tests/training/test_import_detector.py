@@ -84,7 +84,7 @@ def test_detector_of_coco_becomes_a_checkpoint_without_any_data(tmp_path, capsys
     np.testing.assert_array_equal(bias, arrays["roi_heads.box_predictor.cls_score.bias"][[*COCO_CLASSES, 0]])
     with pytest.raises(UserError) as caught:
         import_weights(config, str(tmp_path / "w.safetensors"), str(tmp_path / "run"))
-    assert caught.value.subject == f"--workdir {tmp_path / 'run'}"
+    assert caught.value.subject == f"workdir {tmp_path / 'run'}"
 
 
 def test_training_goes_on_from_it(tmp_path):

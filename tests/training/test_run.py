@@ -194,9 +194,9 @@ def test_damaged_checkpoint_falls_back_and_says_so(undisturbed, tmp_path, monkey
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"optim.lr": 0.3}, "optim.lr 0.1 in the checkpoint, 0.3 in the config"),
-        ({"num_steps": 2}, "num_steps 3 in the checkpoint, 2 in the config"),
-        ({"seed": 1}, "seed 0 in the checkpoint, 1 in the config"),
+        ({"optim.lr": 0.3}, "optim.lr 0.1 in the checkpoint, 0.3 in the recipe"),
+        ({"num_steps": 2}, "num_steps 3 in the checkpoint, 2 in the recipe"),
+        ({"seed": 1}, "seed 0 in the checkpoint, 1 in the recipe"),
     ],
 )
 def test_workdir_of_another_config_is_refused(tmp_path, monkeypatch, changes, found):
