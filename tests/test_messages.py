@@ -79,7 +79,7 @@ def _damaged_weights(root: Path) -> None:
 
 
 def _changed_classes() -> None:
-    check_classes({"class_names": ["car", "bus"]}, ("car", "ship"), "--workdir runs/mine, step 100")
+    check_classes({"class_names": ["car", "bus"]}, ("car", "ship"), "runs/mine, step 100")
 
 
 def _batch_of_five() -> None:
@@ -133,7 +133,7 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "--step is not a step": lambda root: parse_step("last"),
     "the data have other classes than the checkpoint": lambda root: _changed_classes(),
     "the checkpoint is newer than lga_jax": lambda root: check_format(
-        {"format": FORMAT + 1, "version": "9.0"}, "--workdir runs/mine, step 100"
+        {"format": FORMAT + 1, "version": "9.0"}, "runs/mine, step 100"
     ),
     "the weights file does not exist": lambda root: read_weights(str(root / "weights.npz")),
     "the weights file has another ending": lambda root: (

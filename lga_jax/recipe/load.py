@@ -100,7 +100,7 @@ def override(config: ConfigDict, changes: Mapping[str, str]) -> None:
                 )
         place[name] = _read(key, text, nested)
     with config.unlocked():
-        # Without the old values, because ConfigDict converts a new value to the type of the old one, and fails for some.
+        # Without the old values: ConfigDict converts a new value to the type of the old one, and fails for some.
         for section in list(config):
             del config[section]
         config.update(nested)
