@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from configs import bccd, challenge, neu_det
+from configs import bccd, challenge, coco_json_small, neu_det
 
 VERSION = 2  # increase it if equal settings give another run; 2: other initial weights of the RoI stage
 
@@ -21,7 +21,7 @@ class Row(NamedTuple):
     """One form of attention."""
 
     text: str
-    attention: str = "lga"  # "lga", "cbam", "non_local", "none", or "auxiliary": no masks, only the guide's classifier
+    attention: str = "lga"  # one of the library, or "auxiliary": no masks, only the guide's classifier
     num_masks: int = 4
     sigma: str = "per_axis"  # "isotropic"
     fusion: str = "sum"  # "concat", "union": x (1 + 1 - prod_k (1 - M_k)), in which overlapping masks add little
@@ -32,8 +32,10 @@ class Row(NamedTuple):
     centres: str = "dense"  # "softmax": mean position of a heat map per mask, in the range of eq. 1
     centre_lr: float = 1.0  # factor on the learning rate of the layer for the centres
     overlap_weight: float = 0.0  # weight of the mean cosine between the masks of a RoI
-    guide_sees: str = "pyramid"  # "c2": the guide pools the backbone's first stage, with a small receptive field
+    guide_sees: str = "pyramid"  # "c2": the guide pools the backbone's first stage; "close_up": reads the close-ups
     crop_size: int = 7  # cells; 14: attention on 14 x 14 cells, averaged to 7 x 7 for the box head
+    close_up: int = 0  # points per side of a second crop around every mask, fused with the first; 0: none
+    close_up_from: str = "pyramid"  # "c2": close-ups of the backbone's first stage
 
 
 # Forms with separate masks on the part that identifies the class. DEFAULT is the library's default; rows below change
@@ -58,6 +60,17 @@ ROWS: dict[str, Row] = {
     "no_guide": Row("masks without the guide", guide_weight=0.0),
     "cbam": Row("CBAM", attention="cbam"),
     "non_local": Row("non-local block", attention="non_local"),
+    "squeeze_excitation": Row("squeeze-and-excitation", attention="squeeze_excitation"),
+    "deformable": Row("deformable RoI pooling, modulated", attention="deformable"),
+    # A second, finer crop around every mask.
+    "close_up": Row("the default and close-ups of the pyramid", **DEFAULT, close_up=6),
+    "close_up_c2": Row("the default and close-ups of the first stage", **DEFAULT, close_up=6, close_up_from="c2"),
+    "close_up_guide": Row(
+        "the guide reads the close-ups of the first stage",
+        **DEFAULT | dict(guide_sees="close_up"),
+        close_up=6,
+        close_up_from="c2",
+    ),
     # Single changes that may separate the masks, starting from one classifier per mask.
     "per_mask": Row("one classifier per mask, a sigma per axis"),
     "shared": Row("classifier shared by the masks", classifier="shared"),
@@ -142,7 +155,25 @@ def neu_det_config() -> ConfigDict:
     return config
 
 
-DATA = {"challenge": challenge_config, "bccd": bccd_config, "neu_det": neu_det_config}
+def cards_config() -> ConfigDict:
+    """288 pixels, EfficientNet-Lite0 with ImageNet weights; classes that differ in a small index in a corner."""
+    config = bccd.get_config()
+    small = coco_json_small.get_config().model
+    config.num_steps = 444  # 6 epochs
+    for part, name in (("train", "train"), ("eval", "test")):
+        config.data[part].annotations = f"annotations/{name}.json"
+    _square(config, 288)
+    config.data.flip_probability = 0.0  # a mirrored index is not one of a card
+    for key in ("backbone", "pixel_mean", "pixel_std"):
+        config.model[key] = small[key]
+    config.model.anchors.sizes = (16, 32, 64, 128, 256)
+    _small_heads(config)
+    return config
+
+
+DATA = {"challenge": challenge_config, "bccd": bccd_config, "neu_det": neu_det_config, "cards": cards_config}
+# Backbone weights that are part of an installable package; other photographs start from --weights.
+WEIGHTS = {"cards": "package://efficientnet_lite0"}
 
 
 def resolve(
@@ -151,7 +182,7 @@ def resolve(
     """The whole configuration of a run without its seed.
 
     Args:
-        root: folder with bccd/ and neu_det/.
+        root: folder with bccd/, neu_det/ and cards/.
         weights: backbone weights for the data sets that do not start from random weights.
         overrides: values by dotted name, for trials of the study.
     """
@@ -162,12 +193,15 @@ def resolve(
     if data != "challenge":
         for part in ("train", "eval"):
             config.data[part].root = str(Path(root) / data)
-        config.model.init_from = weights
+        config.model.init_from = WEIGHTS.get(data, weights)
     model = config.model
-    model.attention = row.attention if row.attention in ("cbam", "non_local", "none") else "lga"
+    model.attention = "lga" if row.attention == "auxiliary" else row.attention
     model.roi_align.crop_size = row.crop_size
     model.lga.update(num_masks=row.num_masks, mu=row.centres, sigma=row.sigma)
-    model.lga.update(classifier="joint" if row.classifier == "joint" else "shared", guide_level=row.guide_sees)
+    model.lga.update(
+        classifier="joint" if row.classifier == "joint" else "shared",
+        guide_level="c2" if row.guide_sees == "c2" else "pyramid",
+    )
     model.lga.fusion = "concat" if row.fusion == "concat" else "sum"
     config.losses.guide_weight = row.guide_weight
     config.losses.guide_rois = row.guide_rois

@@ -6,7 +6,7 @@ Trains every row of studies/attention/rows.py with every seed on every data set.
 core; --processes run at a time. A finished run is a line of WORKDIR/runs.jsonl and is not repeated with the same
 settings, so the command can be stopped and repeated at any time. A failed run is reported in one line (its output is in
 WORKDIR/logs) and the others continue. The challenge set is generated; the other data sets need --data_root, a folder
-with bccd/ and neu_det/ as COCO JSON, and --weights of a ResNet-18.
+with bccd/, neu_det/ and cards/ as COCO JSON. bccd and neu_det also need --weights of a ResNet-18.
 
 Afterwards report.py creates tables and plots from runs.jsonl, and pictures.py creates pictures of the masks.
 """
@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from lga_jax.data.source import open_source
 from lga_jax.terminal import safe_output
-from studies.attention.rows import DATA, ROWS, digest, resolve
+from studies.attention.rows import DATA, ROWS, WEIGHTS, digest, resolve
 from studies.attention.workdir import CachedSource, read_runs
 
 # Without this option XLA's CPU backend uses a library with slow gradients of convolutions.
@@ -171,7 +171,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=lambda text: list(map(int, text.split(","))), default=[0, 1, 2])
     parser.add_argument("--data", type=_names(DATA), default=["challenge"], help=f"some of {', '.join(DATA)}")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="runs at a time")
-    parser.add_argument("--data_root", default="data", help="folder with bccd/ and neu_det/")
+    parser.add_argument("--data_root", default="data", help="folder with bccd/, neu_det/ and cards/")
     parser.add_argument("--weights", default="", help="ResNet-18 weights, complete or partial, for bccd and neu_det")
     parser.add_argument(
         "--set",
@@ -181,7 +181,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a config value for all runs, for trials",
     )
     parsed = parser.parse_args(arguments)
-    if not parsed.weights and set(parsed.data) - {"challenge"}:
+    if not parsed.weights and set(parsed.data) - {"challenge", *WEIGHTS}:
         parser.error(
             "--weights: expected ImageNet weights of a ResNet-18 for bccd and neu_det, found none; name a file"
         )

@@ -4,15 +4,20 @@ All forms keep equation 1 and the guide of the paper. With the defaults of its a
 the same as the library's head. studies/attention/rows.py explains the fields.
 """
 
+import functools
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from lga_jax.models.build import build_attention, build_detector
 from lga_jax.models.detector import Detector
-from lga_jax.models.roi.attention import Crop, RegionAttention
+from lga_jax.models.layers import Dense, xavier_caffe2
+from lga_jax.models.roi.attention import Crop, Level, RegionAttention, RoIFeatures
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
 from lga_jax.structs import Attention, Batch, Gaussians, Outputs
 from lga_jax.training.step import ExtraLoss
@@ -25,13 +30,34 @@ class StudyHead(LGAHead):
     own_classifiers: bool = False  # one classifier of the guide per mask
     union: bool = False
     guide_into: str = "all"
+    close_up: int = 0  # points per side
+    close_up_from: str = "pyramid"
+    guide_reads_close_ups: bool = False
 
     def setup(self) -> None:
         super().setup()
+        if self.close_up:
+            self.close_ups = CloseUps(self.close_up, self.close_up_from, self.reduced_channels, self.dtype)
+            self.add_close_ups = Gated(self.dtype)
         if self.own_classifiers:
             self.mask_classes = nn.Dense(
                 self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01)
             )
+
+    def __call__(self, crop: RoIFeatures, train: bool) -> Attention:
+        if not self.close_up:
+            return super().__call__(crop, train)
+        crops = crop("pyramid")
+        gaussians = self.predict_gaussians(crops)
+        details = self.close_ups(crop, gaussians)
+        fused = self.add_close_ups(self.highlight(crops, gaussians.masks), details)
+        if not train:
+            return Attention(fused, gaussians)
+        if self.guide_reads_close_ups:
+            details = details.reshape(*details.shape[:-2], 1, -1).astype(jnp.float32)
+            return Attention(fused, gaussians, self.guide_classes(details))
+        seen = crops if self.guide_level == "pyramid" else crop(self.guide_level)
+        return Attention(fused, gaussians, self.guide(seen, gaussians.masks))
 
     def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
         return super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
@@ -50,6 +76,45 @@ class StudyHead(LGAHead):
         logits = self.mask_classes(masked_averages(crops, masks))
         logits = logits.reshape(*logits.shape[:-1], self.num_masks, self.num_classes + 1)
         return jnp.einsum("...mmk->...mk", logits)
+
+
+class CloseUps(nn.Module):
+    """Reads the region of every mask, mu +- 1.5 sigma, again from finer features.
+
+    The features of all points are reduced by a 1x1 convolution and a hidden layer, which the masks share. The positions
+    are differentiable: a mask moves to where its close-up helps.
+    """
+
+    points: int  # per side
+    level: Level
+    hidden: int
+    dtype: Any = jnp.float32
+    reach: float = 1.5  # sigmas
+
+    @nn.compact
+    def __call__(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
+        along = (2.0 * np.arange(self.points) + 1.0) / self.points - 1.0
+        grid = np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 2).astype(np.float32)
+        size, (*batch, num_masks, _) = gaussians.masks.shape[-1], gaussians.centres.shape
+        places = gaussians.centres[..., None, :] + self.reach * gaussians.sigmas[..., None, :] * grid
+        # One level below the RoI's own, where there is one.
+        features = crop.points(self.level, places.reshape(*batch, -1, 2) / size, 1)
+        dense = functools.partial(Dense, self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)
+        reduced = nn.relu(dense(name="reduce")(features)).reshape(*batch, num_masks, -1)
+        return nn.relu(dense(name="hidden")(reduced))
+
+
+class Gated(nn.Module):
+    """Adds a projection of all close-ups of a RoI to every cell of its crop, times a gate that starts at zero."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, crops: Float[Array, "*n s s c"], details: Float[Array, "*n m f"]) -> Float[Array, "*n s s c"]:
+        details = details.reshape(*details.shape[:-2], -1)
+        project = Dense(crops.shape[-1], kernel_init=xavier_caffe2, dtype=self.dtype, name="project")
+        gate = self.param("gate", nn.initializers.zeros, ())
+        return crops + (gate * project(details)).astype(crops.dtype)[..., None, None, :]
 
 
 class Auxiliary(nn.Module):
@@ -101,6 +166,9 @@ def _build_attention(config: ConfigDict, row: Row, num_classes: int) -> RegionAt
         own_classifiers=row.classifier == "per_mask",
         union=row.fusion == "union",
         guide_into=row.guide_into,
+        close_up=row.close_up,
+        close_up_from=row.close_up_from,
+        guide_reads_close_ups=row.guide_sees == "close_up",
     )
 
 

@@ -10,8 +10,11 @@ import pytest
 from configs import challenge
 from lga_jax.models.build import init_variables
 from lga_jax.models.roi.attention.lga import LGAHead
+from lga_jax.models.roi.crops import RoICrops
+from lga_jax.recipe import check
 from lga_jax.structs import Batch, Gaussians, Outputs, StageOutputs, Targets
 from studies.attention.rows import ROWS, Row, digest, resolve
+from studies.attention.study import parse
 from studies.attention.variants import StudyHead, average_to, build_row, extra_losses, overlap
 
 SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, mu="dense", sigma="per_axis", fusion="sum")
@@ -134,6 +137,41 @@ def test_the_guide_stops_where_it_is_said_to(into, pooled, anywhere):
     assert bool(jnp.any(through_all != 0)) == anywhere
 
 
+def close_up_head(**fields):
+    head = make_head(close_up=3, **fields)
+    features = [
+        jax.random.normal(jax.random.key(number), (1, 64 // stride, 64 // stride, 16))
+        for number, stride in enumerate((4, 8))
+    ]
+    align = dict(crop_size=7, sampling_ratio=2, aligned=True)
+    boxes = jnp.array([[[8.0, 8.0, 48.0, 56.0], [0.0, 0.0, 30.0, 20.0]]])
+    crop = RoICrops({"pyramid": lambda: features}, boxes, (4, 8), align)
+    return head, crop, head.init(jax.random.key(0), crop, True)
+
+
+def test_close_ups_change_nothing_while_their_gate_is_zero():
+    head, crop, variables = close_up_head()
+    plain = make_head()
+    own = {name: value for name, value in variables["params"].items() if "close_ups" not in name}
+    expected, found = plain.apply({"params": own}, crop, True), head.apply(variables, crop, True)
+    jax.tree.map(np.testing.assert_array_equal, expected, found)
+    variables["params"]["add_close_ups"]["gate"] = jnp.ones(())
+    moved = np.asarray(head.apply(variables, crop, True).fused - expected.fused)
+    assert moved.any() and np.ptp(moved, axis=(2, 3)).max() < 1e-4  # the same in every cell
+
+
+def test_gradients_reach_centres_and_sigmas_through_the_close_ups():
+    head, crop, variables = close_up_head(guide_reads_close_ups=True)
+
+    def loss(params):
+        return jnp.square(head.apply({"params": params}, crop, True).guide_logits).sum()
+
+    gradient = jax.grad(loss)(variables["params"])
+    for name in ("centres", "sigmas"):
+        assert np.count_nonzero(gradient[name]["bias"]) == 8, name
+    assert not gradient["add_close_ups"]["gate"]  # the fused crop is not in this loss
+
+
 def test_the_union_of_masks_on_one_place_is_little_more_than_one():
     x = crops()
     variables, apply = initialised(make_head(union=True), x)
@@ -167,6 +205,15 @@ def test_fine_crops_are_averaged_for_the_box_head():
     assert attention.gaussians.masks.shape[-1] == 14
     np.testing.assert_allclose(average_to(x, 7)[0, 0, 0, 0], x[0, 0, :2, :2].mean(axis=(0, 1)), rtol=1e-5)
     assert average_to(crops(), 7).shape == crops().shape
+
+
+def test_cards_start_from_the_weights_of_a_package():
+    config = resolve("cards", ROWS["lga"], root="data", weights="r18.npz")
+    assert config.model.init_from == "package://efficientnet_lite0" and "depth" not in config.model.backbone
+    check(config, new_run=True)
+    assert parse(["--data", "cards"]).weights == ""
+    with pytest.raises(SystemExit):
+        parse(["--data", "cards,bccd"])
 
 
 def test_rows_differ_in_their_digests_and_data_may_lie_anywhere():
