@@ -29,6 +29,7 @@ from lga_jax.data.source import Source, open_source
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import CROP_SIZE, true_positives
 from lga_jax.models.detector import Detector
+from lga_jax.models.fpn import averaged_pyramid
 from lga_jax.structs import Batch, Gaussians, RoIs, TrainState
 from lga_jax.terminal import safe_output
 from lga_jax.training.run import Run, open_run
@@ -251,10 +252,12 @@ def _make_probe(detector: Detector, source: Source, config: ConfigDict) -> Calla
 
 def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | None:
     images = detector.normalise(jnp.asarray(batch.images), jnp.asarray(batch.image_hw))
-    pyramid = detector.fpn(detector.backbone(images, False), False)
+    features = detector.backbone(images, False)
+    pyramid = detector.fpn(features, False)
+    levels = {"pyramid": lambda: pyramid[:-1], "c2": lambda: averaged_pyramid(features[0], len(features))}
     boxes, valid = jnp.asarray(batch.targets.boxes), jnp.asarray(batch.targets.valid)
     rois = RoIs(boxes, jnp.zeros(valid.shape), valid)
-    return detector.stages[0]({"pyramid": lambda: pyramid[:-1]}, rois, None, None).gaussians
+    return detector.stages[0](levels, rois, None, None).gaussians
 
 
 def _code_digest() -> str:
