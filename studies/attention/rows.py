@@ -171,9 +171,35 @@ def cards_config() -> ConfigDict:
     return config
 
 
-DATA = {"challenge": challenge_config, "bccd": bccd_config, "neu_det": neu_det_config, "cards": cards_config}
+def cards_search_config() -> ConfigDict:
+    """Training and evaluation on parts of the training images, to choose a form without the test images."""
+    config = cards_config()
+    config.data.eval.annotations = config.data.train.annotations
+    config.num_steps = 333  # 6 epochs of three quarters of the images
+    return config
+
+
+def challenge_confirm_config() -> ConfigDict:
+    """Held-out images that no earlier choice has seen."""
+    config = challenge_config()
+    config.data.eval.seed += 1_000
+    return config
+
+
+DATA = {
+    "challenge": challenge_config,
+    "challenge_confirm": challenge_confirm_config,
+    "bccd": bccd_config,
+    "neu_det": neu_det_config,
+    "cards": cards_config,
+    "cards_search": cards_search_config,
+}
+GENERATED = ("challenge", "challenge_confirm")
+# The images whose number in the annotation file is a multiple of it are the evaluation part.
+SPLITS = {"cards_search": 4}
+FOLDERS = {"cards_search": "cards"}  # in --data_root, if not the name of the data
 # Backbone weights that are part of an installable package; other photographs start from --weights.
-WEIGHTS = {"cards": "package://efficientnet_lite0"}
+WEIGHTS = {"cards": "package://efficientnet_lite0", "cards_search": "package://efficientnet_lite0"}
 
 
 def resolve(
@@ -190,9 +216,9 @@ def resolve(
     config.checkpoint_every = config.num_steps
     config.eval_every = 0
     config.data.num_workers = 1
-    if data != "challenge":
+    if data not in GENERATED:
         for part in ("train", "eval"):
-            config.data[part].root = str(Path(root) / data)
+            config.data[part].root = str(Path(root) / FOLDERS.get(data, data))
         config.model.init_from = WEIGHTS.get(data, weights)
     model = config.model
     model.attention = "lga" if row.attention == "auxiliary" else row.attention

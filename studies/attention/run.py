@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.data.augment.view import evaluation_view
 from lga_jax.data.batches.fill import empty_batch, write_image
-from lga_jax.data.source import Source, open_source
+from lga_jax.data.source import Source
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import CROP_SIZE, true_positives
 from lga_jax.models.detector import Detector
@@ -35,7 +35,7 @@ from lga_jax.terminal import safe_output
 from lga_jax.training.run import Run, open_run
 from studies.attention.rows import ROWS, Row, digest, resolve
 from studies.attention.variants import build_row, extra_losses
-from studies.attention.workdir import CachedSource
+from studies.attention.workdir import open_sources
 
 PROBE_IMAGES = 24
 PROBE_EVERY = 50  # steps
@@ -48,9 +48,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     workdir, row = Path(job["workdir"]), ROWS[job["row"]]
     config = resolve(job["data"], row, job["root"], job["weights"], job["overrides"])
     config.seed = job["seed"]
-    train_source, eval_source = (
-        CachedSource(open_source(**config.data[part]), workdir / "images") for part in ("train", "eval")
-    )
+    train_source, eval_source = open_sources(job["data"], config, workdir / "images")
     detector = build_row(config, row, len(train_source.class_names))
     folder = run_folder(workdir, job["data"], job["row"], job["seed"])
     shutil.rmtree(folder, ignore_errors=True)  # a failed run starts again from its first step

@@ -24,10 +24,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from lga_jax.data.source import open_source
 from lga_jax.terminal import safe_output
-from studies.attention.rows import DATA, ROWS, WEIGHTS, digest, resolve
-from studies.attention.workdir import CachedSource, read_runs
+from studies.attention.rows import DATA, GENERATED, ROWS, WEIGHTS, digest, resolve
+from studies.attention.workdir import open_sources, read_runs
 
 # Without this option XLA's CPU backend uses a library with slow gradients of convolutions.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
@@ -95,7 +94,7 @@ def command(job: Job, places: Places, overrides: dict[str, Any]) -> list[str]:
         "name": job.name,
         "workdir": str(places.workdir),
         "root": places.root,
-        "weights": places.weights if job.data != "challenge" else "",
+        "weights": places.weights if job.data not in GENERATED else "",
         "overrides": overrides,
     }
     return [sys.executable, "-m", "studies.attention.run", json.dumps(description)]
@@ -160,8 +159,7 @@ def draw_images(data_names: Iterable[str], places: Places, overrides: dict[str, 
     """Creates the image caches before any run starts; otherwise two runs would draw the images twice."""
     for data in data_names:
         config = resolve(data, ROWS["none"], places.root, "", overrides)
-        for part in ("train", "eval"):
-            CachedSource(open_source(**config.data[part]), places.workdir / "images")
+        open_sources(data, config, places.workdir / "images")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -181,7 +179,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a config value for all runs, for trials",
     )
     parsed = parser.parse_args(arguments)
-    if not parsed.weights and set(parsed.data) - {"challenge", *WEIGHTS}:
+    if not parsed.weights and set(parsed.data) - {*GENERATED, *WEIGHTS}:
         parser.error(
             "--weights: expected ImageNet weights of a ResNet-18 for bccd and neu_det, found none; name a file"
         )

@@ -1,13 +1,17 @@
 """The workdir of a study: finished runs, and images decoded or drawn once for all runs."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from ml_collections import ConfigDict
 
-from lga_jax.data.source import Source
+from lga_jax.data.source import Source, open_source
+from studies.attention.rows import SPLITS
 
 
 def read_runs(workdir: Path) -> list[dict[str, Any]]:
@@ -22,6 +26,37 @@ def read_runs(workdir: Path) -> list[dict[str, Any]]:
         runs.pop(key, None)  # keeps the latest run last, also among digests
         runs[key] = run
     return list(runs.values())
+
+
+def open_sources(data: str, config: ConfigDict, images: Path) -> tuple[Source, Source]:
+    """The training and the evaluation images of a data set; `images` is the folder of the caches."""
+    train, evaluation = (open_source(**config.data[part]) for part in ("train", "eval"))
+    if step := SPLITS.get(data):
+        train = Subset(train, [index for index in range(len(train.records)) if index % step])
+        evaluation = Subset(evaluation, range(0, len(evaluation.records), step))
+    return CachedSource(train, images), CachedSource(evaluation, images)
+
+
+class Subset:
+    """Some images of a Source."""
+
+    def __init__(self, source: Source, indices: Sequence[int]) -> None:
+        self._source, self._indices = source, list(indices)
+        self.class_names, self.report = source.class_names, source.report
+        self.records = [source.records[index] for index in self._indices]
+        chosen = json.dumps([source.fingerprint, self._indices])
+        self.fingerprint = hashlib.sha256(chosen.encode()).hexdigest()
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._source.image(self._indices[index])
+
+    def truth(self) -> dict:
+        truth = self._source.truth()
+        ids = {record.image_id for record in self.records}
+        return truth | {
+            "images": [image for image in truth["images"] if image["id"] in ids],
+            "annotations": [box for box in truth["annotations"] if box["image_id"] in ids],
+        }
 
 
 class CachedSource:
