@@ -8,6 +8,7 @@ import sys
 COMMANDS = {
     "train": "train a detector, or resume a run",
     "eval": "score a checkpoint with COCO's metrics",
+    "compare": "compare evaluated runs, with bootstrap intervals",
     "predict": "detect objects in an image or a folder of images",
     "doctor": "look for faults in the data of a recipe",
     "preview": "draw the images as training sees them",
@@ -18,6 +19,8 @@ COMMANDS = {
     "recipes": "list the recipes, or copy one to start from",
     "environment": "print versions and devices, for a bug report",
 }
+
+_FOLDERS = {"compare": "runs."}  # of commands that are not directly in lga_jax.commands
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,10 +39,15 @@ def _dispatch(arguments: list[str]) -> None:
         print(f"lga_jax {_version()}")
     elif (name := arguments[0].replace("_", "-")) in COMMANDS:
         sys.argv = [f"lga_jax {name}", *arguments[1:]]
-        importlib.import_module(f"lga_jax.commands.{name.replace('-', '_')}").main()
+        importlib.import_module(module_of(name)).main()
     else:
         print(f"error: {_unknown(arguments[0])}", file=sys.stderr)
         sys.exit(2)
+
+
+def module_of(name: str) -> str:
+    """The module of a command."""
+    return f"lga_jax.commands.{_FOLDERS.get(name, '')}{name.replace('-', '_')}"
 
 
 def _overview() -> str:

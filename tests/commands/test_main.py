@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_command_is_listed(capsys):
     folder = Path(console.__file__).parent
-    modules = {path.stem for path in folder.glob("*.py") if "def main(" in path.read_text()} - {"__main__"}
-    assert modules == {name.replace("-", "_") for name in console.COMMANDS}
+    modules = {path for path in folder.rglob("*.py") if "def main(" in path.read_text()} - {folder / "__main__.py"}
+    assert modules == {ROOT / f"{console.module_of(name).replace('.', '/')}.py" for name in console.COMMANDS}
     console.main([])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")] == [
         *console.COMMANDS

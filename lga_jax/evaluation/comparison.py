@@ -1,0 +1,132 @@
+"""Compares evaluations of several runs on the same images."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from lga_jax.data.source import fingerprint_of, open_source, truth_of
+from lga_jax.errors import UserError, listed
+from lga_jax.evaluation.analysis import Analysis, analyse
+from lga_jax.evaluation.bootstrap import Interval, Samples, bootstrap, differences, draw_weights, intervals
+from lga_jax.recipe import check, flatten
+
+_FILES = ("metrics.json", "detections.json")
+
+
+class Evaluation(NamedTuple):
+    """What eval.py wrote about a run."""
+
+    name: str  # the path as given
+    folder: Path
+    metrics: dict[str, Any]
+    detections: list[dict]
+
+
+class Scores(NamedTuple):
+    """The scores of one run."""
+
+    name: str
+    step: int
+    values: dict[str, Interval]  # AP, AP50, AP75, AP_small .. AP_large, and 'AP CLASS' of each class
+    differences: dict[str, Interval]  # to the first run, on the same bootstrap samples
+    analysis: Analysis
+
+
+class Comparison(NamedTuple):
+    """Several runs on the same images; the first one is the baseline."""
+
+    runs: list[Scores]
+    num_images: int
+    num_samples: int
+    recipes: dict[str, list[Any]]  # keys with different values, and the value of each run; None: no such key
+
+
+def read_evaluation(path: str) -> Evaluation:
+    """Reads an evaluation. `path`: an eval_STEP folder, or a folder that contains exactly one.
+
+    Raises UserError.
+    """
+    folder = _find(path)
+    metrics, detections = (_read_json(folder / name) for name in _FILES)
+    if not isinstance(metrics, dict) or not {"step", "data", "recipe"} <= set(metrics):
+        raise UserError(
+            str(folder / _FILES[0]),
+            expected="step, data and recipe of the evaluation",
+            found="a file of an earlier version",
+            remedy="evaluate again",
+        )
+    return Evaluation(path, folder, metrics, detections)
+
+
+def compare(evaluations: Sequence[Evaluation], num_samples: int) -> Comparison:
+    """Compares evaluations with `num_samples` bootstrap samples of the images.
+
+    Raises UserError if they are of different images, or the images' annotations cannot be opened.
+    """
+    source = open_source(**_checked(evaluations[0]).data.eval)
+    _check_same_images(evaluations, fingerprint_of(source))
+    truth = truth_of(source)
+    weights = draw_weights(len(truth["images"]), num_samples)
+    samples = [bootstrap(truth, evaluation.detections, weights) for evaluation in evaluations]
+    runs = [_scores(entry, own, samples[0], truth) for entry, own in zip(evaluations, samples, strict=True)]
+    recipes = differing([evaluation.metrics["recipe"] for evaluation in evaluations])
+    return Comparison(runs, len(truth["images"]), num_samples, recipes)
+
+
+def differing(recipes: Sequence[dict]) -> dict[str, list[Any]]:
+    """The keys whose values are not equal in all recipes, with all values."""
+    flat = [flatten(recipe) for recipe in recipes]
+    keys = sorted({key for recipe in flat for key in recipe})
+    table = {key: [recipe.get(key) for recipe in flat] for key in keys}
+    return {key: values for key, values in table.items() if any(value != values[0] for value in values)}
+
+
+def _scores(evaluation: Evaluation, own: Samples, baseline: Samples, truth: dict) -> Scores:
+    analysis = analyse(truth, evaluation.detections)
+    return Scores(evaluation.name, evaluation.metrics["step"], intervals(own), differences(own, baseline), analysis)
+
+
+def _find(path: str) -> Path:
+    if Path(path, _FILES[0]).is_file():
+        return Path(path)
+    found = sorted(folder.parent for folder in Path(path).glob(f"eval_*/{_FILES[0]}"))
+    if len(found) == 1:
+        return found[0]
+    raise UserError(
+        path,
+        expected="an evaluation, eval_STEP/metrics.json",
+        found=listed([folder.name for folder in found]),
+        remedy=f"name one of them, such as {found[0]}" if found else "run eval.py first",
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(str(path), expected="a file", found=str(error.strerror), remedy="evaluate again") from error
+    except ValueError as error:
+        raise UserError(str(path), expected="JSON", found="a damaged file", remedy="evaluate again") from error
+
+
+def _checked(evaluation: Evaluation) -> ConfigDict:
+    """The recipe of an evaluation; sections that are not needed to open its images are not checked."""
+    try:
+        return check(ConfigDict(evaluation.metrics["recipe"]), own=("data.train", "model.backbone", "model.attention"))
+    except UserError as error:
+        raise error.within(str(evaluation.folder / _FILES[0])) from error
+
+
+def _check_same_images(evaluations: Sequence[Evaluation], fingerprint: str) -> None:
+    """All evaluations must be of the images and annotations of the first one, as they are now."""
+    for evaluation in evaluations:
+        if evaluation.metrics["data"] != fingerprint:
+            raise UserError(
+                evaluation.name,
+                expected=f"an evaluation of the images of data.eval of {evaluations[0].name}",
+                found="other images or annotations",
+                remedy="evaluate all runs on the same data",
+            )

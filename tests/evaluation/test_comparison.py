@@ -1,0 +1,67 @@
+"""Comparisons of evaluations that lie in folders."""
+
+import json
+
+import pytest
+
+from lga_jax.errors import UserError
+from lga_jax.evaluation.comparison import compare, differing, read_evaluation
+from tests.evaluation.evaluations import write_evaluation
+
+
+def test_runs_are_compared_with_the_first(tmp_path):
+    write_evaluation(tmp_path / "one", keep=0.5)
+    write_evaluation(tmp_path / "two", step=9, **{"optim.lr": 0.5})
+    evaluations = [read_evaluation(str(tmp_path / name)) for name in ("one", "two")]
+    found = compare(evaluations, 20)
+    one, two = found.runs
+    assert (one.step, two.step, found.num_images, found.num_samples) == (7, 9, 5, 20)
+    assert two.values["AP"].value == pytest.approx(1.0) and one.values["AP"].value < 0.8
+    assert two.differences["AP"].value == pytest.approx(1 - one.values["AP"].value)
+    assert set(one.differences["AP"]) == {0.0}
+    assert list(found.recipes) == ["optim.lr"] and found.recipes["optim.lr"][1] == 0.5
+    assert two.analysis.best.f1 == 1.0
+
+
+def test_an_eval_folder_itself_can_be_named(tmp_path):
+    write_evaluation(tmp_path, step=7)
+    folder = write_evaluation(tmp_path, step=8)
+    assert read_evaluation(str(folder)).metrics["step"] == 8
+    with pytest.raises(UserError) as raised:
+        read_evaluation(str(tmp_path))
+    assert raised.value.found == "eval_7, eval_8" and "eval_7" in raised.value.remedy
+
+
+def test_faults_of_the_folders(tmp_path):
+    with pytest.raises(UserError) as raised:
+        read_evaluation(str(tmp_path / "nothing"))
+    assert raised.value.found == "none" and raised.value.subject == str(tmp_path / "nothing")
+    folder = write_evaluation(tmp_path / "run")
+    content = json.loads((folder / "metrics.json").read_text())
+    for text, found in (("{", "a damaged file"), ("{}", "a file of an earlier version")):
+        (folder / "metrics.json").write_text(text)
+        with pytest.raises(UserError) as raised:
+            read_evaluation(str(folder))
+        assert raised.value.found == found and raised.value.subject.endswith("metrics.json")
+    content["recipe"]["data"]["eval"]["image_hw"] = "large"
+    (folder / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(UserError) as raised:
+        compare([read_evaluation(str(folder))] * 2, 2)
+    assert "data.eval.image_hw" in str(raised.value)
+    (folder / "detections.json").unlink()
+    with pytest.raises(UserError) as raised:
+        read_evaluation(str(folder))
+    assert raised.value.subject.endswith("detections.json")
+
+
+def test_evaluations_of_other_images_are_refused(tmp_path):
+    write_evaluation(tmp_path / "one")
+    write_evaluation(tmp_path / "two", **{"data.eval.num_images": 4})
+    with pytest.raises(UserError) as raised:
+        compare([read_evaluation(str(tmp_path / name)) for name in ("one", "two")], 2)
+    assert raised.value.subject == str(tmp_path / "two")
+
+
+def test_keys_that_differ_in_any_recipe():
+    recipes = [{"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3, "d": 4}}]
+    assert differing(recipes) == {"b.c": [2, 2, 3], "b.d": [None, None, 4]}
