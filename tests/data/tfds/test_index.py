@@ -37,7 +37,7 @@ def test_the_index_goes_to_the_cache_where_the_data_are_write_protected(make_set
     data_dir = make_set()
     index_files(data_dir)[0].unlink()
     save = tfds_index._save
-    monkeypatch.setattr(tfds_index, "_save", lambda path, index: data_dir not in path.parents and save(path, index))
+    monkeypatch.setattr(tfds_index, "_save", lambda path, *index: data_dir not in path.parents and save(path, *index))
     before = open_set(data_dir)
     assert index_files(data_dir) == []
     assert len(index_files(tmp_path / "cache" / "lga_jax")) == 1
@@ -74,7 +74,66 @@ def test_a_damaged_index_is_built_again(make_set, damage, caplog):
     assert open_set(data_dir).fingerprint == before
     assert "damaged, built again" in caplog.text
     with np.load(path) as file:
-        assert set(file) == set(tfds_index.Index._fields)
+        assert set(file) == {*tfds_index.Index._fields, "digest"}
+
+
+def _forge(data_dir, digest=None, **columns):
+    """Writes an index with other columns and their digest, as somebody could who knows this code."""
+    path = index_files(data_dir)[0]
+    with np.load(path) as file:
+        index = tfds_index.Index(**({name: file[name] for name in file if name != "digest"} | columns))
+    split = TfdsSplit("mine", str(data_dir), "train")
+    np.savez(path, **index._asdict(), digest=np.array(digest or tfds_index._digest(index, split)))
+
+
+FORGED = [
+    dict(number=np.array([0, 2])),
+    dict(number=np.array([-1, 1])),
+    dict(number=np.array([1, 1])),
+    dict(number=np.array([0.0, 1.0])),
+    dict(number=np.array([0])),
+    dict(image_id=np.array(["a"])),
+    dict(file_name=np.array([1, 2])),
+    dict(hw=np.array([[48, 64], [0, 64]])),
+    dict(hw=np.array([[48, 64], [2**40, 2**40]])),
+    dict(hw=np.array([[48, 64, 3]] * 2)),
+    dict(num_objects=np.array([2**40, 1])),
+    dict(num_objects=np.array([-1, 10])),
+    dict(boxes_original=np.zeros((1, 4))),
+    dict(labels=np.zeros(10**6, np.int32)),
+    dict(crowd=np.zeros(3, np.int64)),
+    dict(areas=np.zeros((3, 2))),
+    dict(number=np.array(0)),
+]
+
+
+def test_a_forged_index_is_not_believed(make_set, caplog):
+    data_dir = make_set()
+    before = open_set(data_dir).fingerprint
+    for columns in FORGED:
+        caplog.clear()
+        _forge(data_dir, **columns)
+        assert open_set(data_dir).fingerprint == before
+        assert "damaged, built again" in caplog.text, columns
+
+
+def test_an_index_of_other_data_is_not_believed(make_set, caplog):
+    """Its columns fit, its digest does not."""
+    data_dir = make_set()
+    before = open_set(data_dir).fingerprint
+    _forge(data_dir, hw=np.array([[480, 640], [48, 64]]), digest="0" * 64)
+    assert open_set(data_dir).fingerprint == before
+    assert "digest" in caplog.text
+
+
+def test_an_index_replaces_a_link(make_set, tmp_path):
+    data_dir = make_set()
+    path = index_files(data_dir)[0]
+    path.unlink()
+    (tmp_path / "precious").write_text("kept")
+    path.symlink_to(tmp_path / "precious")
+    open_set(data_dir)
+    assert (tmp_path / "precious").read_text() == "kept" and not path.is_symlink()
 
 
 def test_nothing_in_an_index_is_unpickled(make_set, tmp_path):
