@@ -12,8 +12,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from lga_jax.data.content import OtherContent, recognise_content
+from lga_jax.data.depth import EightBits, to_eight_bits
 from lga_jax.data.source import UnreadableImageError
+from lga_jax.data.tiff import LENGTH, WIDTH, describe_tiff, num_bits, tiff_pixels
 from lga_jax.errors import UserError
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints each damaged file; here it is counted
 
 MAX_PIXELS = 178_956_970  # Pillow's limit for decompression bombs: more than half a gigabyte of RGB
 MAX_BYTES = 8 * MAX_PIXELS  # file size of MAX_PIXELS uncompressed pixels with four channels of 16 bits
@@ -38,7 +42,9 @@ _PNG_BITS = 24  # position of the bit depth in a PNG file
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = b"\xff"
-_TIFF_WIDTH, _TIFF_LENGTH = 256, 257  # tags
+# Pillow knows many more formats; some start other programs. It may lack AVIF.
+Image.init()
+_FORMATS = [name for name in ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM") if name in Image.OPEN]
 
 
 class Header(NamedTuple):
@@ -57,10 +63,11 @@ class Header(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Decoded pixels; `truncated` if the file ends too early (missing pixels are grey)."""
+    """Decoded pixels."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    truncated: bool
+    truncated: bool  # the file ends too early; missing pixels are grey
+    values: str = ""  # the values before the conversion to eight bits, as "12 bits"; "" for eight bits
 
 
 def read_image_file(path: Path | str) -> bytes:
@@ -96,7 +103,7 @@ def read_image_file(path: Path | str) -> bytes:
 
 
 def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> Decoded:
-    """Decodes an image to the RGB pixels of Pillow; 16-bit grey keeps the upper eight bits.
+    """Decodes an image to the RGB pixels of Pillow; `to_eight_bits` converts more than eight bits per channel.
 
     Args:
         data: the bytes of the file.
@@ -108,15 +115,16 @@ def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> D
     UserError before decoding if the header declares more than MAX_PIXELS.
     """
     header = read_header(data, name)
-    image, truncated = _decode_by_pillow(data, header) if header.format in _BY_PILLOW else _decode(data), False
-    if image is None and data.startswith(_JPEG_START):
-        image, truncated = _decode_broken_jpeg(data), True
-    if image is None:
+    decoded, truncated = _decode_by(header, data, name), False
+    if decoded is None and data.startswith(_JPEG_START):
+        decoded, truncated = _decode_broken_jpeg(data), True
+    if decoded is None:
         found = f"{len(data):,} bytes of a damaged {header.format} file"
         raise UnreadableImageError(name, expected="an image", found=found, remedy="replace it")
+    image, values = decoded
     if header.orientation in _UPRIGHT and image.shape[:2] != hw:
         image = _UPRIGHT[header.orientation](image)
-    return Decoded(image, truncated)
+    return Decoded(image, truncated, values)
 
 
 def upright_hw(data: bytes, name: str) -> tuple[int, int]:
@@ -129,49 +137,62 @@ def stored_hw(data: bytes, name: str) -> tuple[int, int]:
     return read_header(data, name).stored_hw
 
 
-def _decode(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+def _decode_by(header: Header, data: bytes, name: str) -> EightBits | None:
+    """The stored pixels, without the EXIF orientation; None for damaged files."""
+    if header.format in _BY_PILLOW:
+        return _decode_by_pillow(data, header, name)
+    if not header.deep:
+        return _decode(data)
+    deep = _decode(data, _FLAGS | cv2.IMREAD_ANYDEPTH)
+    return deep and to_eight_bits(deep.pixels, name)
+
+
+def _decode(data: bytes, flags: int = _FLAGS) -> EightBits | None:
+    """RGB pixels of eight bits, or with IMREAD_ANYDEPTH of the type in the file."""
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except MemoryError:
         raise
-    except Exception:  # cv2.error, and others for damaged files
+    except Exception as error:  # cv2.error, and others for damaged files
+        if getattr(error, "code", None) == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from error
         return None
+    return None if pixels is None else EightBits(pixels, "")
 
 
-def _decode_broken_jpeg(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+def _decode_broken_jpeg(data: bytes) -> EightBits | None:
     # OpenCV fails at the end of the data. With an end marker the decoder returns the pixels so far. If the data end
     # inside a table between two scans, the incomplete table is removed.
     image = _decode(data + _JPEG_END)
     return _decode(data[: data.rfind(_JPEG_MARKER)] + _JPEG_END) if image is None else image
 
 
-def _decode_by_pillow(data: bytes, header: Header) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Decodes to the stored pixels, without the EXIF orientation."""
+def _decode_by_pillow(data: bytes, header: Header, name: str) -> EightBits | None:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            if image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            pixels = np.array(image.convert("RGB"))
-    except MemoryError:
+        with Image.open(io.BytesIO(data), formats=_BY_PILLOW) as image:
+            pixels = tiff_pixels(image, data, name) if image.format == "TIFF" else np.asarray(image.convert("RGB"))
+    except (MemoryError, UnreadableImageError):
         raise
     except Exception:  # decoders raise many types for damaged files
         return None
-    if (
-        header.format == "TIFF" and header.orientation in _UPRIGHT
-    ):  # Pillow has applied the orientation of a TIFF; undo it
+    pixels, values = to_eight_bits(pixels, name)
+    if pixels.ndim == 2:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    if header.format == "TIFF" and header.orientation in _UPRIGHT:
+        # Pillow has applied the orientation of a TIFF; undo it
         pixels = _UPRIGHT[_TURNED_BACK.get(header.orientation, header.orientation)](pixels)
-    return pixels
+    return EightBits(pixels, values)
 
 
 def read_header(data: bytes, name: str) -> Header:
     """Reads the header of an image file. Raises the errors of decode_image."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             stored_hw = image.height, image.width
-            if image.format == "TIFF":  # some versions of Pillow give its size after the orientation
-                stored_hw = image.tag_v2[_TIFF_LENGTH], image.tag_v2[_TIFF_WIDTH]
             deep = image.mode.startswith(("I", "F")) or (image.format == "PNG" and data[_PNG_BITS] == 16)
+            if image.format == "TIFF":  # some versions of Pillow give its size after the orientation
+                stored_hw = image.tag_v2[LENGTH], image.tag_v2[WIDTH]
+                deep = num_bits(image) > 8
             return Header(image.format, stored_hw, _orientation(image), image.mode, deep)
     except Image.DecompressionBombError as error:
         raise UserError(
@@ -183,7 +204,8 @@ def read_header(data: bytes, name: str) -> Header:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise many types for damaged files
-        other = recognise_content(data) or OtherContent(f"{len(data):,} bytes in an unknown format", "replace it")
+        found = describe_tiff(data) or f"{len(data):,} bytes in an unknown format"
+        other = recognise_content(data) or OtherContent(found, "replace it, or convert it to 8-bit RGB")
         raise UnreadableImageError(name, expected="an image", found=other.found, remedy=other.remedy) from error
 
 

@@ -1,13 +1,15 @@
 """A source without annotations from arrays, files and PIL images."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps
 
 from lga_jax.data.decode import MAX_PIXELS, decode_image, read_image_file, upright_hw
+from lga_jax.data.depth import to_eight_bits
 from lga_jax.data.source import Record, UnreadableImageError
 from lga_jax.errors import UserError
 
@@ -59,7 +61,7 @@ def as_rgb(image: object, subject: str) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(image, str | os.PathLike):
         return _read(os.path.expanduser(image))
     if isinstance(image, Image.Image):
-        return _from_pil(image)
+        return _from_pil(image, subject)
     if isinstance(image, np.ndarray):
         return _from_array(image, subject)
     raise UserError(
@@ -77,18 +79,25 @@ def _size(image: UInt8[np.ndarray, "h w 3"] | str | os.PathLike) -> tuple[int, i
 
 
 def _read(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
-    try:
+    with _never_grey():
         return decode_image(read_image_file(path), str(path)).image
-    except UnreadableImageError as error:
-        # Loaders replace an image with UnreadableImageError by a grey image; here the caller needs the error.
-        raise UserError(error.subject, expected=error.expected, found=error.found, remedy=error.remedy) from error
 
 
-def _from_pil(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+def _from_pil(image: Image.Image, subject: str) -> UInt8[np.ndarray, "h w 3"]:
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # the upper eight bits, as for files
+    if upright.mode.startswith(("I", "F")):
+        with _never_grey():
+            upright = Image.fromarray(to_eight_bits(np.asarray(upright), subject).pixels)
     return np.array(upright.convert("RGB"))
+
+
+@contextmanager
+def _never_grey() -> Iterator[None]:
+    """Loaders replace an image with UnreadableImageError by a grey image; here the caller needs the error."""
+    try:
+        yield
+    except UnreadableImageError as error:
+        raise UserError(error.subject, expected=error.expected, found=error.found, remedy=error.remedy) from error
 
 
 def _from_array(image: Shaped[np.ndarray, "..."], subject: str) -> UInt8[np.ndarray, "h w 3"]:

@@ -7,11 +7,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from lga_jax.data import decode as images
 from lga_jax.data.decode import decode_image, read_image_file, upright_hw
 from lga_jax.data.source import UnreadableImageError
+from lga_jax.errors import UserError
 from tests.faults import refused
 
 
@@ -199,6 +200,41 @@ def test_any_exception_of_a_decoder_counts_as_unreadable(image, monkeypatch, pla
 def test_a_machine_without_memory_says_nothing_about_the_image(image, monkeypatch):
     def fail(*_, **__):
         raise MemoryError
+
+    monkeypatch.setattr("cv2.imdecode", fail)
+    with pytest.raises(MemoryError):
+        decode_image(_encoded(image, "PNG"), "it")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="needs Pillow with AVIF")
+def test_a_damaged_avif_is_unreadable_or_an_image(image):
+    """Pillow's and OpenCV's decoders raise RuntimeError and cv2.error, among others."""
+    whole = _encoded(image, "AVIF")
+    assert np.abs(decode_image(whole, "it").image.astype(int) - image).mean() < 10
+    rng, refusals = np.random.default_rng(0), 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 3):
+            data[place] = rng.integers(256)
+        try:
+            decode_image(bytes(data), "it")
+        except UserError:
+            refusals += 1
+    assert refusals
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "PCX", "TGA"])
+def test_formats_beyond_the_stated_ones_are_not_tried(image, kind):
+    """Reading an EPS would start another program."""
+    with refused("^it$", kind=UnreadableImageError):
+        decode_image(_encoded(image, kind), "it")
+
+
+def test_no_memory_in_opencv_says_nothing_about_the_image(image, monkeypatch):
+    def fail(*_, **__):
+        error = cv2.error("Failed to allocate 400000000 bytes")
+        error.code = cv2.Error.StsNoMem
+        raise error
 
     monkeypatch.setattr("cv2.imdecode", fail)
     with pytest.raises(MemoryError):

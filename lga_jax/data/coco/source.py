@@ -76,7 +76,7 @@ class CocoJson:
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index]. A truncated JPEG gives the pixels so far; the log warns once per file."""
         path, record = self._images / self.file_names[index], self.records[index]
-        image, truncated = decode_image(read_image_file(path), str(path), (record.height, record.width))
+        image, truncated, _ = decode_image(read_image_file(path), str(path), (record.height, record.width))
         if image.shape[:2] != (record.height, record.width):
             raise UserError(
                 str(path),

@@ -64,7 +64,12 @@ KINDS = {
         "annotate objects, or remove the category from both files",
     ),
     "truncated": ("warning", "file", "truncated: missing pixels are grey", "restore the original file"),
-    "sixteen_bit": ("warning", "image", "of 16 bits: the upper eight are used", "convert images that become too dark"),
+    "deep": (
+        "warning",
+        "image",
+        "with more than 8 bits per channel: converted to 8 bits",
+        "look at them in the preview; convert images that are too dark or too bright",
+    ),
     "exif_unclear": (
         "warning",
         "image",

@@ -218,7 +218,7 @@ def _check_file(path: str, record: Record) -> ImageCheck:
         data = read_image_file(path)
         identity = hashlib.sha256(data).hexdigest()
         header = read_header(data, path)
-        image, truncated = decode_image(data, path, annotated)
+        image, truncated, values = decode_image(data, path, annotated)
     except UnreadableImageError as error:
         return ImageCheck("", {"unreadable": error.found})  # unreadable files are not duplicates
     except UserError as error:
@@ -226,11 +226,12 @@ def _check_file(path: str, record: Record) -> ImageCheck:
     if image.shape[:2] != annotated:
         found, expected = (f"{width} x {height}" for height, width in (image.shape[:2], annotated))
         faults["size_differs"] = f"{found}, annotated {expected}"
+    if values:
+        faults["deep"] = values
     marks = {
         "exif_turned": header.upright_hw != header.stored_hw,
         "exif_unclear": header.orientation in range(2, 9) and header.upright_hw == header.stored_hw,
         "truncated": truncated,
-        "sixteen_bit": header.deep,
         "cmyk": header.mode == "CMYK",
         "grey": header.mode in ("1", "L", "LA"),
     }

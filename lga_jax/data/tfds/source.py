@@ -70,7 +70,7 @@ class TfdsSource:
         number, record = self._used[index], self.records[index]
         name = f"{self._split.where}: {self._index.file_name[number]}"
         data = self._split.image(int(self._index.number[number]))
-        image, truncated = decode_image(data, name, (record.height, record.width))
+        image, truncated, _ = decode_image(data, name, (record.height, record.width))
         if image.shape[:2] != (record.height, record.width):
             raise UserError(
                 name,

@@ -166,7 +166,7 @@ def test_every_fault_is_found_and_named(sick_folder):
         "truncated": ["broken_off.jpg"],
         "exif_turned": ["turned.jpg"],
         "exif_unclear": ["upside_down.jpg"],
-        "sixteen_bit": ["deep.png"],
+        "deep": ["deep.png: 16 bits"],
         "cmyk": ["inks.jpg"],
         "grey": ["grey.png"],
         "images.file_missing": [f"gone.png: images[{len(FILES)}]"],
