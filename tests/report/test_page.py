@@ -1,6 +1,7 @@
 """What the HTML pages are made of."""
 
 import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
@@ -77,3 +78,15 @@ def test_a_figure_holds_the_picture_in_its_colours():
 
 def test_a_data_url_holds_the_bytes():
     assert data_url(b"\x00\xff", "png") == "data:image/png;base64,AP8="
+
+
+def test_a_browser_runs_the_pages_own_script_only():
+    hostile = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+    whole = page(
+        hostile, [table(hostile, [hostile], [(hostile, [hostile])]), figure(hostile, np.zeros((2, 2, 3), np.uint8))]
+    )
+    (script,) = re.findall("<script>(.*?)</script>", whole, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search('http-equiv="Content-Security-Policy" content="([^"]*)"', whole)[1]
+    assert f"script-src 'sha256-{digest}'" in policy and policy.startswith("default-src 'none';")
+    assert "onerror" not in re.sub("&lt;.*?&gt;", "", whole)
