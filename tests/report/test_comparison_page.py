@@ -47,7 +47,7 @@ def test_the_page_has_runs_scores_curves_and_recipes():
     text = text_of(html)
     for words in ("A: runs/<none>, step 500", "+0.100 [+0.020, +0.200] *", "model.attentionnonelgacbam", "optim.new1"):
         assert words in text
-    assert html.count('<figure class="plot">') == 5 and "http" not in html
+    assert html.count('<figure class="plot">') == 5 and "://" not in html
     assert comparison_html(COMPARISON, [[]] * 3).count('<figure class="plot">') == 3
 
 

@@ -44,7 +44,7 @@ def test_a_page_is_balanced_has_its_title_and_loads_nothing():
     assert html.startswith("<!doctype html>") and 'charset="utf-8"' in html
     assert MARKUP in text_of(html) and "<b>" not in html
     assert html.index("one") < html.index("two")
-    assert "http" not in html and "src=" not in html
+    assert "://" not in html and "src=" not in html
 
 
 def test_a_table_has_its_cells_in_order_as_text():
