@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lga_jax.exporting.export import export
     from lga_jax.inference.predictor import Detection, Predictor, load
     from lga_jax.models.build import build_detector
+    from lga_jax.processes.join import join_processes
     from lga_jax.training.run import open_run, train
 
     __version__: str
@@ -32,6 +33,7 @@ __all__ = [
     "build_detector",
     "evaluate",
     "export",
+    "join_processes",
     "load",
     "open_run",
     "train",
@@ -45,6 +47,7 @@ _MODULES = {
     "build_detector": "lga_jax.models.build",
     "evaluate": "lga_jax.evaluation.evaluate",
     "export": "lga_jax.exporting.export",
+    "join_processes": "lga_jax.processes.join",
     "load": "lga_jax.inference.predictor",
     "open_run": "lga_jax.training.run",
     "train": "lga_jax.training.run",

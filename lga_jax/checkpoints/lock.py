@@ -1,9 +1,13 @@
-"""A lock on a workdir: one run at a time writes into it. Reading needs no lock."""
+"""A lock on a workdir: one run at a time writes into it. Reading needs no lock.
+
+The file also shows the processes of a run that they use the same workdir: process 0 writes a token that they share.
+"""
 
 import errno
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,12 +17,16 @@ import jax
 
 from lga_jax.errors import UserError, printable
 from lga_jax.files import make_folder
+from lga_jax.processes.join import compare, joined
 from lga_jax.terminal import say
 
 LOCK_FILE = ".lock"
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)  # errors if another process has the lock
 _NOT_SUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+
+_SHARED = "of process 0"  # for comparison
+_TOKEN_LIMIT = 60.0  # seconds; NFS shows a new file to other machines after up to 60 s
 
 
 @contextmanager
@@ -28,18 +36,21 @@ def lock_workdir(workdir: str | os.PathLike) -> Iterator[None]:
     Process 0 holds the lock for all processes of a run. The operating system releases it when the process ends, also
     after a crash. A file system without locks is reported, and the run continues without one. If an exception ends the
     context while the workdir holds only a lock that this call created, the lock and the created folders are removed.
-    Raises UserError if another run holds the lock, or if the workdir cannot be written.
+    Raises UserError if another run holds the lock, if the workdir cannot be written, or if it is not the workdir of
+    process 0.
     """
+    path = Path(workdir, LOCK_FILE).absolute()
     if jax.process_index() != 0:
+        compare("workdir", lambda: {"workdir": _wait_for_token(path, workdir)})
         yield
         return
-    path = Path(workdir, LOCK_FILE).absolute()
     created = [] if path.exists() else [path, *(folder for folder in path.parents if not folder.exists())]
     make_folder(workdir)
     file = _open(path)
     try:
         _lock(file, path, workdir)
         try:
+            compare("workdir", lambda: {"workdir": _SHARED})
             yield
         except BaseException:
             _remove_if_unused(created)
@@ -82,7 +93,8 @@ def _lock(file: int, path: Path, workdir: str | os.PathLike) -> None:
     if os.fstat(file).st_nlink == 0:  # another process removed it between _open and flock
         raise UserError(str(path), expected="a lock file", found="one that was just removed", remedy="start again")
     os.ftruncate(file, 0)
-    os.pwrite(file, _own_name().encode(), 0)
+    os.pwrite(file, f"{_own_name()}\n{_token()}".encode(), 0)
+    os.fsync(file)  # other machines read it
 
 
 def _own_name() -> str:
@@ -91,4 +103,27 @@ def _own_name() -> str:
 
 def _holder(file: int) -> str:
     """The text of the process with the lock; it may be incomplete."""
-    return printable(os.pread(file, 200, 0).decode(errors="replace")) or "another process"
+    text = os.pread(file, 200, 0).decode(errors="replace")
+    return printable(text.partition("\n")[0]) or "another process"
+
+
+def _token() -> str:
+    member = joined()
+    return member.token if member else ""
+
+
+def _wait_for_token(path: Path, workdir: str | os.PathLike) -> str:
+    """_SHARED, or the name of this workdir if process 0 did not write its token into it."""
+    end = time.monotonic() + _TOKEN_LIMIT
+    while _token_in(path) != _token():
+        if time.monotonic() > end:
+            return os.path.abspath(workdir)
+        time.sleep(0.05)
+    return _SHARED
+
+
+def _token_in(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").partition("\n")[2]
+    except OSError:
+        return None

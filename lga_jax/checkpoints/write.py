@@ -46,6 +46,7 @@ from lga_jax.checkpoints.read import (
 )
 from lga_jax.errors import UserError, listed
 from lga_jax.files import WriteError, make_folder, unused_path, write_json
+from lga_jax.processes.join import joined
 from lga_jax.structs import TrainState
 from lga_jax.terminal import say
 
@@ -94,6 +95,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and joined():
+            return  # the other processes are elsewhere, and closing waits for them
         try:
             with writing_arrays(self.directory):
                 close_whatever_is_raised(self._manager.close)

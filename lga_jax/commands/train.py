@@ -4,7 +4,7 @@
 
 Several machines train together with one process each: run the same command on all of them with --coordinator_address
 HOST:PORT, --num_processes N, a different --process_id and the same shared workdir. --coordinator_address auto gets all
-three from the cluster (TPU pods, Slurm).
+three from the cluster (TPU pods, Slurm). Process 0 listens on PORT and waits 5 minutes for the others.
 """
 
 from pathlib import Path
@@ -31,26 +31,27 @@ def main() -> None:
 
         from lga_jax.training.run import train  # takes seconds; faults of the recipe are reported before
 
-        _join_processes(address.value, count.value, number.value)
         parsing.stop_at_once()  # until the first step; then the run saves before it stops
+        _join(address.value, count.value, number.value)
+        parsing.stop_at_once()  # jax's client installs handlers
         stopped_by = train(config.value, place, extend=extend.value)
         return 128 + stopped_by if stopped_by else 0
 
     parsing.run(run, config)
 
 
-def _join_processes(address: str | None, count: int | None, number: int | None) -> None:
-    import jax
+def _join(address: str | None, count: int | None, process: int | None) -> None:
+    from lga_jax.processes.join import find_cluster, join_processes
 
     if address == "auto":
-        jax.distributed.initialize()
-    elif None not in (address, count, number) and number < count:
-        jax.distributed.initialize(address, count, number)
-    elif (address, count, number) != (None, None, None):
+        join_processes(*find_cluster())
+    elif None not in (address, count, process) and process < count:
+        join_processes(address, count, process)
+    elif (address, count, process) != (None, None, None):
         raise UserError(
             "--coordinator_address, --num_processes, --process_id",
             expected="all three and process_id < num_processes",
-            found=f"{address}, {count}, {number}",
+            found=f"{address}, {count}, {process}",
             remedy="use none of them for a run with one process",
         )
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-_AGREE_EVERY = 10  # steps; each agreement makes the host wait for the devices
+from lga_jax.processes.join import joined
 
 
 class Interrupt:
@@ -21,6 +21,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = 0  # the number of the signal; 0: none
+        self._asked = False  # whether the other processes know
         self._handlers: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -29,20 +30,30 @@ class Interrupt:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore_handlers()
 
-    def listen(self) -> None:
-        """Installs the handlers. Before that there is nothing to save, and signals stop the process at once."""
+    def listen(self, step: int) -> None:
+        """Installs the handlers, after this step of a run. Before, there is nothing to save: signals stop at once."""
+        if member := joined():
+            member.begin_steps(step)
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._on_signal)
 
     def agreed(self, step: int) -> bool:
-        """Whether all processes stop after this step. Every process must call this after every step."""
-        # A collective operation blocks until every process enters it, so all processes enter it at the same steps.
-        if jax.process_count() > 1 and step % _AGREE_EVERY == 0:
-            self.agree()
+        """Whether all processes stop after this step. Every process must call this after every step.
+
+        A process that received a signal stops after this step or the next one, and all others at the same step.
+        """
+        member = joined()
+        if member is None:
             return self.requested > 0
-        return jax.process_count() == 1 and self.requested > 0
+        if self.requested and not self._asked:
+            self._asked = True
+            member.ask_to_stop()
+        if not member.stops_at(step):
+            return False
+        self.agree()
+        return True
 
     def agree(self) -> None:
         """Gives all processes the signal that some of them received. Every process must call it at the same time."""

@@ -29,6 +29,7 @@ from lga_jax.files import WriteError
 from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
+from lga_jax.processes.join import compare, ending_together
 from lga_jax.recipe import as_recipe, check
 from lga_jax.terminal import safe_output
 from lga_jax.training.interrupt import Interrupt
@@ -36,10 +37,11 @@ from lga_jax.training.metrics import MetricsLog
 from lga_jax.training.start import (
     Beginning,
     begin,
-    check_processes_agree,
     compile_steps,
     open_loader,
     open_sources,
+    recipe_facts,
+    run_facts,
     say,
     scored_variables,
 )
@@ -80,8 +82,8 @@ def open_run(
     Iterating over the run trains until recipe.num_steps, or until SIGTERM or SIGINT. A reopened run resumes at its
     latest checkpoint with bit-identical results. Leaving the context without an exception saves the last step. The run
     writes checkpoints/, metrics.jsonl and tensorboard/ into the workdir. With several processes, each one calls
-    jax.distributed.initialize and opens the run in the same shared workdir. Raises UserError; TrainingDivergedError,
-    a subclass, for values that are not finite.
+    lga_jax.join_processes and opens the run in the same shared workdir; an exception, or the loss of one process, then
+    ends all of them. Raises UserError; TrainingDivergedError, a subclass, for values that are not finite.
 
     Args:
         recipe: a recipe, its name or its path.
@@ -95,43 +97,46 @@ def open_run(
         extend: starts a new schedule at the checkpoint, without warm-up, if recipe.num_steps is larger than the
             checkpoint's.
     """
-    given = {"data.train": source, "data.eval": eval_source, "model.backbone": detector, "model.attention": detector}
-    workdir = os.path.expanduser(workdir)
-    own = [part for part, object_ in given.items() if object_ is not None]
-    new_run = not has_checkpoint(workdir)
-    recipe = check(as_recipe(recipe), device_count=jax.device_count(), new_run=new_run, own=own)
-    source, eval_source = open_sources(recipe, source, eval_source)
-    detector = detector or build_detector(recipe.model, len(source.class_names))
-    with (
-        safe_output(),
-        _told_what_is_kept(workdir),
-        Interrupt() as interrupt,
-        lock_workdir(workdir),
-        Checkpoints(workdir) as checkpoints,
-    ):
-        beginning = begin(recipe, detector, (source, eval_source), checkpoints, after_optimizer, extend)
-        train_step = make_train_step(
-            detector,
-            beginning.optimizer,
-            recipe.losses.to_dict(),
-            ema_decay=recipe.optim.ema_decay,
-            seed=recipe.seed if sampling_seed is None else sampling_seed,
-            images_at_once=recipe.images_at_once,
-            extra_losses=extra_losses,
-        )
-        predict_step = make_predict_step(detector, recipe.inference.to_dict())
-        loader = open_loader(source, recipe, beginning.step, beginning.position)
-        check_processes_agree([beginning.manifest, beginning.step, loader.position()])
-        if beginning.step < recipe.num_steps:
-            compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe)
-        log = MetricsLog(workdir, beginning.step, recipe.log_every, recipe.batch_size, beginning.schedule)
-        with log, closing(loader):
-            parts = _Parts(train_step, predict_step, loader, eval_source, interrupt, checkpoints, log)
-            run = Run(recipe, workdir, beginning, parts)
-            interrupt.listen()
-            yield run
-            if run.step > beginning.step:
-                run.save()
+    with ending_together():
+        given = {"data.train": source, "data.eval": eval_source}
+        given |= {"model.backbone": detector, "model.attention": detector}
+        own = [part for part, object_ in given.items() if object_ is not None]
+        workdir = os.path.expanduser(workdir)
+        recipe = as_recipe(recipe)
+        compare("recipe", lambda: recipe_facts(recipe, extend=extend, sampling_seed=sampling_seed))
+        recipe = check(recipe, device_count=jax.device_count(), new_run=not has_checkpoint(workdir), own=own)
+        source, eval_source = open_sources(recipe, source, eval_source)
+        detector = detector or build_detector(recipe.model, len(source.class_names))
+        with (
+            safe_output(),
+            _told_what_is_kept(workdir),
+            Interrupt() as interrupt,
+            lock_workdir(workdir),
+            Checkpoints(workdir) as checkpoints,
+        ):
+            beginning = begin(recipe, detector, (source, eval_source), checkpoints, after_optimizer, extend)
+            train_step = make_train_step(
+                detector,
+                beginning.optimizer,
+                recipe.losses.to_dict(),
+                ema_decay=recipe.optim.ema_decay,
+                seed=recipe.seed if sampling_seed is None else sampling_seed,
+                images_at_once=recipe.images_at_once,
+                extra_losses=extra_losses,
+            )
+            predict_step = make_predict_step(detector, recipe.inference.to_dict())
+            loader = open_loader(source, recipe, beginning.step, beginning.position)
+            compare("data and state", lambda: run_facts(beginning, loader.position(), eval_source))
+            if beginning.step < recipe.num_steps:
+                compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe)
+            log = MetricsLog(workdir, beginning.step, recipe.log_every, recipe.batch_size, beginning.schedule)
+            with log, closing(loader):
+                parts = _Parts(train_step, predict_step, loader, eval_source, interrupt, checkpoints, log)
+                run = Run(recipe, workdir, beginning, parts)
+                interrupt.listen(run.step)
+                yield run
+                if run.step > beginning.step:
+                    run.save()
 
 
 @contextmanager

@@ -1,29 +1,30 @@
 """Prepares a run before its first step: data, state and compiled programs. Faults in them are found here."""
 
-import hashlib
-import json
+import time
 from contextlib import closing
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from lga_jax import terminal
+from lga_jax.checkpoints.damage import digest
 from lga_jax.checkpoints.initial import open_weights
 from lga_jax.checkpoints.manifest import Manifest, make_manifest
 from lga_jax.checkpoints.write import Checkpoints, Restored
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import quick_warnings
-from lga_jax.data.source import Source, open_source, report_of
+from lga_jax.data.source import Source, fingerprint_of, open_source, report_of
 from lga_jax.errors import UserError, counted, name_differences
 from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, replicate
 from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.models.freezing import frozen_labels
+from lga_jax.processes.join import compare
+from lga_jax.recipe import flatten
 from lga_jax.structs import TrainState
 from lga_jax.training.optimizer import Schedule, describe, make_optimizer
 from lga_jax.training.step import Step, create_state
@@ -150,20 +151,36 @@ def open_loader(source: Source, recipe: ConfigDict, start: int, position: dict) 
     return loader
 
 
-def check_processes_agree(what: list) -> None:
-    """Raises UserError if `what` differs between processes: they would hang, or average unrelated gradients."""
-    if jax.process_count() == 1:
-        return
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
-    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
-    unlike = [process for process, other in enumerate(digests) if (other != digests[0]).any()]
-    if unlike:
-        raise UserError(
-            f"processes {', '.join(map(str, unlike))}",
-            expected="the config, data and checkpoint of process 0",
-            found="different ones",
-            remedy="start all processes with the same command, the same annotation files and a shared workdir",
-        )
+# Values that may differ between processes: they have no effect on the parameters, or their effect is compared.
+_OF_ONE_PROCESS = ("data.num_workers", "data.prefetch", "model.init_from")
+
+
+def recipe_facts(recipe: ConfigDict, **settings: object) -> dict:
+    """What processes compare before they open their data. `settings`: other arguments of the run."""
+    keys = {
+        key: value for key, value in flatten(recipe).items() if key not in _OF_ONE_PROCESS and not key.endswith(".root")
+    }
+    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
+    return {
+        "recipe": keys,
+        "argument": settings,
+        "devices:": {"platform": jax.default_backend(), "number": jax.local_device_count()},
+        "jax's setting": {name: getattr(jax.config, name) for name in names},
+    }
+
+
+def run_facts(beginning: Beginning, position: dict, eval_source: Source) -> dict:
+    """What processes compare before they compile: data, position of the loader, digest of the state at the start."""
+    state = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), beginning.state)
+    return {
+        "step of the checkpoint": beginning.step,
+        "data.train:": position,
+        "data.eval:": {"num_images": len(eval_source.records), "fingerprint": fingerprint_of(eval_source)},
+        "class_names": beginning.manifest["class_names"],
+        "category_ids": beginning.manifest["category_ids"],
+        "parameters": beginning.manifest["parameters"],
+        "state:": {"digest": digest(state._asdict())},
+    }
 
 
 def compile_steps(
@@ -184,6 +201,19 @@ def compile_steps(
         programs |= lower_predictions(predict_step, scored_variables(state), eval_loader)
     seconds = compile_ahead(programs)
     say("compiled for " + ", ".join(f"{name} in {taken:.1f} s" for name, taken in seconds.items()))
+    _wait_for_programs()
+
+
+def _wait_for_programs() -> None:
+    """Waits until all processes have compiled: collective operations on a CPU give up after 30 s.
+
+    On a CPU each process compiles for itself in every run. JAX's compilation cache has another key in each process,
+    because the key contains the process's own devices, and only process 0 writes entries.
+    """
+    start = time.perf_counter()
+    compare("programs", dict)
+    if (seconds := time.perf_counter() - start) > 1:
+        say(f"waited {seconds:.1f} s until the other processes had compiled")
 
 
 def scored_variables(state: TrainState) -> dict:

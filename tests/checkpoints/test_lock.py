@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -110,3 +111,37 @@ def test_a_lock_that_another_process_removes_is_not_held(tmp_path, monkeypatch):
     monkeypatch.setattr(lock_module.fcntl, "flock", lambda *_: (tmp_path / LOCK_FILE).unlink())
     with refused(LOCK_FILE, "removed"), lock_workdir(tmp_path):
         pytest.fail("not refused")
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """What this process compares with the others of its run, whose token is "t"."""
+    facts = []
+    monkeypatch.setattr(lock_module, "joined", lambda: SimpleNamespace(token="t"))
+    monkeypatch.setattr(lock_module, "compare", lambda name, own: facts.append(own()))
+    return facts
+
+
+def test_processes_with_one_workdir_find_the_token_of_process_0(tmp_path, monkeypatch, compared):
+    with lock_workdir(tmp_path):
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+        with lock_workdir(tmp_path):
+            first, second = compared
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "process 1 on host since then", "process 1 on host since then\nother token"]
+)
+def test_a_process_with_another_workdir_differs_and_creates_nothing(tmp_path, monkeypatch, compared, text):
+    monkeypatch.setattr(lock_module, "_TOKEN_LIMIT", 0.0)
+    with lock_workdir(tmp_path / "first"):
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+        other = tmp_path / "second"
+        if text is not None:
+            other.mkdir()
+            (other / LOCK_FILE).write_text(text)
+        with lock_workdir(other):
+            first, second = compared
+    assert second["workdir"] == str(other) != first["workdir"]
+    assert other.exists() == (text is not None)

@@ -6,6 +6,7 @@ end processes: python -m tests.training.stubs WORKDIR [--signal SIGKILL --at_ste
 
 import argparse
 import functools
+import json
 import operator
 import os
 import signal
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict
 
 from configs.coco import get_config
 from lga_jax.evaluation.evaluate import EvalResult
+from lga_jax.processes.join import join_processes
 from lga_jax.structs import DEVICE_AXIS as AXIS
 from lga_jax.structs import TrainState
 from lga_jax.training import run as loop
@@ -85,8 +87,10 @@ def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", 
     def make_train_step(detector, optimizer, losses, *, ema_decay, seed, images_at_once, extra_losses):
         def step(state, batch):
             traced.append(("training", batch.images.shape[1:3]))
-            place = 7.0 * jax.lax.axis_index(AXIS) + seed  # jax.random would take a second to compile
-            noise = jnp.sin(place + jnp.arange(3.0) + state.step)
+            # By position in the global batch, so independent of the number of devices, as in the real step.
+            place = jax.lax.axis_index(AXIS) * len(batch.index) + jnp.arange(len(batch.index))
+            # jax.random would take a second to compile
+            noise = jnp.sin(7.0 * place[:, None] + seed + jnp.arange(3.0) + state.step)
 
             def loss_fn(params):
                 features = batch.images.astype(jnp.float32).mean((1, 2)) / 255 + 0.1 * noise
@@ -97,7 +101,8 @@ def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", 
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             ema = optax.incremental_update(params, state.ema_params, 1 - ema_decay)
-            metrics = {"total": total, "grad_norm": optax.tree.norm(grads)}
+            order = jax.lax.psum(((place + 1) * (batch.index + 1)).sum(), AXIS)  # which image is where in the batch
+            metrics = {"total": total, "grad_norm": optax.tree.norm(grads), "order": order}
             return TrainState(state.step + 1, params, state.batch_stats, opt_state, ema), metrics
 
         compiled = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
@@ -146,17 +151,19 @@ def _main():
     parser.add_argument("--signal")
     parser.add_argument("--at_step", type=int)
     parser.add_argument("--num_steps", type=int, default=6)
+    parser.add_argument("--changes", type=json.loads, default={}, help="of the recipe, as JSON")
+    parser.add_argument("--num_devices", type=int)
     parser.add_argument("--coordinator", type=int)
     parser.add_argument("--num_processes", type=int, default=1)
     parser.add_argument("--process_id", type=int)
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", 4 // args.num_processes)
+    jax.config.update("jax_num_cpu_devices", args.num_devices or 4 // args.num_processes)
     if args.coordinator:
-        jax.distributed.initialize(f"127.0.0.1:{args.coordinator}", args.num_processes, args.process_id)
+        join_processes(f"127.0.0.1:{args.coordinator}", args.num_processes, args.process_id)
     before_step = signal_at_step(signal.Signals[args.signal], args.at_step) if args.signal else lambda: None
     install(SimpleNamespace(setattr=setattr), before_step=before_step)
-    stopped_by = loop.train(stub_config(num_steps=args.num_steps), args.workdir)
+    stopped_by = loop.train(stub_config(num_steps=args.num_steps, **args.changes), args.workdir)
     sys.exit(128 + stopped_by if stopped_by else 0)
 
 

@@ -26,7 +26,7 @@ def heard():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_requests_and_the_second_acts(heard, number, capfd):
     with Interrupt() as interrupt:
-        interrupt.listen()
+        interrupt.listen(0)
         assert not interrupt.requested and not interrupt.agreed(1)
         signal.raise_signal(number)
         assert interrupt.requested and interrupt.agreed(1)
@@ -38,7 +38,7 @@ def test_the_first_signal_requests_and_the_second_acts(heard, number, capfd):
 
 def test_a_signal_of_the_other_kind_is_a_second_one(heard):
     with Interrupt() as interrupt:
-        interrupt.listen()
+        interrupt.listen(0)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert interrupt.requested and heard == [signal.SIGINT]
@@ -46,7 +46,7 @@ def test_a_signal_of_the_other_kind_is_a_second_one(heard):
 
 def test_handlers_are_given_back_at_the_end_also_after_an_error(heard):
     interrupt = Interrupt()
-    interrupt.listen()
+    interrupt.listen(0)
     with pytest.raises(ZeroDivisionError), interrupt:
         raise ZeroDivisionError
     signal.raise_signal(signal.SIGTERM)
@@ -59,18 +59,41 @@ def test_before_it_listens_signals_have_their_usual_effect(heard):
         assert heard == [signal.SIGTERM] and not interrupt.requested
 
 
-def test_all_processes_get_the_signal_that_one_of_them_received(monkeypatch):
+class Member:
+    """In place of the connection to another process, which stops at step 12."""
+
+    def __init__(self):
+        self.asked, self.begun = 0, None
+
+    def begin_steps(self, step):
+        self.begun = step
+
+    def ask_to_stop(self):
+        self.asked += 1
+
+    def stops_at(self, step):
+        return step >= 12
+
+
+@pytest.mark.parametrize("own", [0, int(signal.SIGTERM)])
+def test_all_processes_stop_at_one_step_with_the_signal_that_one_of_them_received(monkeypatch, own):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(interrupt_module, "joined", lambda: member)
     gather = lambda mine: np.stack([mine, np.array(int(signal.SIGTERM))])  # noqa: E731
     monkeypatch.setattr(interrupt_module.multihost_utils, "process_allgather", gather)
-    interrupt = Interrupt()
-    assert not interrupt.agreed(9) and interrupt.requested == 0  # asked every ten steps
-    assert interrupt.agreed(10) and interrupt.requested == signal.SIGTERM
+    member, interrupt = Member(), Interrupt()
+    with interrupt:
+        interrupt.listen(9)
+        assert member.begun == 9
+        interrupt.requested = own
+        assert [interrupt.agreed(step) for step in (10, 11, 12)] == [False, False, True]
+    assert interrupt.requested == signal.SIGTERM
+    assert member.asked == (own > 0)
 
 
 def test_another_thread_than_the_main_one_hears_nothing():
     interrupt = Interrupt()
     before = signal.getsignal(signal.SIGTERM)
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(interrupt.listen).result()
+        thread.submit(interrupt.listen, 0).result()
     assert signal.getsignal(signal.SIGTERM) is before

@@ -1,43 +1,71 @@
-"""What is checked, agreed on and given back before the first step."""
+"""What is checked and compared before the first step."""
 
 import runpy
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import pytest
 
+from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
+from lga_jax.inference.step import replicate
 from lga_jax.models.build import build_detector
+from lga_jax.processes.facts import first_difference
+from lga_jax.structs import TrainState
 from lga_jax.training import start
 from lga_jax.training.run import open_run
+from lga_jax.training.start import Beginning, recipe_facts, run_facts
 from tests.training.stubs import install, stub_config, tiny_config
 
 
-def _agree(monkeypatch, *whats):
-    """`check_processes_agree` as process 0 of several sees it, each with its own."""
-    digests = []
-    monkeypatch.setattr(jax, "process_count", lambda: len(whats))
-    with monkeypatch.context() as patch:
-        patch.setattr(start.multihost_utils, "process_allgather", lambda mine: digests.append(mine) or mine[None])
-        for what in whats:
-            start.check_processes_agree(what)
-    monkeypatch.setattr(start.multihost_utils, "process_allgather", lambda mine: np.stack(digests))
-    start.check_processes_agree(whats[0])
+def _difference(ours, theirs):
+    difference = first_difference({0: ours, 1: theirs})
+    return difference and difference["name"]
 
 
-def test_processes_with_one_recipe_agree(monkeypatch):
-    _agree(monkeypatch, [{"a": 1, "b": 2}, 3], [{"b": 2, "a": 1}, 3])
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, None),
+        ({"optim.lr": 0.2}, "recipe optim.lr"),
+        ({"data.buckets": ((32, 64),)}, "recipe data.buckets.0.1"),
+        ({"data.train.num_images": 11}, "recipe data.train.num_images"),
+        ({"data.num_workers": 7, "data.prefetch": 1}, None),
+    ],
+)
+def test_recipes_are_compared_key_by_key(changes, name):
+    ours, theirs = recipe_facts(stub_config(), extend=False), recipe_facts(stub_config(**changes), extend=False)
+    assert _difference(ours, theirs) == name
 
 
-def test_processes_that_would_train_different_things_are_named(monkeypatch):
-    with pytest.raises(UserError) as caught:
-        _agree(monkeypatch, [{"seed": 1}, 3], [{"seed": 1}, 4], [{"seed": 1}, 3], [{"seed": 2}, 3])
-    assert caught.value.subject == "processes 1, 3"
+def test_arguments_devices_and_settings_of_jax_are_compared(monkeypatch):
+    ours = recipe_facts(stub_config(), extend=False)
+    assert _difference(ours, recipe_facts(stub_config(), extend=True)) == "argument extend"
+    with jax.default_matmul_precision("highest"):
+        assert _difference(ours, recipe_facts(stub_config())) is not None
+    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+    assert _difference(ours, recipe_facts(stub_config(), extend=False)) == "devices: number"
 
 
-def test_one_process_asks_nobody(monkeypatch):
-    monkeypatch.setattr(start.multihost_utils, "process_allgather", lambda _: pytest.fail("asked"))
-    start.check_processes_agree([1])
+def _facts(step=0, kernel=1.0, train="f", eval_seed=1):
+    state = replicate(TrainState(jnp.int32(step), {"kernel": jnp.full((2, 3), kernel)}, {}, (), None))
+    manifest = {"class_names": ["crane"], "category_ids": [1], "parameters": {"kernel": [[2, 3], "float32"]}}
+    eval_source = open_source("challenge", num_images=1, seed=eval_seed, image_hw=(64, 64))
+    return run_facts(Beginning(step, state, {}, None, None, manifest), {"fingerprint": train}, eval_source)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, None),
+        ({"step": 2}, "step of the checkpoint"),
+        ({"train": "g"}, "data.train: fingerprint"),
+        ({"eval_seed": 2}, "data.eval: fingerprint"),
+        ({"kernel": 1.0000001}, "state: digest"),
+    ],
+)
+def test_data_and_state_are_compared(changes, name):
+    assert _difference(_facts(), _facts(**changes)) == name
 
 
 class Given:

@@ -1,0 +1,136 @@
+"""A process's connection to the hub."""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lga_jax.errors import UserError, listed
+from lga_jax.processes.channel import Channel
+from lga_jax.processes.facts import difference_error
+
+_REMEDY = "start all processes again with the same command"
+_GRACE = 5.0  # seconds for the main thread to report an error of its own
+
+
+class Member:
+    """One of `count` processes that train together. A thread listens to the hub.
+
+    If another process is lost or fails, the thread calls `end` with one line: the main thread may be waiting in a
+    collective operation, which nothing can end.
+    """
+
+    def __init__(self, channel: Channel, process: int, count: int, token: str, end: Callable[[str], None]) -> None:
+        self.process, self.count, self.token = process, count, token
+        self._channel, self._end = channel, end
+        self._step: int | None = None
+        self._limit: int | None = None  # the step before which this process waits for the decision where to stop
+        self._stop_at: int | None = None
+        self._verdicts: dict[str, dict] = {}
+        self._leaving = threading.Event()
+        self._failure_told = threading.Event()
+        self._changed = threading.Condition()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def compare(self, name: str, facts: Mapping[str, Any], limit: float) -> None:
+        """Waits until all processes have called this, and compares their facts.
+
+        Raises UserError in all processes if a process differs from process 0, or has not called it after `limit`
+        seconds.
+        """
+        self._channel.send(kind="facts", name=name, facts=facts, limit=limit)
+        with self._changed:
+            self._changed.wait_for(lambda: name in self._verdicts)
+            verdict = self._verdicts.pop(name)
+        if verdict.get("missing"):
+            raise UserError(
+                f"{_numbers(verdict['missing'])} of {self.count}",
+                expected=f"their {name} for comparison within {limit:.0f} s",
+                found="nothing",
+                remedy=f"look at their output; {_REMEDY}",
+            )
+        if verdict["difference"]:
+            raise difference_error(**verdict["difference"])
+
+    def begin_steps(self, step: int) -> None:
+        """A run begins at this step. Forgets where an earlier run stopped."""
+        with self._changed:
+            self._step, self._limit, self._stop_at = step, None, None
+
+    def ask_to_stop(self) -> None:
+        """Asks all processes to stop at one step."""
+        self._channel.send(kind="stop")
+
+    def stops_at(self, step: int) -> bool:
+        """Whether all processes stop after this step. Call it after every step.
+
+        After `ask_to_stop` in any process each process completes the current step and then waits, for some
+        milliseconds, until the hub knows the steps of all. The largest of them is where all stop.
+        """
+        with self._changed:
+            self._step = step
+            self._changed.wait_for(lambda: self._limit is None or step < self._limit or self._stop_at is not None)
+            return self._stop_at is not None and step >= self._stop_at
+
+    def fail(self, line: str) -> None:
+        """Reports an error of this process to the others; they end. Call it before the process ends."""
+        self._leaving.set()
+        self._channel.send(kind="failed", line=line)
+        self._failure_told.wait(_GRACE)
+
+    def leave(self) -> None:
+        """Reports that this process ends normally."""
+        self._leaving.set()
+        self._channel.send(kind="left")
+
+    def _listen(self) -> None:
+        for message in self._channel.messages():
+            self._handle(message)
+        self._failure_told.set()  # nobody is left to hear it
+        self._end_because("process 0", "is gone")
+
+    def _handle(self, message: dict) -> None:
+        match message["kind"]:
+            case "verdict":
+                if message.get("missing") or message["difference"]:
+                    self._leaving.set()  # all processes report it themselves
+                with self._changed:
+                    self._verdicts[message["name"]] = message
+                    self._changed.notify_all()
+            case "ask":
+                with self._changed:
+                    self._limit = (self._step or 0) + 1
+                self._channel.send(kind="limit", step=self._limit)
+            case "stop_at":
+                with self._changed:
+                    if self._stop_at is None:  # a second signal must not move the step
+                        self._stop_at = message["step"]
+                    self._changed.notify_all()
+            case "failed":
+                self._hear_failure(f"process {message['process']}", message["line"])
+            case "gone":
+                self._end_because(f"process {message['process']}", "is gone")
+
+    def _hear_failure(self, process: str, line: str) -> None:
+        # The cause may be the same in all processes, for example a loss that is not finite.
+        if process == f"process {self.process}":
+            self._failure_told.set()
+        elif not self._leaving.wait(_GRACE):
+            self._end_because(process, f"has ended ({line})")
+
+    def _end_because(self, process: str, event: str) -> None:
+        if not self._leaving.is_set():
+            when = "before the first step" if self._step is None else f"since step {self._step:,}"
+            self._end(f"{process} of {self.count} {event} {when}; {_REMEDY}")
+
+
+def end_process(line: str) -> None:
+    """Prints the line and ends this process with status 1, whatever its other threads do."""
+    # os.write, because another thread may hold the lock of sys.stderr.
+    os.write(2, f"\nerror: {line}\n".encode())
+    os._exit(1)
+
+
+def _numbers(processes: list[int]) -> str:
+    return f"process{'es' if len(processes) > 1 else ''} {listed(processes, 8)}"

@@ -1,0 +1,44 @@
+"""Who is admitted, and what happens when processes are missing."""
+
+import pytest
+
+from tests.faults import refused
+
+
+@pytest.mark.parametrize(
+    ("process", "count", "subject"),
+    [(1, 2, "--process_id"), (2, 2, "--process_id"), (-1, 2, "--process_id"), (1, 3, "--num_processes")],
+)
+def test_a_process_that_does_not_fit_is_refused_and_harms_nobody(join, process, count, subject):
+    joined = join(2)
+    _, answer = joined.join(process, count)
+    assert (answer["kind"], answer["subject"]) == ("refused", subject)
+    _compare_all(joined)
+
+
+@pytest.mark.parametrize("message", [{"kind": "join"}, {"process": 0}, {"kind": "facts", "name": "a"}])
+def test_other_connections_are_closed(join, message):
+    joined = join(2)
+    stranger = joined.connect()
+    stranger.send(**message)
+    assert list(stranger.messages()) == []
+    _compare_all(joined)
+
+
+def test_missing_processes_are_named_after_the_limit(join):
+    joined = join(3)
+    with refused("processes 1, 2 of 3", "nothing") as caught:
+        joined.members[0].compare("recipe", {}, limit=0.01)
+    assert "recipe" in caught.value.expected
+
+
+def test_a_complete_comparison_ends_its_limit(join):
+    joined = join(1)
+    for _ in range(2):  # the timer of the first must not end the second
+        joined.members[0].compare("recipe", {}, limit=30)
+    assert joined.hub._timers == {}
+
+
+def _compare_all(joined):
+    joined.channels[1].send(kind="facts", name="installation", facts={}, limit=60)
+    joined.members[0].compare("installation", {}, limit=60)
