@@ -304,7 +304,7 @@ def _fail_at(step_to_fail, config, workdir):
 def test_a_second_run_in_the_workdir_is_refused(tmp_path, monkeypatch):
     install(monkeypatch)
     with open_run(stub_config(num_steps=2), str(tmp_path)) as run:
-        with refused(f"--workdir {tmp_path}", f"process {os.getpid()} on"):
+        with refused(f"workdir {tmp_path}", f"process {os.getpid()} on"):
             train(stub_config(num_steps=2), str(tmp_path))
         assert [step for step, _ in run] == [1, 2]
     assert restore_params(str(tmp_path), "latest").step == 2  # reading needs no lock
@@ -436,7 +436,7 @@ def test_evaluation_data_of_other_classes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("lga_jax.training.start.open_source", renamed)
     with pytest.raises(UserError) as caught:
         train(stub_config(), str(tmp_path))
-    assert caught.value.subject == "data.eval" and "b, c" in caught.value.found
+    assert caught.value.subject == "data.eval" and "'b'" in caught.value.found and "'c'" in caught.value.found
 
 
 @pytest.mark.parametrize(("terminated", "killed"), [(2, 3), (4, 1)], ids=["writing", "resuming"])
