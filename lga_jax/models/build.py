@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.errors import UserError, listed
 from lga_jax.models.backbones import Backbone
+from lga_jax.models.backbones.convnext import ConvNeXt
 from lga_jax.models.backbones.efficientnet_lite import EfficientNetLite
 from lga_jax.models.backbones.resnet import ResNet
 from lga_jax.models.detector import Detector
@@ -27,7 +28,7 @@ from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage
 from lga_jax.models.rpn import RPN
 from lga_jax.structs import Targets
 
-BACKBONES = {"resnet": ResNet, "efficientnet_lite": EfficientNetLite}
+BACKBONES = {"resnet": ResNet, "efficientnet_lite": EfficientNetLite, "convnext": ConvNeXt}
 ATTENTIONS = {
     "lga": LGAHead,
     "cbam": CBAM,

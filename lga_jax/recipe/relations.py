@@ -40,7 +40,8 @@ def images_at_once(values: Values, device_count: int) -> Iterator[UserError]:
             remedy=_FIX,
         )
     norms = [f"model.{part}.norm" for part in ("backbone", "fpn", "box_head")]
-    if at_once not in (0, share) and any(values[key] == "bn" for key in norms):
+    # Some backbones have no choice of norms.
+    if at_once not in (0, share) and any(values.get(key) == "bn" for key in norms):
         yield UserError(
             "images_at_once",
             expected="0 with the norm 'bn', because its statistics cover all images of a step",
@@ -223,16 +224,17 @@ def mixed_classes(values: Values) -> Iterator[UserError]:
 
 def initial_weights(values: Values) -> Iterator[UserError]:
     """A random backbone must be trainable: no frozen stages and no frozen batch norm."""
-    norm, frozen = values["model.backbone.norm"], values["model.backbone.frozen_stages"]
+    norm, frozen = values.get("model.backbone.norm"), values["model.backbone.frozen_stages"]
     if values["model.init_from"]:
         return
     if frozen > 0 or norm == "frozen_bn":
+        kind = f"norm {norm!r} and " if norm else ""
         yield UserError(
             "model.init_from",
-            expected=f"initial weights for a backbone with norm {norm!r} and {frozen} frozen stages",
+            expected=f"initial weights for a backbone with {kind}{frozen} frozen stages",
             found="none",
             remedy="use --config.model.init_from=FILE, or train from random weights with "
-            "--config.model.backbone.norm=gn --config.model.backbone.frozen_stages=0",
+            f"{'--config.model.backbone.norm=gn ' if norm else ''}--config.model.backbone.frozen_stages=0",
         )
     if values["model.init_strict"]:
         yield UserError(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lga_jax.errors import UserError, shown
+from lga_jax.weights.convnext import examine_convnext
 from lga_jax.weights.efficientnet_lite import examine_efficientnet_lite
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
@@ -21,7 +22,11 @@ UNIT_STD = (1.0, 1.0, 1.0)
 _SILENT = ("pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm_eps")
 _ANCHORS = ("anchors.sizes", "anchors.aspect_ratios")
 _SEVERAL_NUMBERS = ("pixel_mean", "pixel_std", *_ANCHORS)
-_FAMILIES = {"resnet": examine_resnet, "efficientnet_lite": examine_efficientnet_lite}
+_FAMILIES = {
+    "resnet": examine_resnet,
+    "efficientnet_lite": examine_efficientnet_lite,
+    "convnext": examine_convnext,
+}
 # The input that a network was trained on: whether in the order blue, green, red, and the keys that say the rest.
 _INPUTS: dict[str, tuple[bool, dict[str, Any]]] = {
     "torchvision": (False, {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD, "backbone.stride_in_1x1": False}),
@@ -49,7 +54,9 @@ def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any], exact:
     bgr, settings, notes = _expected_input(layout, weights)
     settings |= _stated(weights, _SILENT)
     settings = {key: value for key, value in settings.items() if key not in irrelevant}
-    norm, norm_notes = _backbone_norm(layout, weights, model["backbone"]["norm"])
+    norm, norm_notes = {}, []
+    if "norm" in model["backbone"]:  # some backbones have no choice of norms
+        norm, norm_notes = _backbone_norm(layout, weights, model["backbone"]["norm"])
     computed = dict(layout.computes) | _stated(weights, TORCHVISION_COMPUTES)
     firm = computed.keys() - set(layout.loose) if exact else _ANCHORS
     if "rpn" not in layout.parts:

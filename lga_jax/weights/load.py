@@ -134,6 +134,8 @@ class _Source(NamedTuple):
     def _ours(self, slot: Slot, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """An array of the file with its axes in our order; its shape must be `shape`."""
         value = self.weights.arrays[name]
+        if slot.leaf == "layer_scale":  # [c 1 1] in torchvision
+            value = value.reshape(-1)
         if slot.leaf != "kernel" or self.layout.ours:
             self._check_shape(name, value.shape, shape)
             return value

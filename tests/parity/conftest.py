@@ -18,6 +18,7 @@ MODULES = (
     "test_ops",
     "test_network",
     "test_efficientnet_lite",
+    "test_convnext",
     "test_resize",
     "test_detector",
     "test_export",

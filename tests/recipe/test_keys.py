@@ -10,7 +10,7 @@ from lga_jax.data import decode, source
 from lga_jax.data.augment import geometry
 from lga_jax.data.challenge import scene
 from lga_jax.models import build, layers
-from lga_jax.models.backbones import efficientnet_lite, resnet
+from lga_jax.models.backbones import convnext, efficientnet_lite, resnet
 from lga_jax.models.fpn import pyramid_strides
 from lga_jax.recipe import flatten, load
 from lga_jax.recipe.keys import ATTENTIONS, BACKBONES, CHALLENGES, KEYS, MAX_BUCKET, NORMS, NUM_LEVELS, SOURCES
@@ -53,7 +53,9 @@ def test_backbones_and_their_keys_are_those_of_the_modules():
         assert rules.keys() == fields - {"dtype", "parent", "name"}
     assert BACKBONES["resnet"]["depth"].choices == tuple(resnet.ARCHITECTURES)
     assert BACKBONES["efficientnet_lite"]["variant"].choices == tuple(efficientnet_lite.MULTIPLIERS)
-    assert all(rules["norm"].choices == tuple(layers.NORMS) for rules in BACKBONES.values())
+    assert BACKBONES["convnext"]["variant"].choices == tuple(convnext.ARCHITECTURES)
+    norms = [rules["norm"].choices for rules in BACKBONES.values() if "norm" in rules]
+    assert norms == [tuple(layers.NORMS)] * 2
 
 
 def test_sources_and_their_settings_are_those_of_the_modules():

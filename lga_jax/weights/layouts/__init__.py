@@ -7,6 +7,7 @@ import numpy as np
 
 from lga_jax.errors import UserError, listed
 from lga_jax.weights.layouts.caffe2 import caffe2_resnet
+from lga_jax.weights.layouts.convnext import timm_convnext, torchvision_convnext
 from lga_jax.weights.layouts.detectron2 import detectron2
 from lga_jax.weights.layouts.efficientnet_pytorch import efficientnet_pytorch
 from lga_jax.weights.layouts.layout import ALL_PARTS, Layout, Slot
@@ -40,6 +41,10 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
         return detectron2(detector=False)
     if has(r"(?:conv1_w|res2_0_branch2a_w)$"):
         return caffe2_resnet()
+    if has(r"features\.\d+\.\d+\.layer_scale$"):
+        return torchvision_convnext()
+    if has(r"stages\.\d\.blocks\.\d+\.conv_dw\."):
+        return timm_convnext()
     if has(r"_blocks\.\d+\._depthwise_conv\.weight$"):
         return efficientnet_pytorch(arrays)
     if has(r"conv1(?:\.0)?\.weight$|layer[1-4]\.\d+\.conv\d\.weight$"):

@@ -21,5 +21,9 @@ def own_layout(names: Collection[str]) -> Layout:
 
 
 def _family(names: Collection[str]) -> str:
-    signs = {"params/backbone/layer1_0/conv1/": "resnet", "params/backbone/layer1_0/depthwise/": "efficientnet_lite"}
+    signs = {
+        "params/backbone/layer1_0/conv1/": "resnet",
+        "params/backbone/layer1_0/layer_scale": "convnext",
+        "params/backbone/layer1_0/depthwise/": "efficientnet_lite",
+    }
     return next((family for sign, family in signs.items() if any(name.startswith(sign) for name in names)), "")

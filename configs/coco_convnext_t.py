@@ -1,0 +1,31 @@
+"""LGA R-CNN with a ConvNeXt-T and an FPN on COCO 2017.
+
+    python train.py --config configs/coco_convnext_t.py --workdir runs/coco_convnext_t \
+        --config.model.init_from=hf://timm/convnext_tiny.fb_in1k/model.safetensors
+
+AdamW, 12 epochs, single scale. MMDetection's Mask R-CNN with this backbone reports a box AP of 46.2 after 36 epochs
+with multi-scale training, layer-wise learning rates and stochastic depth, which this recipe does not have.
+
+Expected AP: not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+from lga_jax.recipe import start_from
+
+
+def get_config() -> ConfigDict:
+    config = start_from("coco")
+    config.model.backbone = ConfigDict(
+        dict(
+            name="convnext",
+            variant="tiny",  # "tiny", "small", "base"; init_from must be of the same
+            frozen_stages=0,  # 0: none, 1: stem, 2: stem and stage 1, ... 5: all
+            remat=False,  # True: less memory and more time, the backward pass computes each block again
+        )
+    )
+
+    config.optim.optimizer = "adamw"
+    config.optim.lr = 1e-4
+    config.optim.weight_decay = 0.05
+    return config
