@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lga_jax.errors import UserError, shown
-from lga_jax.weights.convnext import examine_convnext
-from lga_jax.weights.efficientnet_lite import examine_efficientnet_lite
+from lga_jax.weights.families.convnext import examine_convnext
+from lga_jax.weights.families.efficientnet_lite import examine_efficientnet_lite
+from lga_jax.weights.families.resnet import examine_resnet
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
 from lga_jax.weights.layouts.layout import count_modules, found_norm
 from lga_jax.weights.layouts.torchvision import TORCHVISION_COMPUTES
-from lga_jax.weights.resnet import examine_resnet
 
 # ImageNet, RGB, 0..255. Caffe weights use only the mean.
 PIXEL_MEAN = (123.675, 116.28, 103.53)

@@ -3,9 +3,9 @@ import pytest
 
 from lga_jax.errors import UserError
 from lga_jax.models.backbones.resnet import BASIC, BOTTLENECK
+from lga_jax.weights.families.resnet import examine_resnet, found_blocks
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts.torchvision import torchvision_resnet
-from lga_jax.weights.resnet import examine_resnet, found_blocks
 from tests.weights import foreign
 
 MODEL = {"backbone": {"depth": 18}}

@@ -8,7 +8,7 @@ from lga_jax.errors import UserError
 from lga_jax.models.backbones.efficientnet_lite import architecture
 from lga_jax.models.build import build_backbone
 from lga_jax.weights.compatibility import check_fit
-from lga_jax.weights.efficientnet_lite import examine_efficientnet_lite
+from lga_jax.weights.families.efficientnet_lite import examine_efficientnet_lite
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import recognise
 from lga_jax.weights.load import load_pretrained

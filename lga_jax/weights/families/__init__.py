@@ -1,0 +1,1 @@
+"""Recognition of the network in a weight file, one module per family of backbones."""
