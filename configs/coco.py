@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
             buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the smallest that fits
             eval_buckets=(),  # buckets of evaluation; (): the same
             max_boxes=None,  # ground-truth slots per image; None: as many as the image with most boxes needs
+            max_faulty=0.1,  # largest share of unreadable images and of unusable boxes; 1.0: no limit (docs/data.md)
             num_workers=8,  # decoding threads per process
             prefetch=2,  # batches kept ready on the devices
         )

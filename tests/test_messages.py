@@ -21,6 +21,7 @@ from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge, export
 from lga_jax.data.coco.source import CocoJson
 from lga_jax.data.decode import decode_image, read_image_file
+from lga_jax.data.faulty import check_data
 from lga_jax.data.folder import find_images
 from lga_jax.data.tfds.store import find_folder
 from lga_jax.errors import UserError
@@ -55,6 +56,16 @@ def _text_as_annotations(root: Path, text: str = "id,file_name\n") -> None:
     (root / "images").mkdir()
     (root / "all.json").write_text(text)
     CocoJson(str(root), "all.json", "images", skip_empty=False)
+
+
+def _check(source: CocoJson) -> None:
+    check_data("data.eval", source, load("coco_json").data)
+
+
+def _pointers(root: Path) -> None:
+    source = _coco(root)
+    (root / "images" / "a.png").write_text(_POINTER)
+    _check(source)
 
 
 def _recipe(name: str, **changes: str) -> None:
@@ -110,6 +121,9 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "a category is not listed": lambda root: _coco(root, annotations=[_BOX | {"category_id": 2}]),
     "an annotation's image is not listed": lambda root: _coco(root, annotations=[_BOX, _BOX | {"image_id": 2}]),
     "a bbox has three numbers": lambda root: _coco(root, annotations=[_BOX | {"bbox": [1, 2, 3]}]),
+    "no image was downloaded": _pointers,
+    "the evaluation set has no boxes": lambda root: _check(_coco(root, annotations=())),
+    "all boxes lie outside": lambda root: _check(_coco(root, annotations=[_BOX | {"bbox": [90, 1, 2, 3]}])),
     "iscrowd is 2": lambda root: _coco(root, annotations=[_BOX | {"iscrowd": 2}]),
     "no image has a box to train on": lambda root: _coco(root, annotations=(), skip_empty=True),
     "the annotated size is wrong": lambda root: _coco(root, images=[_IMAGE | {"width": 9}]).image(0),

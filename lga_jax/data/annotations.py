@@ -1,12 +1,16 @@
 """All boxes of a data set as columns: finds the usable ones and builds the records of the images."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from lga_jax.data.source import ImageId, Record
+from lga_jax.data.source import ImageId, Record, UnusableBoxes
+from lga_jax.errors import printable
+
+_NUM_NAMED = 5
 
 
 class Columns(NamedTuple):
@@ -58,6 +62,13 @@ def to_records(image_ids: Iterable[ImageId], hw: Int[np.ndarray, "m 2"], columns
 def is_empty(record: Record) -> bool:
     """True for an image without boxes, or with crowd boxes only."""
     return bool(record.crowd.all())
+
+
+def count_unusable(columns: Columns, where: str, names: Sequence[str]) -> UnusableBoxes:
+    """The number of unusable boxes, and the first images that have some. `names`: of all images."""
+    images = dict.fromkeys(columns.image[~columns.usable].tolist())
+    first = tuple(printable(names[image]) for image in islice(images, _NUM_NAMED))
+    return UnusableBoxes(where, int((~columns.usable).sum()), len(columns.usable), first)
 
 
 def report_counts(records: Sequence[Record], columns: Columns, skip_empty: bool) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
-from lga_jax.data.source import Record, Source, open_source
+from lga_jax.data.source import Record, Source, open_source, unusable_boxes_of
 from lga_jax.errors import UserError, listed, shown
 
 _NUM_NAMED = 5  # classes in a line of the report
@@ -43,6 +43,11 @@ class MixedSource:
         self._ends = np.cumsum([len(part.source.records) for part in self._parts])
         digests = [(part.name, part.weight, part.source.fingerprint) for part in self._parts]
         self.fingerprint = hashlib.sha256(json.dumps([self.class_names, digests]).encode()).hexdigest()
+        self.unusable_boxes = [
+            boxes._replace(where=f"data part {part.name!r}: {boxes.where}")
+            for part in self._parts
+            for boxes in unusable_boxes_of(part.source)
+        ]
         wanted = sum(record.weight for record in self.records)
         self.report = [line for part in self._parts for line in _describe(part, self.class_names, wanted)]
 

@@ -28,6 +28,15 @@ class Record(NamedTuple):
     weight: float = 1.0  # how often an epoch shows the image
 
 
+class UnusableBoxes(NamedTuple):
+    """The boxes of an annotation file that a source leaves out: without an area, or outside their image."""
+
+    where: str  # the file or set
+    count: int
+    total: int  # boxes of the file
+    first: tuple[str, ...]  # names of the first images with such boxes
+
+
 class UnreadableImageError(UserError):
     """An image that cannot be decoded. Loaders replace it by grey, count it and warn."""
 
@@ -85,6 +94,11 @@ def _annotation(number: int, record: Record, box: Float[np.ndarray, "4"], label:
 def report_of(source: Source) -> list[str]:
     """The report lines of the source; none if it has no `report`."""
     return list(getattr(source, "report", ()))
+
+
+def unusable_boxes_of(source: Source) -> list[UnusableBoxes]:
+    """The counts of the source, one for each annotation file; none if it has no `unusable_boxes`."""
+    return list(getattr(source, "unusable_boxes", ()))
 
 
 def fingerprint_of(source: Source) -> str:

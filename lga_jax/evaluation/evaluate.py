@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lga_jax.data.batches.loader import EvalLoader
+from lga_jax.data.faulty import check_data
 from lga_jax.data.source import Source, open_source, truth_of
 from lga_jax.errors import UserError
 from lga_jax.evaluation.analysis import Analysis, analyse
@@ -55,7 +56,8 @@ def evaluate(
         progress: show a progress bar.
 
     Raises:
-        UserError: the checkpoint is missing, the data cannot be read, or their classes are not the model's.
+        UserError: the checkpoint is missing, the data cannot be read or have no boxes, or their classes are not the
+            model's.
     """
     predictor = model if isinstance(model, Predictor) else load(model, "best" if step is None else step, recipe)
     if predictor is model and not (recipe is None and step is None):
@@ -69,7 +71,8 @@ def evaluate(
     images_per_device = -(-predictor.recipe.batch_size // jax.local_device_count())
     batches = []
     with _bar(len(source.records), progress) as bar:
-        for located in predictor.locate(source, batch_size=images_per_device):
+        max_faulty = predictor.recipe.data.max_faulty
+        for located in predictor.locate(source, batch_size=images_per_device, max_faulty=max_faulty):
             batches.append(located)
             bar.update(len(located.index))
     result = summarise(source, in_source_order(join(batches), len(source.records)))
@@ -77,7 +80,10 @@ def evaluate(
 
 
 def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDict | None = None) -> Source:
-    """The source for `evaluate`. Raises UserError if its classes are not the model's."""
+    """The source for `evaluate`.
+
+    Raises UserError if its classes are not the model's, or if it has no boxes or too many faults (`check_data`).
+    """
     if data is None:
         data = predictor.recipe.data.eval
         if not data:
@@ -96,6 +102,7 @@ def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDic
             remedy="docs/api.md shows an example",
         )
     predictor.check_classes(source)
+    check_data("data.eval", source, predictor.recipe.data)
     return source
 
 
@@ -127,7 +134,7 @@ def score_source(
         progress: show a progress bar with images per second.
     """
     batches = []
-    loader = EvalLoader(source, data_config, batch_size, jax.local_devices())
+    loader = EvalLoader(source, data_config, batch_size, jax.local_devices(), max_faulty=data_config.max_faulty)
     with closing(loader), _bar(len(source.records), progress) as bar:
         for located in locate(predict_step, variables, loader):
             batches.append(located)

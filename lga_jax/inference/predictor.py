@@ -152,7 +152,14 @@ class Predictor:
         names = dict(zip(self.category_ids, self.class_names, strict=True))
         return draw_detections(as_rgb(image, "image"), map(_as_result, detections), names)
 
-    def locate(self, source: Source, *, score_threshold: float | None = None, batch_size: int = 1) -> Iterator[Located]:
+    def locate(
+        self,
+        source: Source,
+        *,
+        score_threshold: float | None = None,
+        batch_size: int = 1,
+        max_faulty: float = 1.0,
+    ) -> Iterator[Located]:
         """Detections of every image of a source, batch by batch, in pixels of the padded input.
 
         Each image is resized as in evaluation and padded to the smallest suitable bucket of the recipe; padding rows
@@ -162,13 +169,14 @@ class Predictor:
             source: the images.
             score_threshold: detections with lower scores may be omitted; None: the recipe's threshold.
             batch_size: images per device processed at a time.
+            max_faulty: the largest share of unreadable images, which give no detections; 1.0: no limit.
         """
         lowest = self._lowest_score(score_threshold)
         if lowest not in self._steps:
             self._steps[lowest] = self._exported or self._make_step(lowest)
         if not source.records:
             return
-        loader = EvalLoader(source, self.recipe.data, batch_size * len(self._devices), self._devices, 0, 1)
+        loader = EvalLoader(source, self.recipe.data, batch_size * len(self._devices), self._devices, 0, 1, max_faulty)
         with closing(loader):
             self._compile(lowest, loader)
             yield from map(without_filling, locate(self._steps[lowest], self._variables, loader))

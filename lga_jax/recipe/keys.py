@@ -84,6 +84,7 @@ KEYS: dict[str, Rule] = {
     "data.buckets": _buckets("pairs of (height, width) in whole pixels, as ((800, 1344),)", least=1),
     "data.eval_buckets": _buckets("(), or pairs of (height, width) in whole pixels, as ((800, 1344),)", least=0),
     "data.max_boxes": unset_or(whole(1, _BOXES)),
+    "data.max_faulty": _SHARE,
     "data.num_workers": whole(1, _THREADS),
     "data.prefetch": whole(0, _THREADS),
     "model.dtype": choice("float32", "bfloat16"),

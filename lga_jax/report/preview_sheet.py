@@ -54,6 +54,7 @@ def draw_samples(config: ConfigDict, num_images: int) -> Iterator[Sample]:
     file_names = from_source(source).file_names
     data_config = config.data.copy_and_resolve_references()
     data_config.prefetch = 0  # the same batches with less memory
+    data_config.max_faulty = 1.0  # unreadable images are shown as such
     colours = list(class_colours(dict(enumerate(source.class_names))).values())
     devices = jax.local_devices()[:1]
     with closing(TrainLoader(source, data_config, config.seed, config.batch_size, 0, devices, 0, 1)) as loader:

@@ -16,6 +16,7 @@ from lga_jax.checkpoints.manifest import Manifest, make_manifest
 from lga_jax.checkpoints.write import Checkpoints, Restored
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import quick_warnings
+from lga_jax.data.faulty import check_data
 from lga_jax.data.source import Source, fingerprint_of, open_source, report_of
 from lga_jax.errors import UserError, counted, name_differences
 from lga_jax.inference.compilation import compile_ahead, size_of
@@ -40,7 +41,8 @@ def say(line: str) -> None:
 def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source | None) -> tuple[Source, Source]:
     """The given sources, or the sources of data.train and data.eval.
 
-    Raises UserError if their classes differ, or if a batch is larger than the source of the training images.
+    Raises UserError if their classes differ, if a batch is larger than the source of the training images, or if a
+    source has no boxes or too many faults (`check_data`).
     """
     source, eval_source = (
         open_source(**recipe.data[part]) if given is None else given
@@ -59,6 +61,8 @@ def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source 
     _check_batch_size(recipe.batch_size, len(source.records))
     for line in quick_warnings(source, eval_source):
         say(line)
+    check_data("data.train", source, recipe.data)
+    check_data("data.eval", eval_source, recipe.data)
     return source, eval_source
 
 

@@ -21,6 +21,7 @@ from lga_jax.checkpoints.read import restore_params
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge
+from lga_jax.data.source import UnreadableImageError
 from lga_jax.errors import UserError
 from lga_jax.files import WriteError
 from lga_jax.training import run as loop
@@ -237,7 +238,7 @@ def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monke
 
     def image(source, index):
         bad.append(index)
-        if len(bad) > 14:  # in the fourth batch, whoever decodes first
+        if len(bad) > 14 + 14:  # after the sample of the start, in the fourth batch, whoever decodes first
             raise fault
         return draw(source, index)
 
@@ -251,6 +252,37 @@ def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monke
         restore_params(str(tmp_path), "latest").manifest["digests"]
         == restore_params(undisturbed, "latest").manifest["digests"]
     )
+
+
+def test_too_many_images_that_go_bad_under_way_stop_the_run_after_saving(tmp_path, monkeypatch):
+    """12 + 2 images are read at the start and 4 in the first batch; then 4 of 8, and 8 of 12 are unreadable."""
+    install(monkeypatch)
+    draw, reads = Challenge.image, []
+
+    def image(source, index):
+        reads.append(index)
+        if len(reads) > 14 + 4:
+            raise UnreadableImageError(f"{index}.png", found="a pointer", remedy="fetch it")
+        return draw(source, index)
+
+    monkeypatch.setattr(Challenge, "image", image)
+    with pytest.raises(UserError) as caught:
+        train(stub_config(checkpoint_every=100, eval_every=0, **{"data.num_workers": 1}), str(tmp_path))
+    assert caught.value.found.startswith("8 of 12 images read so far, 8 of them a pointer: ")
+    assert _steps(tmp_path)[-1] == 2
+
+
+def test_a_set_that_was_never_downloaded_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    install(monkeypatch)
+
+    def image(source, index):
+        raise UnreadableImageError(f"{index}.png", found="a pointer", remedy="fetch it")
+
+    monkeypatch.setattr(Challenge, "image", image)
+    with pytest.raises(UserError) as caught:
+        train(stub_config(), str(tmp_path / "run"))
+    assert caught.value.subject == "data.train" and caught.value.found.startswith("12 of 12 images")
+    assert not (tmp_path / "run").exists()
 
 
 def test_last_evaluation_cut_short_is_not_called_done(tmp_path, monkeypatch, capsys):

@@ -66,7 +66,7 @@ class TrainLoader:
             *report_overflow(source.records, slots),
         ]
         jobs = (self._job(step, share, source, data_config) for step in itertools.count(start_step))
-        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices)
+        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices, data_config.max_faulty)
         self._shapes = _shapes(data_config.buckets, bucket_of, share)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -89,7 +89,7 @@ class TrainLoader:
 
     @property
     def num_unreadable(self) -> int:
-        """Unreadable images of this process so far, each counted once; prefetched steps included.
+        """Unreadable images of this process in the batches so far, each counted once.
 
         They are replaced by grey images without boxes; a warning names each.
         """
@@ -97,7 +97,7 @@ class TrainLoader:
 
     @property
     def num_without_slot(self) -> int:
-        """Boxes of this process dropped after copy-paste so far, prefetched steps included.
+        """Boxes of this process dropped after copy-paste in the batches so far.
 
         `report` counts the boxes that are dropped without copy-paste.
         """
@@ -137,8 +137,12 @@ class EvalLoader:
         local_devices: Sequence[jax.Device],
         process_index: int | None = None,
         process_count: int | None = None,
+        max_faulty: float = 1.0,
     ) -> None:
-        """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX."""
+        """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX.
+
+        max_faulty: the largest share of unreadable images; `next` raises UserError for more. 1.0: no limit.
+        """
         share = _share(batch_size, local_devices, process_index, process_count)
         buckets = data_config.eval_buckets or data_config.buckets
         bucket_of = assign_buckets(source.records, buckets, partial(evaluation_hw, data_config=data_config))
@@ -146,7 +150,7 @@ class EvalLoader:
             _evaluation_job(source, planned.index[share].tolist(), buckets[planned.bucket], data_config)
             for planned in plan_evaluation(bucket_of, batch_size)
         )
-        self._pipeline = Pipeline(source, data_config, jobs, slots=0, local_devices=local_devices)
+        self._pipeline = Pipeline(source, data_config, jobs, 0, local_devices, max_faulty)
         self.shapes = _shapes(buckets, bucket_of, share)  # ((height, width), rows of this process) of all batches
 
     def __iter__(self) -> Iterator[Batch]:

@@ -1,7 +1,6 @@
 """Loads planned batches and puts them on the devices; threads decode ahead of the training step."""
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from lga_jax.data.augment.donor import Donor
 from lga_jax.data.augment.view import HW, View
 from lga_jax.data.batches.fill import empty_batch, write_image
 from lga_jax.data.batches.paste import paste
+from lga_jax.data.faulty import ImageCount
 from lga_jax.data.source import Source, UnreadableImageError
 from lga_jax.structs import DEVICE_AXIS, Batch
 
@@ -32,8 +32,16 @@ class Job(NamedTuple):
     donors: list[Donor | None]  # the second image of copy-paste
 
 
+class _Row(NamedTuple):
+    """What a worker found while it filled a row."""
+
+    seen: list[int]  # images that it read
+    errors: dict[int, UnreadableImageError]  # of unreadable images
+    num_without_slot: int  # boxes dropped after pasting
+
+
 class _Loading(NamedTuple):
-    """A batch that workers are writing into."""
+    """A batch that workers are writing into; the results of the futures are _Row."""
 
     batch: Batch
     rows: list[Future]
@@ -52,17 +60,18 @@ class Pipeline:
         jobs: Iterator[Job],
         slots: int,
         local_devices: Sequence[jax.Device],
+        max_faulty: float,
     ) -> None:
+        """`max_faulty`: the largest share of unreadable images; `next` raises UserError for more."""
         self._source, self._jobs, self._slots = source, jobs, slots
         self._kernel, self._prefetch = data_config.resize, data_config.prefetch
         self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
         self._sharding = NamedSharding(Mesh(np.array(local_devices), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS))
         self._workers = ThreadPoolExecutor(data_config.num_workers, thread_name_prefix="decode")
         self._loading: deque[_Loading] = deque()
-        self._on_device: deque[Batch] = deque()
-        self._unreadable: set[int] = set()
-        self._counting = threading.Lock()
-        self.num_without_slot = 0  # boxes dropped after pasting
+        self._on_device: deque[tuple[Batch, list[_Row]]] = deque()
+        self._images = ImageCount(len(source.records), max_faulty)
+        self.num_without_slot = 0  # boxes dropped after pasting, in the batches that `next` returned
 
     def __next__(self) -> Batch:
         self._start_loading()
@@ -73,7 +82,10 @@ class Pipeline:
         if not self._on_device:
             self.close()
             raise StopIteration
-        return self._on_device.popleft()
+        self._count_images(self._on_device[0][1])
+        batch, rows = self._on_device.popleft()  # only now: too many unreadable images raise their error again
+        self.num_without_slot += sum(row.num_without_slot for row in rows)
+        return batch
 
     def empty_batch(self, bucket_hw: HW, num_rows: int) -> Batch:
         """An empty batch of a bucket; `num_rows` are the rows of this process."""
@@ -81,7 +93,8 @@ class Pipeline:
 
     @property
     def num_unreadable(self) -> int:
-        return len(self._unreadable)
+        """Unreadable images in the batches that `next` returned, each counted once."""
+        return len(self._images.errors)
 
     def close(self) -> None:
         self._workers.shutdown(wait=True, cancel_futures=True)
@@ -111,32 +124,39 @@ class Pipeline:
     def _num_rows_loading(self) -> int:
         return sum(len(loading.batch.index) for loading in self._loading)
 
-    def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> int:
-        """Fills a row; returns the number of boxes dropped after pasting."""
-        records = self._source.records
-        write_image(batch, row, index, records[index], self._image(index), view, self._kernel)
-        if donor and donor.pasted.any() and (image := self._image(donor.index)) is not None:
-            return paste(batch, row, records[donor.index], image, donor, self._kernel)
-        return 0
+    def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> _Row:
+        """Fills a row."""
+        records, errors, seen, num_lost = self._source.records, {}, [index], 0
+        write_image(batch, row, index, records[index], self._image(index, errors), view, self._kernel)
+        if donor and donor.pasted.any():
+            seen.append(donor.index)
+            if (image := self._image(donor.index, errors)) is not None:
+                num_lost = paste(batch, row, records[donor.index], image, donor, self._kernel)
+        return _Row(seen, errors, num_lost)
 
-    def _image(self, index: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    def _image(self, index: int, errors: dict[int, UnreadableImageError]) -> UInt8[np.ndarray, "h w 3"] | None:
         try:
             return self._source.image(index)
         except UnreadableImageError as error:
-            self._count_unreadable(index, error)
+            errors[index] = error
             return None
 
-    def _count_unreadable(self, index: int, error: UnreadableImageError) -> None:
-        with self._counting:  # two workers may read the same image at the same time
-            if index not in self._unreadable:
-                self._unreadable.add(index)
-                _LOG.warning(
-                    "%s (replaced by a grey image without boxes; %d such images so far)", error, len(self._unreadable)
-                )
+    def _count_images(self, rows: Sequence[_Row]) -> None:
+        """Warns of new unreadable images, and raises UserError if they are too many.
 
-    def _put(self, loading: _Loading) -> Batch:
-        self.num_without_slot += sum(row.result() for row in loading.rows)
-        return self._to_devices(loading.batch)
+        Counted in the order of batches, not when a worker reads them, so that a run stops at the same step every time.
+        """
+        num_before = len(self._images.errors)
+        for row in rows:
+            for error in self._images.add(row.seen, row.errors):
+                num_before += 1
+                _LOG.warning("%s (replaced by a grey image without boxes; %d such images so far)", error, num_before)
+        if num_before:
+            self._images.check("images")
+
+    def _put(self, loading: _Loading) -> tuple[Batch, list[_Row]]:
+        rows = [row.result() for row in loading.rows]
+        return self._to_devices(loading.batch), rows
 
     def _to_devices(self, batch: Batch) -> Batch:
         split = (self._num_devices, len(batch.index) // self._num_devices)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lga_jax.data.annotations import Columns, is_empty, make_columns, report_counts, to_records
+from lga_jax.data.annotations import Columns, count_unusable, is_empty, make_columns, report_counts, to_records
 from lga_jax.data.coco.box_format import report_layout
 from lga_jax.data.coco.faults import Fault
 from lga_jax.data.coco.image_files import describe_changes, find_image_files
@@ -47,6 +47,7 @@ class CocoJson:
         names = category_names(truth)
         columns = read_columns(truth, names)
         records = to_records([image["id"] for image in truth["images"]], read_hw(truth), columns)
+        self.unusable_boxes = [count_unusable(columns, str(self._annotations), list(written.values()))]
         used = [number for number, record in enumerate(records) if not (skip_empty and is_empty(record))]
         if not used:
             raise UserError(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from lga_jax.data.doctor.findings import Case, Finding, Findings
 from lga_jax.data.doctor.open_faulty import OpenedSource, from_source, open_faulty
+from lga_jax.data.faulty import is_beyond_chance
 from lga_jax.data.source import Record, Source
 from lga_jax.errors import UserError, counted, name_differences, printable, shown
 
@@ -85,6 +86,7 @@ def examine(data_config: ConfigDict, quick: bool) -> Report:
                 continue
             class_boxes = _check_classes(opened, findings)
             _check_records(opened, findings, data_config.max_boxes)
+            _check_share(opened, findings, data_config.max_faulty)
             if not quick:
                 opened = _check_images(opened, findings, place, data_config.num_workers)
             _check_repeated(opened, findings)
@@ -161,6 +163,13 @@ def _check_records(opened: OpenedSource, findings: Findings, max_boxes: int | No
             findings.add("empty", opened.case(index))
         if max_boxes is not None and num_boxes > max_boxes:
             findings.add("overflow", opened.case(index, counted(num_boxes, "box")), index)
+
+
+def _check_share(opened: OpenedSource, findings: Findings, largest_share: float) -> None:
+    """Adds an error if training would refuse the set because of its unusable boxes."""
+    for boxes in opened.unusable_boxes:
+        if boxes.count and is_beyond_chance(boxes.count, boxes.total, largest_share):
+            findings.add("many_unusable", Case(f"{boxes.count:,} of {counted(boxes.total, 'box')}"))
 
 
 def _check_images(opened: OpenedSource, findings: Findings, what: str, num_threads: int) -> OpenedSource:

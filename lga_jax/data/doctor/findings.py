@@ -20,6 +20,12 @@ KINDS = {
         "without a box to train on or to score",
         "name another annotation file or correct its boxes",
     ),
+    "many_unusable": (
+        "error",
+        "set",
+        "with too many boxes without an area or outside their image: training refuses it",
+        "write bbox as [x, y, width, height] in pixels of the image as stored (data.max_faulty is the limit)",
+    ),
     "unreadable": (
         "error",
         "image",

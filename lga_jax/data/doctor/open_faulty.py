@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from lga_jax.data.annotations import to_records
+from lga_jax.data.annotations import count_unusable, to_records
 from lga_jax.data.coco.box_format import suspicious_layout
 from lga_jax.data.coco.faults import Fault, find_faults, is_bbox
 from lga_jax.data.coco.ids import unify_ids
@@ -19,7 +19,17 @@ from lga_jax.data.coco.schema import category_names, read_coco, sound_entries
 from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.decode import decode_image, read_header, read_image_file
 from lga_jax.data.doctor.findings import Case, Findings
-from lga_jax.data.source import ImageId, Record, Source, UnreadableImageError, find_source, fingerprint_of, report_of
+from lga_jax.data.source import (
+    ImageId,
+    Record,
+    Source,
+    UnreadableImageError,
+    UnusableBoxes,
+    find_source,
+    fingerprint_of,
+    report_of,
+    unusable_boxes_of,
+)
 from lga_jax.errors import UserError, shown
 
 # The kinds of coco.faults without their section: the problem, and the keys that show it; None: all keys.
@@ -62,6 +72,7 @@ class OpenedSource(NamedTuple):
     records: Sequence[Record]
     file_names: Sequence[str | None]
     identities: list[str]  # equal for equal images, also of different sources
+    unusable_boxes: list[UnusableBoxes]
     check: Callable[[int], ImageCheck]
     read: Callable[[int], UInt8[np.ndarray, "h w 3"]]  # raises UserError
 
@@ -92,9 +103,15 @@ def from_source(source: Source) -> OpenedSource:
         fingerprint = fingerprint_of(source)
         identities = [f"{fingerprint} {index}" for index in range(len(source.records))]
         file_names = [None] * len(source.records)
-    check = partial(_check_pixels, source)
     return OpenedSource(
-        report_of(source), source.class_names, source.records, file_names, identities, check, source.image
+        about=report_of(source),
+        class_names=source.class_names,
+        records=source.records,
+        file_names=file_names,
+        identities=identities,
+        unusable_boxes=unusable_boxes_of(source),
+        check=partial(_check_pixels, source),
+        read=source.image,
     )
 
 
@@ -124,7 +141,7 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
     for position, changes in files.changes.items():
         detail = f"{shown(written[position])} ({', '.join(changes)})"
         findings.add("file_renamed", Case(detail, files.paths[position], sound["images"][position]["id"]))
-    records = _records(findings, sound)
+    records, unusable = _records(findings, sound, str(path))
     there = [position not in absent for position in written]
     paths = [os.path.join(os.path.abspath(folder), name) for name in files.paths.values()]
 
@@ -144,7 +161,8 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
 
     about = [f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
     class_names = category_names({"categories": sound["categories"].values()}).values()
-    return OpenedSource(about, tuple(class_names), records, list(files.paths.values()), paths, check, read)
+    names = list(files.paths.values())
+    return OpenedSource(about, tuple(class_names), records, names, paths, unusable, check, read)
 
 
 def _add_faults(findings: Findings, faults: Iterable[Fault], content: Mapping, images: Mapping[int, dict]) -> None:
@@ -189,11 +207,16 @@ def _shown_keys(entry: Mapping[str, Any], keys: Collection[str] | None) -> str:
     return ", ".join(f"{key} {shown(entry[key])}" for key in (entry if keys is None else keys) if key in entry)
 
 
-def _records(findings: Findings, sound: Mapping[str, Mapping[int, dict]]) -> list[Record]:
-    """The records of CocoJson for these entries. Boxes that it leaves out or changes are added to `findings`."""
+def _records(
+    findings: Findings, sound: Mapping[str, Mapping[int, dict]], where: str
+) -> tuple[list[Record], list[UnusableBoxes]]:
+    """The records and unusable boxes of CocoJson for these entries.
+
+    Boxes that it leaves out or changes are added to `findings`.
+    """
     truth = {section: list(entries.values()) for section, entries in sound.items()}
     if not truth["images"]:
-        return []
+        return [], []
     columns, hw = read_columns(truth, category_names(truth)), read_hw(truth)
     xywh = read_xywh(truth)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -209,7 +232,8 @@ def _records(findings: Findings, sound: Mapping[str, Mapping[int, dict]]) -> lis
             image = truth["images"][index]
             case = Case("", image["file_name"], image["id"], positions[row], xywh[row].tolist())
             findings.add(kind, case, index)
-    return to_records([image["id"] for image in truth["images"]], hw, columns)
+    unusable = count_unusable(columns, where, [image["file_name"] for image in truth["images"]])
+    return to_records([image["id"] for image in truth["images"]], hw, columns), [unusable]
 
 
 def _check_file(path: str, record: Record) -> ImageCheck:

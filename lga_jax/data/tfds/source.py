@@ -10,7 +10,7 @@ import logging
 import numpy as np
 from jaxtyping import UInt8
 
-from lga_jax.data.annotations import is_empty, make_columns, report_counts, to_records
+from lga_jax.data.annotations import count_unusable, is_empty, make_columns, report_counts, to_records
 from lga_jax.data.decode import decode_image
 from lga_jax.data.tfds.index import Index, read_index
 from lga_jax.data.tfds.split import TfdsSplit
@@ -46,6 +46,7 @@ class TfdsSource:
             self._index.hw,
         )
         records = to_records(self._index.image_id.tolist(), self._index.hw, self._columns)
+        self.unusable_boxes = [count_unusable(self._columns, where, self._index.file_name.tolist())]
         self._used = [number for number, record in enumerate(records) if not (skip_empty and is_empty(record))]
         if not self._used:
             raise UserError(

@@ -35,8 +35,10 @@ def _donor(index: int, *pasted: bool) -> Donor:
     return Donor(index, _view(index), np.array(pasted, bool))
 
 
-def _pipeline(source: Memory, jobs: Iterable[Job], slots: int = 4, **values: object) -> Pipeline:
-    return Pipeline(source, data_config(**values), iter(jobs), slots, jax.local_devices()[:1])
+def _pipeline(
+    source: Memory, jobs: Iterable[Job], slots: int = 4, max_faulty: float = 1.0, **values: object
+) -> Pipeline:
+    return Pipeline(source, data_config(**values), iter(jobs), slots, jax.local_devices()[:1], max_faulty)
 
 
 def _all(batches: Pipeline) -> list[Batch]:
@@ -139,6 +141,28 @@ def test_an_unreadable_image_is_logged_once_and_grey_each_time(inline, caplog):
         np.testing.assert_array_equal(images[:20, :30], 128)
 
 
+class _Unreadable(Memory):
+    """Images from number 4 on cannot be read."""
+
+    def image(self, index: int) -> np.ndarray:
+        if index >= 4:
+            raise UnreadableImageError(f"{index}.jpg", expected="an image", found="3 bytes", remedy="replace it")
+        return super().image(index)
+
+
+@pytest.mark.parametrize(("prefetch", "num_workers"), [(0, 1), (2, 3)])
+def test_too_many_unreadable_images_stop_at_the_same_batch_whatever_was_read_ahead(prefetch, num_workers):
+    """4 of 5 unreadable images may be chance, 5 of 6 are not."""
+    jobs = [_job(0), *(_job(index) for index in range(4, 13))]
+    with closing(_pipeline(_Unreadable(), jobs, max_faulty=0.1, prefetch=prefetch, num_workers=num_workers)) as batches:
+        assert [next(batches).index.item() for _ in range(5)] == [0, 4, 5, 6, 7]
+        assert batches.num_unreadable == 4
+        for _ in range(2):
+            with pytest.raises(UserError) as caught:
+                next(batches)
+            assert caught.value.found == "5 of 6 images read so far, 5 of them 3 bytes: 4.jpg, 5.jpg, 6.jpg and 2 more"
+
+
 @pytest.mark.parametrize("error", [UserError("4.jpg", expected="30 x 20 pixels"), ZeroDivisionError("a bug")])
 @pytest.mark.parametrize("prefetch", [0, 3])
 def test_an_error_is_raised_where_its_batch_is_due_and_ever_after(inline, error, prefetch):
@@ -199,7 +223,7 @@ def test_nothing_is_left_running_at_the_end_of_the_jobs():
 
 def test_a_batch_lies_on_the_devices_row_after_row():
     devices = jax.local_devices()[:2]
-    with closing(Pipeline(Memory(), data_config(), iter([_job(1, 2, 5, 7)]), 3, devices)) as batches:
+    with closing(Pipeline(Memory(), data_config(), iter([_job(1, 2, 5, 7)]), 3, devices, 1.0)) as batches:
         batch = next(batches)
     assert batch.index.tolist() == [[1, 2], [5, 7]]
     for leaf in jax.tree.leaves(batch):

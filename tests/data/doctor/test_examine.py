@@ -33,6 +33,7 @@ def _config(root: Path, annotations: str = "annotations.json", eval_annotations:
             train=dict(part, annotations=annotations),
             eval=dict(part, annotations=eval_annotations or annotations),
             max_boxes=4,
+            max_faulty=0.1,
             num_workers=2,
         )
     )
@@ -256,6 +257,13 @@ def test_a_clean_set_has_no_findings(make_folder):
     assert [finding.kind for finding in part.between] == ["overlap"]  # train and eval are one file here
 
 
+def test_a_set_that_training_refuses_for_its_boxes_is_an_error(make_folder):
+    content = truth()
+    assert "many_unusable" not in _found(examine(_config(make_folder(content)), quick=True))  # 4 of 7
+    content["annotations"] += [{"image_id": 11, "category_id": 3, "bbox": [5, 5, 0, 0]}] * 10
+    assert _found(examine(_config(make_folder(content)), quick=True))["many_unusable"] == ["14 of 17 boxes"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "kind"),
     [
@@ -343,7 +351,9 @@ def test_a_missing_folder_of_images_is_one_finding(make_folder):
 
 def test_generated_sets_are_looked_at_as_any_source():
     part = dict(source="challenge", num_images=6, image_hw=(64, 64))
-    report = examine(ConfigDict(dict(train=part, eval=dict(part), max_boxes=None, num_workers=2)), quick=False)
+    report = examine(
+        ConfigDict(dict(train=part, eval=dict(part), max_boxes=None, max_faulty=0.1, num_workers=2)), quick=False
+    )
     assert _found(report).keys() <= {"class_without_boxes"}
     assert len(report.between[0].cases) == 6 and report.between[0].kind == "overlap"
     assert (
