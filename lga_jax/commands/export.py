@@ -3,7 +3,8 @@
     lga_jax export --workdir runs/coco --format stablehlo --output detector.stablehlo
 
 stablehlo: for jax on CPUs, GPUs and TPUs; examples/run_stablehlo.py runs it with jax and numpy alone, and lga_jax.load
-reads it. docs/export.md describes the file.
+reads it. onnx: for onnxruntime, OpenVINO and others; examples/run_onnx.py runs it with onnxruntime and numpy alone.
+docs/export.md describes the files.
 """
 
 import re
@@ -17,7 +18,7 @@ from lga_jax.errors import UserError
 def main() -> None:
     """Reads the flags."""
     workdir = parsing.define_path("workdir", "Folder of the run.")
-    kind = flags.DEFINE_enum("format", None, ["stablehlo"], "Format of the file.")
+    kind = flags.DEFINE_enum("format", None, ["stablehlo", "onnx"], "Format of the file.")
     output = parsing.define_path("output", "A new file; default WORKDIR/detector.FORMAT.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     size = flags.DEFINE_string("size", None, "HEIGHTxWIDTH of padded images; default the buckets of the recipe.")

@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import numpy as np
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from lga_jax.checkpoints.manifest import OWN_DETECTOR, recipe_of
 from lga_jax.checkpoints.read import restore_params
 from lga_jax.errors import UserError, listed
+from lga_jax.exporting.onnx_file import onnx_file
 from lga_jax.exporting.stablehlo import stablehlo_file
 from lga_jax.files import write_atomically
 from lga_jax.inference.exported import HW
@@ -33,10 +36,11 @@ def export(
     Args:
         workdir: folder of a run.
         output: the new file.
-        format: "stablehlo", for jax on CPUs, GPUs and TPUs; None: the extension of `output`.
+        format: "stablehlo", for jax on CPUs, GPUs and TPUs; "onnx", for onnxruntime, OpenVINO and others; None: the
+            extension of `output`.
         step: a number, "latest" or "best", as in `load`.
         size: (height, width) of the padded images. Images are then resized to fit into it. None: the buckets and the
-            image sizes of the recipe's evaluation.
+            image sizes of the recipe's evaluation. An ONNX file has one size.
         score_threshold: lowest score of a detection; None: the recipe's.
         detector: the custom detector, if the run was trained with one.
 
@@ -56,7 +60,9 @@ def export(
     _change(recipe, size, score_threshold)
     built = detector or build_detector(recipe.model, len(saved.manifest["class_names"]))
     sizes = [tuple(hw) for hw in recipe.data.eval_buckets or recipe.data.buckets]
-    data = stablehlo_file(saved, recipe, built, sizes, where)
+    _check_finite(saved, where)
+    write = stablehlo_file if format == "stablehlo" else onnx_file
+    data = write(saved, recipe, built, sizes, where)
     write_atomically(path, data)
     shapes = listed([f"{height}x{width}" for height, width in sizes])
     return f"written: {path}, {saved.title}, images up to {shapes}, {len(data) / 2**20:.1f} MiB"
@@ -79,6 +85,12 @@ def _check_new(path: Path) -> None:
         )
     if not path.parent.is_dir():
         raise UserError(f"--output {path}", expected="a file in an existing folder", found=f"no {path.parent}")
+
+
+def _check_finite(saved: Saved, where: str) -> None:
+    for name, leaf in flatten_dict(saved.variables, sep="/").items():
+        if not np.isfinite(leaf).all():
+            raise UserError(where, expected="finite parameters", found=f"nan or infinity in {name}", remedy="train again")
 
 
 def _change(recipe: ConfigDict, size: HW | None, score_threshold: float | None) -> None:
