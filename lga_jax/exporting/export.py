@@ -90,7 +90,8 @@ def _check_new(path: Path) -> None:
 def _check_finite(saved: Saved, where: str) -> None:
     for name, leaf in flatten_dict(saved.variables, sep="/").items():
         if not np.isfinite(leaf).all():
-            raise UserError(where, expected="finite parameters", found=f"nan or infinity in {name}", remedy="train again")
+            found = f"nan or infinity in {name}"
+            raise UserError(where, expected="finite parameters", found=found, remedy="train again")
 
 
 def _change(recipe: ConfigDict, size: HW | None, score_threshold: float | None) -> None:

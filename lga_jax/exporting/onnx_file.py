@@ -13,9 +13,7 @@ VERSION = 1
 _RESIZING = ("eval_short_edge", "long_edge", "size_rounding", "resize")
 
 
-def onnx_file(
-    saved: Saved, recipe: ConfigDict, detector: Detector, sizes: list[tuple[int, int]], where: str
-) -> bytes:
+def onnx_file(saved: Saved, recipe: ConfigDict, detector: Detector, sizes: list[tuple[int, int]], where: str) -> bytes:
     """The bytes of the file. The arguments are those of stablehlo_file.
 
     Raises UserError if the package onnx is missing, for several sizes, and for modules that are not built in.

@@ -1,4 +1,4 @@
-"""Attentions on RoI crops [r c s s] as ONNX operators: one function for each of lga_jax.models.build.ATTENTIONS."""
+"""Attentions on the features of RoIs as ONNX operators: a function for each of lga_jax.models.build.ATTENTIONS."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,10 +8,13 @@ import numpy as np
 
 from lga_jax.exporting.onnx_writer.graph import Tensor, concat
 from lga_jax.exporting.onnx_writer.layers import Weights, conv, dense, pointwise, relu
+from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures
 from lga_jax.models.roi.attention.cbam import CBAM
+from lga_jax.models.roi.attention.deformable import DeformablePooling, cell_points
 from lga_jax.models.roi.attention.lga import LGAHead
 from lga_jax.models.roi.attention.non_local import NonLocal
 from lga_jax.models.roi.attention.none import NoAttention
+from lga_jax.models.roi.attention.squeeze_excitation import SqueezeExcitation
 
 
 class Attended(NamedTuple):
@@ -22,8 +25,9 @@ class Attended(NamedTuple):
     sigmas: Tensor | None = None
 
 
-def lga(crops: Tensor, module: LGAHead, weights: Weights) -> Attended:
+def lga(features: RoIFeatures, module: LGAHead, weights: Weights) -> Attended:
     """The LGA head without its guide."""
+    crops = features.crops()
     count, size, masks = crops.shape[0], crops.shape[2], module.num_masks
     reduced = relu(pointwise(crops, weights / "reduce"))
     crop_shape = (size, size, reduced.shape[1])
@@ -41,8 +45,9 @@ def lga(crops: Tensor, module: LGAHead, weights: Weights) -> Attended:
     return Attended(fuse(crops, gaussians, weights / "fuse"), centres, sigmas)
 
 
-def cbam(crops: Tensor, module: CBAM, weights: Weights) -> Attended:
+def cbam(features: RoIFeatures, module: CBAM, weights: Weights) -> Attended:
     """CBAM."""
+    crops = features.crops()
     count, channels = crops.shape[:2]
     cells = crops.reshape(count, channels, -1)
     gates = [
@@ -56,9 +61,10 @@ def cbam(crops: Tensor, module: CBAM, weights: Weights) -> Attended:
     return Attended(x * gate.apply("Sigmoid"))
 
 
-def non_local(crops: Tensor, module: NonLocal, weights: Weights) -> Attended:
+def non_local(features: RoIFeatures, module: NonLocal, weights: Weights) -> Attended:
     """The non-local block."""
-    count, channels, height, width = crops.shape
+    crops = features.crops()
+    count, _, height, width = crops.shape
 
     def cells(name: str) -> Tensor:
         projected = pointwise(crops, weights / name)
@@ -69,9 +75,32 @@ def non_local(crops: Tensor, module: NonLocal, weights: Weights) -> Attended:
     return Attended(crops + pointwise(gathered.reshape(count, -1, height, width), weights / "output"))
 
 
-def no_attention(crops: Tensor, module: NoAttention, weights: Weights) -> Attended:
+def squeeze_excitation(features: RoIFeatures, module: SqueezeExcitation, weights: Weights) -> Attended:
+    """Squeeze-and-excitation."""
+    crops = features.crops()
+    count, channels = crops.shape[:2]
+    mean = crops.reshape(count, channels, -1).reduce("Mean", 2)
+    gate = dense(relu(dense(mean, weights / "squeeze")), weights / "excite").apply("Sigmoid")
+    return Attended(crops * gate.reshape(count, channels, 1, 1))
+
+
+def deformable(features: RoIFeatures, module: DeformablePooling, weights: Weights) -> Attended:
+    """Deformable RoI pooling."""
+    crops = features.crops()
+    count, channels, size, _ = crops.shape
+    hidden = relu(dense(crops.reshape(count, -1), weights / "hidden", from_crop=(size, size, channels)))
+    offsets = dense(hidden, weights / "offsets").reshape(count, size**2, 2) * module.scale
+    points = [features.points(offsets + places) for places in cell_points(size, module.samples)]
+    fused = sum(points[1:], start=points[0]) * (1.0 / len(points))
+    if module.modulated:
+        gates = dense(hidden, weights / "gates").apply("Sigmoid") * 2.0
+        fused = fused * gates.reshape(count, 1, size**2)
+    return Attended(fused.reshape(count, channels, size, size))
+
+
+def no_attention(features: RoIFeatures, module: NoAttention, weights: Weights) -> Attended:
     """The crops."""
-    return Attended(crops)
+    return Attended(features.crops())
 
 
 def _softmax_centres(reduced: Tensor, weights: Weights) -> Tensor:
@@ -110,5 +139,7 @@ ATTENTIONS: dict[type[nn.Module], Callable[..., Attended]] = {
     LGAHead: lga,
     CBAM: cbam,
     NonLocal: non_local,
+    SqueezeExcitation: squeeze_excitation,
+    DeformablePooling: deformable,
     NoAttention: no_attention,
 }

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from jaxtyping import Shaped
 from onnx import helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8
 
+DType = type | np.dtype
 Shape = tuple[int | None, ...]  # None: a length that depends on the image
 
 
@@ -25,12 +25,12 @@ class Graph:
         self._initializers: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
 
-    def input(self, name: str, shape: Shape, dtype: type) -> "Tensor":
+    def input(self, name: str, shape: Shape, dtype: DType) -> "Tensor":
         """An input of the model."""
         self._inputs.append(_value_info(name, shape, np.dtype(dtype)))
         return Tensor(self, name, shape, np.dtype(dtype))
 
-    def constant(self, value: Any, dtype: type = np.float32) -> "Tensor":
+    def constant(self, value: Any, dtype: DType = np.float32) -> "Tensor":
         """A constant; equal constants are stored once."""
         array = np.ascontiguousarray(np.asarray(value, dtype))
         array = array.reshape(np.shape(value))  # ascontiguousarray makes a number one-dimensional
@@ -45,7 +45,7 @@ class Graph:
         self,
         kind: str,
         inputs: Sequence["Tensor | None"],
-        outputs: Sequence[tuple[Shape, type | np.dtype]],
+        outputs: Sequence[tuple[Shape, DType]],
         **attributes: Any,
     ) -> list["Tensor"]:
         """Adds an operator. `outputs`: shape and dtype of each; an input of None is left out."""
@@ -81,7 +81,7 @@ class Tensor:
         result = (self.shape if shape is None else shape, self.dtype)
         return self.graph.node(kind, [self, *others], [result], **attributes)[0]
 
-    def _binary(self, kind: str, other: Any, swapped: bool = False, dtype: type | None = None) -> "Tensor":
+    def _binary(self, kind: str, other: Any, swapped: bool = False, dtype: DType | None = None) -> "Tensor":
         other = other if isinstance(other, Tensor) else self.graph.constant(other, self.dtype)
         operands = [other, self] if swapped else [self, other]
         result = (_broadcast(self.shape, other.shape), dtype or self.dtype)
@@ -136,7 +136,7 @@ class Tensor:
         """The smaller value of each pair."""
         return self._binary("Min", other)
 
-    def cast(self, dtype: type) -> "Tensor":
+    def cast(self, dtype: DType) -> "Tensor":
         """The values in another type."""
         to = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self.graph.node("Cast", [self], [(self.shape, dtype)], to=to)[0]
@@ -146,6 +146,10 @@ class Tensor:
         if -1 in shape:
             known = -int(np.prod(shape))
             shape = tuple(int(np.prod(self.shape)) // known if side == -1 else side for side in shape)
+        return self.apply("Reshape", self.graph.constant(shape, np.int64), shape=shape)
+
+    def fixed(self, *shape: int) -> "Tensor":
+        """This shape, where the graph does not know that a length is always the same."""
         return self.apply("Reshape", self.graph.constant(shape, np.int64), shape=shape)
 
     def transpose(self, *axes: int) -> "Tensor":

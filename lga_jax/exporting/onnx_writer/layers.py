@@ -42,7 +42,7 @@ def conv(
     padding: Padding | None = None,
     groups: int = 1,
 ) -> Tensor:
-    """Convolution. `padding`: None: half of the kernel on every side. A kernel [kh kw 1 c] with c groups is depthwise."""
+    """Convolution, depthwise with a kernel [kh kw 1 c] and c groups. `padding`: None: half of the kernel."""
     height, width, _, features = kernel.shape
     (top, bottom), (left, right) = padding or ((height // 2,) * 2, (width // 2,) * 2)
     sides = [
@@ -63,7 +63,9 @@ def conv(
     )
 
 
-def conv_norm(x: Tensor, weights: Weights, conv_name: str, norm_name: str, kind: str, eps: float, **rule: Any) -> Tensor:
+def conv_norm(
+    x: Tensor, weights: Weights, conv_name: str, norm_name: str, kind: str, eps: float, **rule: Any
+) -> Tensor:
     """A convolution and its norm. Batch norms become part of the convolution. `rule`: more arguments of `conv`.
 
     `kind`: "none" or one of lga_jax.models.layers.NORMS.

@@ -1,0 +1,90 @@
+"""Features of RoIs as ONNX operators.
+
+RoIs are put into the order of their pyramid levels, so that each level crops its own ones: NonZero finds them, and the
+concatenation of all levels has a fixed length again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lga_jax.exporting.onnx_writer.graph import Tensor, concat
+from lga_jax.ops.roi_align import CANONICAL_LEVEL, CANONICAL_SIZE
+
+
+class RoIFeatures:
+    """Crops and points of RoIs, as lga_jax.models.roi.attention.RoIFeatures, on the feature pyramid.
+
+    Attributes:
+        order: [r], the indices of the boxes that were given, level by level. All results have this order.
+        boxes: [r 4], in this order.
+    """
+
+    def __init__(self, maps: Sequence[Tensor], boxes: Tensor, strides: Sequence[int], rule: Mapping[str, Any]) -> None:
+        """`rule`: the recipe's `roi_align`."""
+        self._maps, self._strides, self._rule = maps, strides, rule
+        self.order = concat(self._members(boxes), axis=0).fixed(boxes.shape[0])
+        self.boxes = boxes.gather(self.order)
+
+    def crops(self) -> Tensor:
+        """RoIAlign: [r c s s]."""
+        size = self._rule["crop_size"]
+        crops = [
+            _roi_align(x, self.boxes.gather(index), index * 0, 1.0 / stride, self._rule)
+            for x, stride, index in zip(self._maps, self._strides, self._members(self.boxes), strict=True)
+        ]
+        return concat(crops, axis=0).fixed(self.boxes.shape[0], self._maps[0].shape[1], size, size)
+
+    def points(self, positions: Tensor) -> Tensor:
+        """The features [r c p] at positions [r p 2] in every RoI, from (0, 0), its first corner, to (1, 1)."""
+        count, channels = self.boxes.shape[0], self._maps[0].shape[1]
+        corner = self.boxes.slice(1, 0, 2)
+        size = self.boxes.slice(1, 2, 4) - corner
+        places = corner.reshape(count, 1, 2) + positions * size.reshape(count, 1, 2)
+        parts = []
+        for x, stride, index in zip(self._maps, self._strides, self._members(self.boxes), strict=True):
+            sides = np.asarray(x.shape[:1:-1], np.float32) * stride  # width, height
+            grid = places.gather(index) * (2.0 / sides) - 1.0
+            grid = grid.apply("Unsqueeze", x.graph.constant([0], np.int64), shape=(1, *grid.shape))
+            shape = (1, channels, *grid.shape[1:3])
+            sampled = x.apply("GridSample", grid, shape=shape, mode="bilinear", padding_mode="border", align_corners=0)
+            parts.append(sampled.transpose(0, 2, 1, 3))
+        return concat(parts, axis=1).fixed(count, channels, positions.shape[1])
+
+    def _members(self, boxes: Tensor) -> list[Tensor]:
+        """The indices [n] of the boxes of each level."""
+        levels = _levels(boxes, self._strides)
+        axis = boxes.graph.constant([0], np.int64)
+        found = [
+            boxes.graph.node("NonZero", [levels.equals(level)], [((1, None), np.int64)])[0]
+            for level in range(len(self._strides))
+        ]
+        return [members.apply("Squeeze", axis, shape=(None,)) for members in found]
+
+
+def _levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
+    """The number of the level of each box [r], as lga_jax.ops.roi_align.pyramid_level, but from squared sides."""
+    size = (boxes.slice(1, 2, 4) - boxes.slice(1, 0, 2)).maximum(0.0)
+    area = (size.slice(1, 0, 1) * size.slice(1, 1, 2)).reshape(-1)
+    level = (area * 0.0).cast(np.int64)
+    for stride in strides[1:]:
+        least = CANONICAL_SIZE * 2.0 ** (stride.bit_length() - 1 - CANONICAL_LEVEL - 1e-6)
+        level = level + (area >= least**2).cast(np.int64)
+    return level
+
+
+def _roi_align(x: Tensor, boxes: Tensor, batch: Tensor, scale: float, rule: Mapping[str, Any]) -> Tensor:
+    size = rule["crop_size"]
+    return x.apply(
+        "RoiAlign",
+        boxes,
+        batch,
+        shape=(None, x.shape[1], size, size),
+        mode="avg",
+        output_height=size,
+        output_width=size,
+        sampling_ratio=rule["sampling_ratio"],
+        spatial_scale=scale,
+        coordinate_transformation_mode="half_pixel" if rule["aligned"] else "output_half_pixel",
+    )

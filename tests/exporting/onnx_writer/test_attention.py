@@ -1,0 +1,54 @@
+"""Every attention gives what its flax module gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lga_jax.exporting.onnx_writer.attention import ATTENTIONS
+from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures
+from lga_jax.models import build
+from lga_jax.models.roi.crops import RoICrops
+from tests.exporting.onnx_writer.running import channels_first, close, run, variables_of, weights_of
+from tests.models import tiny
+
+RNG = np.random.default_rng(0)
+MAPS = [RNG.normal(size=(1, 20, 30, 16)).astype(np.float32)]
+JAX_MAPS = [jnp.asarray(x) for x in MAPS]
+BOXES = np.float32([[0, 0, 60, 40], [5, 5, 25, 45], [30, 20, 90, 70]])
+ROI_ALIGN = dict(crop_size=7, sampling_ratio=2, aligned=True)
+CASES = {
+    "lga": {},
+    "lga_literal": dict(lga=dict(mu="dense", sigma="isotropic", fusion="concat", reduced_channels=8, hidden=16)),
+    "cbam": {},
+    "non_local": {},
+    "squeeze_excitation": dict(squeeze_excitation=dict(reduction=4)),
+    "deformable": dict(deformable=dict(hidden=16)),
+    "none": {},
+}
+
+
+def test_every_attention_is_written():
+    assert set(ATTENTIONS) == set(build.ATTENTIONS.values())
+    assert {name.removesuffix("_literal") for name in CASES} == set(build.ATTENTIONS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_gives_what_the_module_gives(case):
+    config = tiny.model_config(attention=case.removesuffix("_literal"))
+    for section, settings in CASES[case].items():
+        config[section].update(settings)
+    module = build.build_attention(config.to_dict(), 3)
+    features = RoICrops({"pyramid": lambda: JAX_MAPS}, jnp.asarray(BOXES[None]), (4,), ROI_ALIGN)
+    variables = {"params": {}} | variables_of(module, features, False)
+    expected = jax.jit(lambda v: module.apply(v, features, False))(variables)
+
+    def attended(boxes, *maps):
+        found = ATTENTIONS[type(module)](RoIFeatures(maps, boxes, (4,), ROI_ALIGN), module, weights_of(variables))
+        return [tensor for tensor in found if tensor is not None]
+
+    fused, *gaussians = run(attended, BOXES, *map(channels_first, MAPS))
+    close(fused, channels_first(expected.fused)[0], 2e-4)
+    wanted = [] if expected.gaussians is None else [expected.gaussians.centres[0], expected.gaussians.sigmas[0]]
+    for one, other in zip(gaussians, wanted, strict=True):
+        close(one, other, 1e-4)
