@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from lga_jax.checkpoints.manifest import OWN_DETECTOR, recipe_of
-from lga_jax.checkpoints.read import restore_params
+from lga_jax.checkpoints.read import Saved, restore_params
 from lga_jax.errors import UserError, listed
 from lga_jax.exporting.onnx_file import onnx_file
 from lga_jax.exporting.stablehlo import stablehlo_file
@@ -105,4 +105,6 @@ def _change(recipe: ConfigDict, size: HW | None, score_threshold: float | None) 
             found = "x".join(map(str, size))
             raise UserError("size", expected=f"sides from {_LEAST_SIDE} to {_MOST_SIDE} pixels", found=found)
         with recipe.ignore_type():
+            # Also the settings of training, which the rules of a recipe compare with these.
+            recipe.data.update(short_edges=(min(size),), buckets=(size,), scale_jitter=())
             recipe.data.update(eval_buckets=(size,), eval_short_edge=min(size), long_edge=max(size))

@@ -63,14 +63,16 @@ print(class_names)
 
 @pytest.mark.parametrize("hw", SIZES)
 def test_detections_are_those_of_the_predictor(session, tiny_predictor, hw):
-    image = RNG.integers(0, 255, (*hw, 3), np.uint8)
+    image = np.random.default_rng(sum(hw)).integers(0, 255, (*hw, 3), np.uint8)
     expected = tiny_predictor.predict(image, 0.01)
     found = detect(session, image, tiny_predictor.recipe.data)
     assert found["valid"].sum() == len(expected) > 0
-    for number, one in enumerate(expected):
-        assert found["labels"][number] == one.label
-        assert abs(found["scores"][number] - one.score) < 1e-5
-        np.testing.assert_allclose(found["boxes"][number], one.box, atol=2e-3)
+    for one in expected:
+        # Random weights give scores that are equal but for rounding: the order of such detections is free.
+        equal = (found["labels"] == one.label) & (np.abs(found["scores"] - one.score) < 1e-5)
+        distances = np.abs(found["boxes"] - one.box).max(axis=1)
+        number = np.where(equal, distances, np.inf).argmin()
+        assert equal[number] and distances[number] < 2e-3
         np.testing.assert_allclose(found["mask_centres"][number], one.mask_centres, atol=2e-3)
         np.testing.assert_allclose(found["mask_sigmas"][number], one.mask_sigmas, atol=2e-3)
     for name, values in found.items():
