@@ -18,7 +18,7 @@ from benchmarks import timing
 from benchmarks.timing import random_floats
 from lga_jax.models.backbones.efficientnet_lite import EfficientNetLite
 from lga_jax.models.backbones.resnet import ResNet
-from lga_jax.ops.cpu.depthwise import depthwise_conv2d
+from lga_jax.ops.cpu.depthwise import depthwise_conv2d, xla_depthwise_conv2d
 
 RULE = dict(norm="frozen_bn", frozen_stages=2)
 BACKBONES = {
@@ -47,7 +47,7 @@ def depthwise(args: argparse.Namespace) -> Iterator[dict]:
         kernel = random_floats(1, size, size, channels)
         weight = random_floats(2, *jax.eval_shape(lambda x, k, s=stride: depthwise_conv2d(x, k, s), x, kernel).shape)
         calls = {}
-        for form, function in (("ours", depthwise_conv2d), ("XLA", _xla)):
+        for form, function in (("ours", depthwise_conv2d), ("XLA", xla_depthwise_conv2d)):
             calls |= _calls(form, lambda x, k, f=function, s=stride: f(x, k, s), (x, kernel), weight)
         taken = timing.in_turn(calls, args.rounds)
         for what, seconds in taken.items():
@@ -83,17 +83,6 @@ def _calls(form: str, function: Callable, operands: tuple, weight: jax.Array) ->
     forward = jax.jit(function)
     both = jax.jit(jax.value_and_grad(lambda *operands: jnp.vdot(function(*operands), weight), (0, 1)))
     return {f"{form}, forward": lambda: forward(*operands), f"{form}, forward + backward": lambda: both(*operands)}
-
-
-def _xla(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel[:, :, None],
-        (stride, stride),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
 
 
 if __name__ == "__main__":

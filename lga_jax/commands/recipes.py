@@ -15,6 +15,7 @@ from pathlib import Path
 from lga_jax import recipe
 from lga_jax.command_line.parsing import exit_on_user_error
 from lga_jax.errors import UserError
+from lga_jax.files import write_atomically
 from lga_jax.terminal import say
 
 
@@ -48,17 +49,11 @@ def _list() -> str:
 
 def _copy(name: str, output: Path) -> None:
     source = recipe.path_of(name).read_text()
-    try:
-        with output.open("x") as file:
-            file.write(source)
-    except FileExistsError as error:
+    if os.path.lexists(output):
         raise UserError(
             f"--output {output}", expected="a new file", found="an existing file", remedy="name another file"
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"--output {output}", expected="a writable file", found=str(error.strerror), remedy="name another file"
-        ) from error
+        )
+    write_atomically(output, source.encode())
     say(f"written: {output}; train with: lga_jax train --config {output}")
 
 

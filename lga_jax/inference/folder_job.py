@@ -56,7 +56,8 @@ def predict_folder(
     found = f"{counted(len(results), 'object')} in {num_images} with a score of at least {score_threshold:g}"
     say(f"{found}, written to {output}")
     if num_non_finite:
-        say(f"WARNING: {num_non_finite} detections were not finite and are omitted: has the model diverged?")
+        found = counted(num_non_finite, "detection")
+        say(f"WARNING: {found} without finite numbers omitted: has the model diverged?")
     if source.unreadable:
         raise _unreadable(source, paths)
 

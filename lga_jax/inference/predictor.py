@@ -16,7 +16,7 @@ from lga_jax.checkpoints.read import Saved, restore_params
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.source import Source
 from lga_jax.drawing.pictures import draw_detections
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, counted, listed
 from lga_jax.inference.best_threshold import AUTO, read_best_threshold
 from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.compilation import compile_ahead
@@ -94,6 +94,9 @@ class Predictor:
         self._steps: dict[float, PredictStep] = {}  # by lowest score
         self._compiled: set[tuple] = set()  # (lowest score, shape of a batch)
 
+    def __repr__(self) -> str:
+        return f"<Predictor: {self._where}, {counted(len(self.class_names), 'class')} ({listed(self.class_names)})>"
+
     def predict(
         self,
         images: ImageInput | Sequence[ImageInput],
@@ -123,7 +126,8 @@ class Predictor:
         found: list[list[Detection]] = [[] for _ in images]
         for located in self.locate(source, score_threshold=score_threshold, batch_size=batch_size):
             if num_non_finite := count_non_finite(located.detections):
-                _LOG.warning("%d detections were not finite and are omitted: has the model diverged?", num_non_finite)
+                omitted = counted(num_non_finite, "detection")
+                _LOG.warning("%s without finite numbers omitted: has the model diverged?", omitted)
             for index, results in per_image(located, source.records, self.category_ids):
                 found[index] = [self._detection(result) for result in results if result["score"] >= score_threshold]
         return found

@@ -56,6 +56,13 @@ class Detector(nn.Module):
             rois = stage.refined(outputs[-1], image_hw)
         return Outputs(rpn, tuple(outputs))
 
+    def stage(self, number: int) -> RoIStage:
+        """A stage with its parameters, for a function that `apply` calls with the detector.
+
+        Reading `stages` there does not call `setup`, so the parameters of the first stage would not be found.
+        """
+        return self.stages[number]
+
     def _split(self, keys: Key[Array, "b"] | None) -> list[Key[Array, "b"] | None]:
         """Keys for the RPN and for every stage."""
         count = 1 + len(self.stages)

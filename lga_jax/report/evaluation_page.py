@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lga_jax.data.source import Source
+from lga_jax.errors import counted
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.files import write_atomically
 from lga_jax.report import analysis_sections
@@ -30,7 +31,7 @@ def write_report(result: EvalResult, source: Source, *, workdir: str, output: st
 
 def report_html(title: str, result: EvalResult, training: Sequence[str], pictures: Sequence[Sheet]) -> str:
     """The HTML text; pictures and plots are embedded. `training`: plots as HTML."""
-    subtitle = f"{result.num_images:,} images, {len(result.detections):,} detections"
+    subtitle = f"{counted(result.num_images, 'image')}, {counted(len(result.detections), 'detection')}"
     sections = [f"<h1>{text(title)}</h1>", f'<p class="soft">{subtitle}</p>']
     if result.analysis:
         sections += _analysed(result)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lga_jax.data.source import Source, truth_of
+from lga_jax.errors import counted
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
 from lga_jax.files import null_for_nan, write_json
@@ -20,7 +21,7 @@ def format_result(result: EvalResult) -> str:
     """The twelve COCO metrics, AP per class, AP per challenge for a challenge set, and the hit rate of the masks."""
     return "\n".join(
         [
-            f"{result.num_images} images, {len(result.detections)} detections",
+            f"{counted(result.num_images, 'image')}, {counted(len(result.detections), 'detection')}",
             *_notes(result),
             "",
             *_rows(result.summary),
@@ -37,11 +38,11 @@ def describe_attention(attention: AttentionStatistics) -> str:
     """Sentences with the hit rate of the masks, the rate by chance, and the spread of the centres."""
     if not attention.num_true_positives:
         return "Attention: no true positives."
-    each = ", ".join(f"{rate:.3f}" for rate in attention.hit_rate_per_mask)
+    each = ", ".join(f"{rate:.1%}" for rate in attention.hit_rate_per_mask)
     return (
-        f"Attention: in a share of {attention.hit_rate:.3f} of {attention.num_true_positives} true positives, a "
-        f"Gaussian centre lies in the part that decides the class; by chance {attention.chance:.3f}.\n"
-        f"Each mask alone: {each}; by chance {attention.chance_per_mask:.3f}. "
+        f"Attention: for {attention.hit_rate:.1%} of {counted(attention.num_true_positives, 'true positive')}, a "
+        f"Gaussian centre lies in the part that decides the class; by chance for {attention.chance:.1%}.\n"
+        f"Each mask alone: {each}; by chance {attention.chance_per_mask:.1%}. "
         f"Spread of the centres: {attention.spread:.2f} cells of 7."
     )
 
@@ -76,7 +77,8 @@ def write_result(result: EvalResult, source: Source, folder: str | os.PathLike, 
 
 def _notes(result: EvalResult) -> Iterator[str]:
     if result.num_non_finite:
-        yield f"WARNING: {result.num_non_finite} detections were not finite and are left out: has the model diverged?"
+        found = counted(result.num_non_finite, "detection")
+        yield f"WARNING: {found} without finite numbers left out: has the model diverged?"
     if missing := sum(math.isnan(ap) for ap in result.per_class.values()):
         yield f"{missing} of {len(result.per_class)} classes have no object in these images: no AP, written '-'"
 

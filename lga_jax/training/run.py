@@ -24,6 +24,7 @@ from lga_jax.checkpoints.read import best_step, has_checkpoint, latest_step
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source
+from lga_jax.errors import counted
 from lga_jax.evaluation.evaluate import score_source
 from lga_jax.files import WriteError
 from lga_jax.inference.step import PredictStep, make_predict_step
@@ -247,9 +248,8 @@ class Run:
         found = f"AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}"
         say(f"step {self.step:,}: {found}; {_best(parts.checkpoints.scores)}")
         if result.num_non_finite:
-            say(
-                f"step {self.step:,}: {result.num_non_finite} detections were not finite and were left out of the score"
-            )
+            found = counted(result.num_non_finite, "detection")
+            say(f"step {self.step:,}: {found} without finite numbers left out of the score")
         return True
 
     def closing_lines(self) -> list[str]:

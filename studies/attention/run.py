@@ -255,7 +255,7 @@ def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | No
     levels = {"pyramid": lambda: pyramid[:-1], "c2": lambda: averaged_pyramid(features[0], len(features))}
     boxes, valid = jnp.asarray(batch.targets.boxes), jnp.asarray(batch.targets.valid)
     rois = RoIs(boxes, jnp.zeros(valid.shape), valid)
-    return detector.stages[0](levels, rois, None, None).gaussians
+    return detector.stage(0)(levels, rois, None, None).gaussians
 
 
 def _code_digest() -> str:

@@ -84,7 +84,7 @@ def test_non_finite_detections_are_counted_and_said():
     result = run(oracle(source, lambda index, box: box * np.nan if index == 2 else box), source)
     assert result.num_non_finite == 1
     assert len(result.detections) == 5
-    assert "1 detections were not finite" in format_result(result)
+    assert "1 detection without finite numbers" in format_result(result)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_detections_that_are_not_finite_are_left_out_and_said(tiny_run, monkeypa
     monkeypatch.setattr(predictor_module, "make_predict_step", lambda detector, inference: Nan())
     found = load(tiny_run / "runs" / "tiny").predict(IMAGE)
     assert len(found) == 1
-    assert "1 detections were not finite" in caplog.text
+    assert "1 detection without finite numbers" in caplog.text
 
 
 def test_load_says_which_checkpoint_and_takes_another_recipe_of_the_same_model(tiny_run):
@@ -160,3 +160,8 @@ def test_a_leading_tilde_is_the_users_folder(tiny_run, monkeypatch):
 def test_a_missing_run_or_step_is_a_users_error(tiny_run, change):
     with pytest.raises(UserError):
         load(**dict(workdir=tiny_run / "runs" / "tiny") | change)
+
+
+def test_it_is_shown_in_one_line_with_step_and_classes(tiny_run, tiny_predictor):
+    shown = repr(tiny_predictor)
+    assert shown.startswith(f"<Predictor: {tiny_run}/runs/tiny, step 7, 6 classes (") and len(shown.splitlines()) == 1

@@ -43,6 +43,16 @@ def is_zero(tree):
     return all(bool(jnp.all(leaf == 0.0)) for leaf in jax.tree.leaves(tree))
 
 
+def test_a_stage_by_itself_has_its_parameters(lga):
+    crops = jnp.zeros((1, 2, 7, 7, lga.detector.fpn.channels))
+
+    def logits(detector):
+        return detector.stage(0).box_head(crops, False)[0]
+
+    shape = jax.eval_shape(lambda variables: lga.detector.apply(variables, method=logits), lga.variables).shape
+    assert shape == (1, 2, tiny.NUM_CLASSES + 1)
+
+
 @pytest.mark.parametrize("attention", ["lga", "cbam", "non_local", "none"])
 def test_shapes_with_every_attention(attention):
     config = tiny.model_config(attention=attention)

@@ -56,12 +56,12 @@ def test_challenges_and_attention_stand_only_where_they_are():
 
 def test_detections_that_are_not_finite_are_a_warning():
     assert "WARNING" not in format_result(RESULT)
-    assert "WARNING: 4 detections were not finite" in format_result(RESULT._replace(num_non_finite=4))
+    assert "WARNING: 4 detections without finite numbers" in format_result(RESULT._replace(num_non_finite=4))
 
 
 def test_attention_is_described_beside_chance():
     text = describe_attention(ATTENTION)
-    for words in ("7 true positives", "0.500", "by chance 0.250", "0.500, 0.100; by chance 0.130", "2.00 cells"):
+    for words in ("50.0% of 7 true positives", "by chance for 25.0%", "50.0%, 10.0%; by chance 13.0%", "2.00 cells"):
         assert words in text
     nothing = AttentionStatistics(0, *[math.nan] * 2, (math.nan,), *[math.nan] * 2)
     assert "no true positive" in describe_attention(nothing) and "nan" not in describe_attention(nothing)

@@ -21,7 +21,10 @@ def depthwise_conv2d(
     half below and on the right. Sums are float32, the result has the dtype of x.
     """
     return jax.lax.platform_dependent(
-        x, kernel, cpu=functools.partial(_shifted_sum, stride=stride), default=functools.partial(_plain, stride=stride)
+        x,
+        kernel,
+        cpu=functools.partial(_shifted_sum, stride=stride),
+        default=functools.partial(xla_depthwise_conv2d, stride=stride),
     )
 
 
@@ -31,7 +34,10 @@ def same_padding(side: int, kernel_size: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _plain(x: Float[Array, "b h w c"], kernel: Float[Array, "n n c"], stride: int) -> Float[Array, "b _ _ c"]:
+def xla_depthwise_conv2d(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "n n c"], stride: int
+) -> Float[Array, "b _ _ c"]:
+    """The same as XLA's grouped convolution, the form of other platforms."""
     return jax.lax.conv_general_dilated(
         x,
         kernel[:, :, None],
@@ -90,7 +96,7 @@ def _plain_input_gradient(
     cotangent: Float[Array, "b _ _ c"], kernel: Float[Array, "n n c"], shape: tuple[int, ...], stride: int
 ) -> Float[Array, "b h w c"]:
     x = jnp.zeros(shape, kernel.dtype)
-    (gradient,) = jax.linear_transpose(lambda x: _plain(x, kernel, stride), x)(cotangent)
+    (gradient,) = jax.linear_transpose(lambda x: xla_depthwise_conv2d(x, kernel, stride), x)(cotangent)
     return gradient
 
 
@@ -98,7 +104,7 @@ def _plain_kernel_gradient(
     x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ c"], size: int, stride: int
 ) -> Float[Array, "n n c"]:
     kernel = jnp.zeros((size, size, x.shape[-1]), x.dtype)
-    (gradient,) = jax.linear_transpose(lambda kernel: _plain(x, kernel, stride), kernel)(cotangent)
+    (gradient,) = jax.linear_transpose(lambda kernel: xla_depthwise_conv2d(x, kernel, stride), kernel)(cotangent)
     return gradient.astype(jnp.float32)
 
 

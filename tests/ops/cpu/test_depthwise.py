@@ -42,7 +42,7 @@ def test_equals_the_reference(size, stride, hw):
     x, kernel = case(size, hw)
     expected = reference.same_conv2d(x, kernel[:, :, None], stride, groups=3)
     np.testing.assert_allclose(depthwise_conv2d(x, kernel, stride), expected, atol=1e-5)
-    np.testing.assert_allclose(depthwise._plain(x, kernel, stride), expected, atol=1e-5)
+    np.testing.assert_allclose(depthwise.xla_depthwise_conv2d(x, kernel, stride), expected, atol=1e-5)
 
 
 @FORMS
@@ -56,7 +56,7 @@ def test_has_the_gradients_of_the_plain_form(size, stride, hw, dtype):
         loss = lambda x, kernel: (function(x, kernel, stride) * jnp.asarray(weight, dtype)).sum()  # noqa: E731
         return jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
 
-    for ours, plain in zip(gradients(depthwise_conv2d), gradients(depthwise._plain), strict=True):
+    for ours, plain in zip(gradients(depthwise_conv2d), gradients(depthwise.xla_depthwise_conv2d), strict=True):
         assert ours.dtype == dtype
         tolerance = 1e-4 if dtype == jnp.float32 else 0.2
         np.testing.assert_allclose(ours.astype(jnp.float32), plain.astype(jnp.float32), atol=tolerance, rtol=tolerance)
@@ -71,11 +71,15 @@ def test_gradients_are_the_derivatives(size, stride):
 @FORMS
 def test_the_plain_gradients_of_other_platforms(size, stride):
     x, kernel = case(size)
-    result, pull_back = jax.vjp(lambda x, kernel: depthwise._plain(x, kernel, stride), x, kernel)
+    result, pull_back = jax.vjp(lambda x, kernel: depthwise.xla_depthwise_conv2d(x, kernel, stride), x, kernel)
     cotangent = jnp.asarray(np.random.default_rng(1).normal(size=result.shape), jnp.float32)
     of_input, of_kernel = pull_back(cotangent)
-    np.testing.assert_allclose(depthwise._plain_kernel_gradient(x, cotangent, size, stride), of_kernel, rtol=1e-5)
-    np.testing.assert_allclose(depthwise._plain_input_gradient(cotangent, kernel, x.shape, stride), of_input, rtol=1e-5)
+    np.testing.assert_allclose(
+        depthwise._plain_kernel_gradient(x, cotangent, size, stride), of_kernel, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        depthwise._plain_input_gradient(cotangent, kernel, x.shape, stride), of_input, rtol=1e-5
+    )
 
 
 def test_each_platform_has_its_form():
