@@ -16,7 +16,7 @@ from lga_jax.checkpoints.read import Saved, restore_params
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.source import Source
 from lga_jax.drawing.pictures import draw_detections
-from lga_jax.errors import UserError, counted, listed
+from lga_jax.errors import UserError, counted, listed, printable
 from lga_jax.inference.best_threshold import AUTO, read_best_threshold
 from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.compilation import compile_ahead
@@ -95,7 +95,8 @@ class Predictor:
         self._compiled: set[tuple] = set()  # (lowest score, shape of a batch)
 
     def __repr__(self) -> str:
-        return f"<Predictor: {self._where}, {counted(len(self.class_names), 'class')} ({listed(self.class_names)})>"
+        names = listed([printable(name) for name in self.class_names])
+        return f"<Predictor: {self._where}, {counted(len(self.class_names), 'class')} ({names})>"
 
     def predict(
         self,

@@ -164,4 +164,4 @@ def test_a_missing_run_or_step_is_a_users_error(tiny_run, change):
 
 def test_it_is_shown_in_one_line_with_step_and_classes(tiny_run, tiny_predictor):
     shown = repr(tiny_predictor)
-    assert shown.startswith(f"<Predictor: {tiny_run}/runs/tiny, step 7, 6 classes (") and len(shown.splitlines()) == 1
+    assert shown.startswith(f"<Predictor: {tiny_run}/runs/tiny, step 7, 8 classes (") and len(shown.splitlines()) == 1

@@ -74,12 +74,8 @@ def test_the_plain_gradients_of_other_platforms(size, stride):
     result, pull_back = jax.vjp(lambda x, kernel: depthwise.xla_depthwise_conv2d(x, kernel, stride), x, kernel)
     cotangent = jnp.asarray(np.random.default_rng(1).normal(size=result.shape), jnp.float32)
     of_input, of_kernel = pull_back(cotangent)
-    np.testing.assert_allclose(
-        depthwise._plain_kernel_gradient(x, cotangent, size, stride), of_kernel, rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        depthwise._plain_input_gradient(cotangent, kernel, x.shape, stride), of_input, rtol=1e-5
-    )
+    np.testing.assert_allclose(depthwise._plain_kernel_gradient(x, cotangent, size, stride), of_kernel, rtol=1e-5)
+    np.testing.assert_allclose(depthwise._plain_input_gradient(cotangent, kernel, x.shape, stride), of_input, rtol=1e-5)
 
 
 def test_each_platform_has_its_form():
