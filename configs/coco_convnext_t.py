@@ -4,7 +4,7 @@
         --config.model.init_from=hf://timm/convnext_tiny.fb_in1k/model.safetensors
 
 AdamW, 12 epochs, single scale. MMDetection's Mask R-CNN with this backbone reports a box AP of 46.2 after 36 epochs
-with multi-scale training, layer-wise learning rates and stochastic depth, which this recipe does not have.
+with multi-scale training and stochastic depth, which this recipe does not have.
 
 Expected AP: not measured yet.
 """
@@ -28,4 +28,5 @@ def get_config() -> ConfigDict:
     config.optim.optimizer = "adamw"
     config.optim.lr = 1e-4
     config.optim.weight_decay = 0.05
+    config.optim.backbone_decay = 0.95
     return config

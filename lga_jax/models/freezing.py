@@ -1,4 +1,4 @@
-"""Labels the frozen parameters of the detector."""
+"""What the parts of the backbone mean for training: frozen parameters, and factors of the learning rate."""
 
 from typing import Any
 
@@ -19,3 +19,22 @@ def frozen_labels(params: dict, backbone: Backbone) -> dict:
         return "frozen" if frozen else "trained"
 
     return jax.tree_util.tree_map_with_path(label, params)
+
+
+def rate_factors(params: dict, backbone: Backbone, decay: float) -> dict | None:
+    """A factor of the learning rate for every parameter of the detector, in the structure of `params`.
+
+    The last part of the backbone gets `decay`, the part before it decay^2, ..., the stem the smallest factor; all other
+    parameters get 1: layer-wise decay (BEiT, Bao et al. 2022) by parts. None if `decay` is 1.
+    """
+    if decay == 1.0:
+        return None
+    num_parts = 1 + len(backbone.strides)
+
+    def factor(path: tuple, _: Any) -> float:
+        first, *others = (part.key for part in path)
+        if first != "backbone":
+            return 1.0
+        return decay ** max(0, num_parts - backbone.part_of(tuple(others)))
+
+    return jax.tree_util.tree_map_with_path(factor, params)

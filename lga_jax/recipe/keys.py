@@ -177,6 +177,7 @@ KEYS: dict[str, Rule] = {
     "optim.decay_factor": number(0, 1),
     "optim.warmup_steps": whole(0),
     "optim.warmup_factor": number(0, 1),
+    "optim.backbone_decay": number(most=1, above=0),
     "optim.clip_norm": number(0),
     "optim.ema_decay": number(0, below=1),
 }

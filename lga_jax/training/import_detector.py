@@ -13,7 +13,7 @@ from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError, listed, printable
 from lga_jax.models.build import build_detector, init_variables
-from lga_jax.models.freezing import frozen_labels
+from lga_jax.models.freezing import frozen_labels, rate_factors
 from lga_jax.terminal import say
 from lga_jax.training.optimizer import make_optimizer
 from lga_jax.training.step import create_state
@@ -46,7 +46,8 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     variables, report = load_pretrained(weights, empty, names, config.model.to_dict(), exact=True)
     labels = frozen_labels(shapes["params"], detector.backbone)
-    optimizer, _ = make_optimizer(config.optim, config.batch_size, config.num_steps, labels)
+    factors = rate_factors(shapes["params"], detector.backbone, config.optim.backbone_decay)
+    optimizer, _ = make_optimizer(config.optim, config.batch_size, config.num_steps, labels, factors=factors)
     state = create_state(variables, optimizer, ema=config.optim.ema_decay > 0)
     with lock_workdir(workdir), Checkpoints(workdir) as writer:
         writer.save(0, state, {}, manifest_for_classes(config, names, ids, shapes["params"]))

@@ -22,11 +22,13 @@ def make_optimizer(
     num_steps: int,
     labels: PyTree | Callable[[PyTree], PyTree],
     schedule_start: int = 0,
+    factors: PyTree | None = None,
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """Returns the optimizer and its schedule, step -> learning rate (0: the first step).
 
     `labels` is 'trained' or 'frozen' for each parameter (a tree, or a function of the parameters). Frozen parameters
-    get zero updates, have no optimizer state and do not count in the clipped norm.
+    get zero updates, have no optimizer state and do not count in the clipped norm. `factors`: a factor of the learning
+    rate for each parameter.
     """
     schedule = make_schedule(
         optim.lr * batch_size / optim.lr_batch_size,
@@ -36,7 +38,11 @@ def make_optimizer(
     )
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm > 0 else optax.identity()
     trained = optax.chain(clip, _update_rule(optim, schedule))
-    return optax.multi_transform({"trained": trained, "frozen": optax.set_to_zero()}, labels), schedule
+    rule = optax.multi_transform({"trained": trained, "frozen": optax.set_to_zero()}, labels)
+    if factors is not None:
+        scaled = optax.stateless(lambda updates, _: jax.tree.map(operator.mul, updates, factors))
+        rule = optax.chain(rule, scaled)
+    return rule, schedule
 
 
 def _update_rule(optim: ConfigDict, schedule: Schedule) -> optax.GradientTransformation:

@@ -23,7 +23,7 @@ from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, replicate
 from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
-from lga_jax.models.freezing import frozen_labels
+from lga_jax.models.freezing import frozen_labels, rate_factors
 from lga_jax.processes.join import compare
 from lga_jax.recipe import flatten
 from lga_jax.structs import TrainState
@@ -99,10 +99,11 @@ def begin(
     """Restores the latest checkpoint, or makes a new state. Raises UserError if the checkpoint has another recipe."""
     shapes = jax.eval_shape(lambda: init_variables(detector, recipe.seed))
     labels = frozen_labels(shapes["params"], detector.backbone)
+    factors = rate_factors(shapes["params"], detector.backbone, recipe.optim.backbone_decay)
     manifest = make_manifest(recipe, *sources, shapes["params"])
 
     def optimizer_from(start: int) -> tuple[optax.GradientTransformation, Schedule]:
-        optimizer, schedule = make_optimizer(recipe.optim, recipe.batch_size, recipe.num_steps, labels, start)
+        optimizer, schedule = make_optimizer(recipe.optim, recipe.batch_size, recipe.num_steps, labels, start, factors)
         return optimizer if after_optimizer is None else optax.chain(optimizer, after_optimizer), schedule
 
     # Shapes suffice to restore a checkpoint: model.init_from is not read and no parameter is initialised.

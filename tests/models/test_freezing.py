@@ -2,7 +2,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 
-from lga_jax.models.freezing import frozen_labels
+from lga_jax.models.freezing import frozen_labels, rate_factors
 
 
 class Numbered(nn.Module):
@@ -25,3 +25,15 @@ def test_the_first_parts_are_frozen_as_the_backbone_counts_them_and_nothing_else
     assert labels["backbone"] == {"0": {"w": "frozen"}, "1": {"w": "frozen"}, "10": {"w": "trained"}}
     assert labels["fpn"] == {"0": {"w": "trained"}}
     assert frozen_labels(params, Numbered(frozen_stages=0))["backbone"]["0"] == {"w": "trained"}
+
+
+def test_the_learning_rate_falls_from_the_last_part_to_the_stem():
+    params = {
+        "backbone": {"0": {"w": 0.0}, "1": {"w": 0.0}, "2": {"w": 0.0}, "3": {"w": 0.0}},
+        "fpn": {"0": {"w": 0.0}},
+    }
+    backbone = Numbered(frozen_stages=0)  # parts 0 to 2; part 3 is behind them
+    factors = rate_factors(params, backbone, 0.5)
+    assert [factors["backbone"][part]["w"] for part in "0123"] == [0.125, 0.25, 0.5, 1.0]
+    assert factors["fpn"] == {"0": {"w": 1.0}}
+    assert rate_factors(params, backbone, 1.0) is None

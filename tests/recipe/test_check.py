@@ -98,6 +98,7 @@ PART = dict(source="challenge", num_images=9, weight=1.0)
         ("optim.milestones", (800, 600)),
         ("optim.milestones", (0,)),
         ("optim.ema_decay", 1.0),
+        ("optim.backbone_decay", 0.0),
         ("data.train.num_images", 0),
         ("data.train.seed", -1),
         ("data.train.image_hw", (32, 160)),

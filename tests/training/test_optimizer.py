@@ -164,3 +164,17 @@ def test_a_warmup_as_long_as_the_run_is_a_warning(num_steps, warns):
     optim = _optim(schedule="cosine")
     optim.warmup_steps = 10
     assert ("WARNING" in describe(optim, 4, num_steps)) == warns
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_factors_multiply_the_learning_rate_and_frozen_parameters_stay(kind):
+    params = _params()
+    labels = _trained(params) | {"norm1": {"bn": {"scale": "frozen", "bias": "trained"}}}
+    factors = jax.tree.map(lambda _: 1.0, params) | {"conv": {"kernel": 0.25, "bias": 1.0}}
+    grads = _grads(params, 2)
+    plain, _ = make_optimizer(_optim(optimizer=kind, weight_decay=0.0), 4, 10, labels)
+    scaled, _ = make_optimizer(_optim(optimizer=kind, weight_decay=0.0), 4, 10, labels, factors=factors)
+    moved, less = (jax.tree.map(jnp.subtract, _run(rule, params, grads), params) for rule in (plain, scaled))
+    np.testing.assert_allclose(less["conv"]["kernel"], 0.25 * moved["conv"]["kernel"], rtol=1e-4)
+    np.testing.assert_allclose(less["conv"]["bias"], moved["conv"]["bias"], rtol=1e-6)
+    assert not less["norm1"]["bn"]["scale"].any() and less["norm1"]["bn"]["bias"].any()
