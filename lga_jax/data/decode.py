@@ -127,6 +127,19 @@ def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> D
     return Decoded(image, truncated, values)
 
 
+def is_image(path: Path | str) -> bool:
+    """Whether a file starts like an image of a format that decode_image reads, whatever its name."""
+    try:
+        with Image.open(path, formats=_FORMATS):
+            return True
+    except Image.DecompressionBombError:
+        return True  # an image, but too large
+    except MemoryError:
+        raise
+    except Exception:  # decoders raise many types
+        return False
+
+
 def upright_hw(data: bytes, name: str) -> tuple[int, int]:
     """Height and width of the upright image, from the header. Raises the errors of decode_image."""
     return read_header(data, name).upright_hw

@@ -2,15 +2,24 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from lga_jax.data.decode import decode_image, read_image_file, upright_hw
+from lga_jax.data.decode import decode_image, is_image, read_image_file, upright_hw
 from lga_jax.data.source import Record, UnreadableImageError
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, counted
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# A file with one of these extensions is an image, perhaps a damaged one.
+SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class FoundFiles(NamedTuple):
+    """The entries of a folder."""
+
+    images: list[Path]
+    left_out: list[Path]  # files that are not images, and sub-folders
 
 
 class ImageFiles:
@@ -67,14 +76,15 @@ class ImageFiles:
             return None
 
 
-def find_images(place: str) -> list[Path]:
+def find_images(place: str) -> FoundFiles:
     """The image file `place`, or the images of the folder `place` sorted by name, without sub-folders.
 
-    Raises UserError if there is none.
+    A file with an extension of SUFFIXES or with the content of an image is an image. Companions of macOS (._NAME) are
+    ignored. Raises UserError if there is no image.
     """
     path = Path(place)
     if path.is_file():
-        return [path]
+        return FoundFiles([path], [])
     if not path.is_dir():
         raise UserError(
             f"--input {place}",
@@ -82,12 +92,18 @@ def find_images(place: str) -> list[Path]:
             found="no such file or folder",
             remedy="correct the path",
         )
-    found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
-    if not found:
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("._"))
+    images = [entry for entry in entries if _is_taken(entry)]
+    if not images:
         raise UserError(
             f"--input {place}",
-            expected=f"images ({' '.join(SUFFIXES)})",
-            found="none in this folder",
+            expected="images",
+            found=f"none in this folder ({counted(len(entries), 'other file')})",
             remedy="name a folder of images",
         )
-    return found
+    taken = set(images)
+    return FoundFiles(images, [entry for entry in entries if entry not in taken])
+
+
+def _is_taken(entry: Path) -> bool:
+    return entry.is_file() and (entry.suffix.lower() in SUFFIXES or is_image(entry))

@@ -40,7 +40,7 @@ def predict_folder(
     images at a time; meanwhile threads decode the next images and write pictures of the previous ones. If files of a
     folder cannot be read, a UserError lists them after all others are written.
     """
-    paths = find_images(place)
+    paths, left_out = find_images(place)
     source = ImageFiles(paths, predictor.class_names)
     if not source.records:
         raise _unreadable(source, paths)
@@ -55,6 +55,8 @@ def predict_folder(
     num_images = counted(len(paths) - len(source.unreadable), "image")
     found = f"{counted(len(results), 'object')} in {num_images} with a score of at least {score_threshold:g}"
     say(f"{found}, written to {output}")
+    if left_out:
+        say(_describe(left_out))
     if num_non_finite:
         found = counted(num_non_finite, "detection")
         say(f"WARNING: {found} without finite numbers omitted: has the model diverged?")
@@ -145,6 +147,18 @@ def _check_free(output: str) -> None:
             found="a folder with files",
             remedy="name another folder",
         )
+
+
+def _describe(left_out: Sequence[Path]) -> str:
+    """'left out: 2 files that are not images (a.txt, b.csv), 1 folder (more)'."""
+    folders = [path.name for path in left_out if path.is_dir()]
+    files = [path.name for path in left_out if not path.is_dir()]
+    parts = []
+    if files:
+        parts.append(f"{counted(len(files), 'file')} without the content of an image ({listed(files)})")
+    if folders:
+        parts.append(f"{counted(len(folders), 'folder')} ({listed(folders)})")
+    return f"left out: {', '.join(parts)}"
 
 
 def _unreadable(source: ImageFiles, paths: Sequence[Path]) -> UserError:

@@ -5,7 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from lga_jax.data import decode
 from lga_jax.data.folder import ImageFiles, find_images
 from lga_jax.data.source import Source, UnreadableImageError
 from lga_jax.errors import UserError
@@ -24,13 +26,37 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_are_found_by_their_suffix_in_the_order_of_their_names(folder):
-    assert [path.name for path in find_images(str(folder))] == ["a.JPG", "b.png", "broken.png"]
-    assert find_images(str(folder / "notes.txt")) == [folder / "notes.txt"]  # named by the user: taken as an image
+def names(paths):
+    return [path.name for path in paths]
+
+
+def test_images_are_found_in_the_order_of_their_names_and_the_rest_is_named(folder):
+    found = find_images(str(folder))
+    assert names(found.images) == ["a.JPG", "b.png", "broken.png"]
+    assert names(found.left_out) == ["deeper.png", "notes.txt"]
+    assert find_images(str(folder / "notes.txt")).images == [folder / "notes.txt"]  # named by the user
+
+
+def test_companions_of_macos_are_ignored(folder):
+    (folder / "._b.png").write_bytes(b"\x00\x05\x16\x07")
+    found = find_images(str(folder))
+    assert "._b.png" not in names(found.images + found.left_out)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM"])
+def test_every_kind_that_training_reads_is_found_by_its_content(tmp_path, kind):
+    if kind not in decode._FORMATS:
+        pytest.skip(f"this Pillow reads no {kind}")
+    Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(tmp_path / "picture", format=kind)
+    (tmp_path / "picture").rename(tmp_path / "picture.dat")
+    found = find_images(str(tmp_path))
+    assert names(found.images) == ["picture.dat"]
+    source = ImageFiles(found.images, ["car"])
+    assert source.image(0).shape == (20, 30, 3) and abs(int(source.image(0)[10, 10, 0]) - 90) < 4
 
 
 def test_records_are_numbered_as_the_files_and_broken_headers_have_none(folder):
-    source = ImageFiles(find_images(str(folder)), ["car", "ship"])
+    source = ImageFiles(find_images(str(folder)).images, ["car", "ship"])
     assert isinstance(source, Source)
     assert [(r.image_id, r.height, r.width, len(r.labels)) for r in source.records] == [(1, 40, 10, 0), (2, 20, 30, 0)]
     assert [path.name for path in source.paths] == ["a.JPG", "b.png"]

@@ -82,6 +82,8 @@ def photos(tmp_path):
     for name, hw in (("b.png", (40, 80)), ("a.jpg", (160, 120)), ("c.bmp", (32, 32))):
         cv2.imwrite(str(folder / name), np.full((*hw, 3), 60, np.uint8))
     (folder / "notes.txt").write_text("no image")
+    (folder / "._b.png").write_text("a companion of macOS")
+    (folder / "more").mkdir()
     return folder
 
 
@@ -97,7 +99,9 @@ def test_a_folder_gives_a_json_and_a_picture_of_each_image(photos, tmp_path, cap
     )
     np.testing.assert_allclose(results[0]["mask_centres"], [[60, 80]], atol=0.1)
     assert cv2.imread(str(out / "b.png")).shape[:2] > (160, 320)
-    assert "3 objects in 3 images" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "3 objects in 3 images" in printed
+    assert "left out: 1 file without the content of an image (notes.txt), 1 folder (more)" in printed
 
 
 def test_throughput_mode_finds_the_same_and_draws_nothing(photos, tmp_path):
