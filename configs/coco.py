@@ -25,6 +25,13 @@ def get_config() -> ConfigDict:
     config.log_every = 20  # steps
     config.checkpoint_every = 2_500  # steps
     config.eval_every = 10_000  # steps; the last step is always evaluated; 0: only the last
+    config.eval_losses = False  # True: evaluation also computes the training losses on data.eval; takes twice the time
+    config.early_stopping = ConfigDict(
+        dict(
+            patience=0,  # stop after this number of evaluations without a better value; 0: never
+            metric="AP",  # on data.eval; or "loss": the total of eval_losses. The best AP decides what is kept
+        )
+    )
     config.data = ConfigDict(
         dict(
             train=dict(

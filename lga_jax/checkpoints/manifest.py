@@ -41,6 +41,7 @@ OWN_DETECTOR = ("model.backbone", "model.attention")
 # too, because the loader's position identifies data by a fingerprint.
 _FREE = {
     *("log_every", "checkpoint_every", "eval_every", "model.init_from", "model.init_strict"),
+    *("eval_losses", "early_stopping.patience", "early_stopping.metric"),
     *("data.max_faulty", "data.num_workers", "data.prefetch"),
 }
 

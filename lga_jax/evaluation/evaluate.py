@@ -17,6 +17,7 @@ from lga_jax.data.source import Source, open_source, truth_of
 from lga_jax.errors import UserError
 from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.coco import coco_metrics
+from lga_jax.evaluation.losses import LossMeter, LossStep
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
 from lga_jax.inference.coco_results import count_non_finite, to_coco
 from lga_jax.inference.locate import Located, gather, in_source_order, join, locate
@@ -36,6 +37,7 @@ class EvalResult(NamedTuple):
     challenges: list[ChallengeAP]  # empty unless the source has challenges
     attention: AttentionStatistics | None  # None without annotated parts or without Gaussian masks
     analysis: Analysis | None = None  # None during training
+    losses: dict[str, float] | None = None  # means over the images; None unless asked for during training
 
 
 def evaluate(
@@ -121,6 +123,7 @@ def score_source(
     batch_size: int,
     should_stop: Callable[[], bool],
     progress: bool,
+    loss_step: LossStep | None = None,
 ) -> EvalResult | None:
     """Evaluates variables during training on every image of the source; every process returns the same result.
 
@@ -132,16 +135,26 @@ def score_source(
         batch_size: images per batch over all devices and processes, a multiple of the number of devices.
         should_stop: called between batches. If it returns True in any process, all processes return None.
         progress: show a progress bar with images per second.
+        loss_step: compute these losses too.
     """
     batches = []
-    loader = EvalLoader(source, data_config, batch_size, jax.local_devices(), max_faulty=data_config.max_faulty)
+    loader = EvalLoader(
+        source,
+        data_config,
+        batch_size,
+        jax.local_devices(),
+        max_faulty=data_config.max_faulty,
+        with_targets=loss_step is not None,
+    )
+    meter = LossMeter(loss_step, variables) if loss_step else None
     with closing(loader), _bar(len(source.records), progress) as bar:
-        for located in locate(predict_step, variables, loader):
+        for located in locate(predict_step, variables, meter.watch(loader) if meter else loader):
             batches.append(located)
             bar.update(min(int((located.index >= 0).sum()) * jax.process_count(), bar.total - bar.n))
             if _any_process(should_stop()):
                 return None
-    return summarise(source, in_source_order(gather(join(batches)), len(source.records)))
+    result = summarise(source, in_source_order(gather(join(batches)), len(source.records)))
+    return result._replace(losses=meter.means() if meter else None)
 
 
 def summarise(source: Source, located: Located) -> EvalResult:

@@ -39,15 +39,42 @@ def images_at_once(values: Values, device_count: int) -> Iterator[UserError]:
             found=str(at_once),
             remedy=_FIX,
         )
-    norms = [f"model.{part}.norm" for part in ("backbone", "fpn", "box_head")]
-    # Some backbones have no choice of norms.
-    if at_once not in (0, share) and any(values.get(key) == "bn" for key in norms):
+    if at_once not in (0, share) and _has_batch_norm(values):
         yield UserError(
             "images_at_once",
             expected="0 with the norm 'bn', because its statistics cover all images of a step",
             found=str(at_once),
             remedy="use 0, or the norm 'frozen_bn' or 'gn'",
         )
+
+
+def evaluation_losses(values: Values) -> Iterator[UserError]:
+    """Losses are computed image by image, and early stopping needs several evaluations of its metric."""
+    if values["eval_losses"] and _has_batch_norm(values):
+        yield UserError(
+            "eval_losses",
+            expected="False with the norm 'bn', because losses need the statistics of many images",
+            found="True",
+            remedy="use the norm 'frozen_bn' or 'gn'",
+        )
+    if not values["early_stopping.patience"]:
+        return
+    if values["early_stopping.metric"] == "loss" and not values["eval_losses"]:
+        yield UserError(
+            "early_stopping.metric", expected="'AP' without eval_losses", found="'loss'", remedy="set eval_losses=True"
+        )
+    if not values["eval_every"]:
+        yield UserError(
+            "early_stopping.patience",
+            expected="0 with one evaluation at the end",
+            found=str(values["early_stopping.patience"]),
+            remedy="set eval_every",
+        )
+
+
+def _has_batch_norm(values: Values) -> bool:
+    # Some backbones have no choice of norms.
+    return any(values.get(f"model.{part}.norm") == "bn" for part in ("backbone", "fpn", "box_head"))
 
 
 def milestones(values: Values) -> Iterator[UserError]:
@@ -247,6 +274,7 @@ def _longest(edges: int | tuple[int, ...]) -> int:
 
 
 RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
+    evaluation_losses,
     milestones,
     short_edges,
     buckets,

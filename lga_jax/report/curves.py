@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from lga_jax.report.plots import COLOURS, Curve, line_plot
+from lga_jax.report.plots import COLOURS, TEXT_COLOUR, Curve, line_plot
 
 _LOSSES = ("total", "rpn_objectness", "rpn_box", "roi_class", "roi_box", "guide")
 _SMOOTHING_POINTS = 60  # a curve is smoothed over as many of its points that about this many remain
@@ -37,8 +37,10 @@ def _panels(metrics: Sequence[dict]) -> Iterator[tuple[str, str, list[Curve], st
     """(title, label of the values, curves, note) of each plot."""
     losses = [line for line in metrics if "total" in line]
     scores = [line for line in metrics if "eval" in line]
+    validated = [line for line in scores if line.get("losses")]
     if losses:
-        yield "training loss", "loss", loss_curves(losses), "Faint: as logged. Strong: smoothed."
+        curves = [*loss_curves(losses), *validation_curves(validated)]
+        yield "training loss", "loss", curves, "Faint: as logged. Strong: smoothed."
     if scores:
         yield "AP of the evaluations", "AP", score_curves(scores), ""
     if losses and "lr" in losses[0]:
@@ -56,6 +58,14 @@ def loss_curves(losses: Sequence[dict]) -> list[Curve]:
             smoothed = smooth(curve.y, len(losses) // _SMOOTHING_POINTS)
             curves.append(curve._replace(y=smoothed, faint=curve.y, strong=name == "total"))
     return curves
+
+
+def validation_curves(scores: Sequence[dict]) -> list[Curve]:
+    """The total loss on the evaluation images; `scores` are the lines of evaluations with losses."""
+    if not scores:
+        return []
+    values = np.array([_number(line["losses"].get("total")) for line in scores])
+    return [Curve("total, evaluation images", _steps(scores), values, TEXT_COLOUR, strong=True, dots=True)]
 
 
 def score_curves(scores: Sequence[dict]) -> list[Curve]:

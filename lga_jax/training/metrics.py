@@ -4,6 +4,7 @@ metrics.jsonl has one JSON object per line, sorted by step (the number of comple
 
     {"step": 20, "total": 1.9, "rpn_box": 0.1, ..., "grad_norm": 3.2, "lr": 0.0004}      every log_every steps
     {"step": 100, "eval": {"AP": 0.21, ...}, "per_class": {"crane": 0.18, ...}}          every evaluation
+    {"step": 100, "eval": ..., "per_class": ..., "losses": {"total": 1.2, ...}}          with eval_losses
 
 The file contains no times: a resumed run and an uninterrupted run write the same file.
 """
@@ -40,6 +41,7 @@ class MetricsLog:
         self.latest: dict[str, float] = {}  # the metrics that were read last
         self._file = MetricsFile(workdir, start_step)
         self.evaluations = self._file.evaluations
+        self.evaluation_losses = self._file.evaluation_losses
         self._log_every, self._batch_size, self._schedule = log_every, batch_size, schedule
         self._pending: tuple[int, Mapping[str, Array]] | None = None
         self._last_log = None
@@ -78,10 +80,21 @@ class MetricsLog:
                 remedy=_REMEDY,
             )
 
-    def evaluated(self, step: int, summary: Mapping[str, float], per_class: Mapping[str, float]) -> None:
+    def evaluated(
+        self,
+        step: int,
+        summary: Mapping[str, float],
+        per_class: Mapping[str, float],
+        losses: Mapping[str, float] | None = None,
+    ) -> None:
         """Writes the result of an evaluation."""
         self.evaluations[step] = summary["AP"]
-        self._file.write({"step": step, "eval": null_for_nan(summary), "per_class": null_for_nan(per_class)})
+        line = {"step": step, "eval": null_for_nan(summary), "per_class": null_for_nan(per_class)}
+        if losses:
+            self.evaluation_losses[step] = losses["total"]
+            line["losses"] = null_for_nan(losses)
+            self._draw(step, {f"eval_losses/{name}": value for name, value in losses.items()})
+        self._file.write(line)
         self.restart_clock()
         self._draw(step, {f"eval/{name}": value for name, value in summary.items()})
         self._draw(step, {f"eval_per_class/{name}": value for name, value in per_class.items()})

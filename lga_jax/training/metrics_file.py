@@ -34,6 +34,10 @@ class MetricsFile:
         lines = [line for line in content.lines if line["step"] <= last_step]
         # step -> AP, nan if the evaluated images have no objects
         self.evaluations = {line["step"]: _number(line["eval"]["AP"]) for line in lines if "eval" in line}
+        # step -> total loss on the evaluation images, of evaluations that computed it
+        self.evaluation_losses = {
+            line["step"]: _number(line["losses"].get("total")) for line in lines if isinstance(line.get("losses"), dict)
+        }
         self._file = None
         if jax.process_index() == 0:
             _keep_damaged(path, content.damaged)

@@ -26,6 +26,7 @@ from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source
 from lga_jax.errors import counted
 from lga_jax.evaluation.evaluate import score_source
+from lga_jax.evaluation.losses import LossStep, make_loss_step
 from lga_jax.files import WriteError
 from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.models.build import build_detector
@@ -33,6 +34,7 @@ from lga_jax.models.detector import Detector
 from lga_jax.processes.join import compare, ending_together
 from lga_jax.recipe import as_recipe, check
 from lga_jax.terminal import safe_output
+from lga_jax.training.early_stopping import has_stalled
 from lga_jax.training.interrupt import Interrupt
 from lga_jax.training.metrics import MetricsLog
 from lga_jax.training.start import (
@@ -126,13 +128,14 @@ def open_run(
                 extra_losses=extra_losses,
             )
             predict_step = make_predict_step(detector, recipe.inference.to_dict())
+            loss_step = make_loss_step(detector, recipe.losses.to_dict(), extra_losses) if recipe.eval_losses else None
             loader = open_loader(source, recipe, beginning.step, beginning.position)
             compare("data and state", lambda: run_facts(beginning, loader.position(), eval_source))
             if beginning.step < recipe.num_steps:
-                compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe)
+                compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe, loss_step)
             log = MetricsLog(workdir, beginning.step, recipe.log_every, recipe.batch_size, beginning.schedule)
             with log, closing(loader):
-                parts = _Parts(train_step, predict_step, loader, eval_source, interrupt, checkpoints, log)
+                parts = _Parts(train_step, predict_step, loss_step, loader, eval_source, interrupt, checkpoints, log)
                 run = Run(recipe, workdir, beginning, parts)
                 interrupt.listen(run.step)
                 yield run
@@ -156,6 +159,7 @@ class _Parts(NamedTuple):
 
     train_step: Step
     predict_step: PredictStep
+    loss_step: LossStep | None
     loader: TrainLoader
     eval_source: Source
     interrupt: Interrupt
@@ -197,7 +201,7 @@ class Run:
         while not self._parts.interrupt.agreed(self.step):
             if self._evaluation_due() and self.step not in self._parts.log.evaluations and not self._evaluate():
                 return
-            if self.step >= self.recipe.num_steps:
+            if self.step >= self.recipe.num_steps or self._stopped_early():
                 return
             metrics = self._take_step()
             yield self.step, metrics
@@ -227,6 +231,10 @@ class Run:
         every = self.recipe.eval_every
         return (every > 0 and self.step > 0 and self.step % every == 0) or self.step >= self.recipe.num_steps
 
+    def _stopped_early(self) -> bool:
+        log, rule = self._parts.log, self.recipe.early_stopping
+        return has_stalled(rule.patience, rule.metric, log.evaluations, log.evaluation_losses)
+
     def _evaluate(self) -> bool:
         """Evaluates the parameters and stores the score. Returns False if a signal stopped the evaluation."""
         parts = self._parts
@@ -238,14 +246,16 @@ class Run:
             self.recipe.batch_size,
             should_stop=lambda: parts.interrupt.requested > 0,
             progress=jax.process_index() == 0,
+            loss_step=parts.loss_step,
         )
         if result is None:
             parts.interrupt.agree()
             return False
         self.result = result
         parts.checkpoints.score(self.step, result.summary["AP"])
-        parts.log.evaluated(self.step, result.summary, result.per_class)
+        parts.log.evaluated(self.step, result.summary, result.per_class, result.losses)
         found = f"AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}"
+        found += f", loss {result.losses['total']:.4f}" if result.losses else ""
         say(f"step {self.step:,}: {found}; {_best(parts.checkpoints.scores)}")
         if result.num_non_finite:
             found = counted(result.num_non_finite, "detection")
@@ -261,6 +271,10 @@ class Run:
             f"data.train: {without_slot} boxes found no free slot beside pasted boxes; leave data.max_boxes unset",
         ]
         lines = [line for line, count in zip(lines, (unreadable, without_slot), strict=True) if count]
+        if self._stopped_early() and self.step < self.recipe.num_steps:
+            rule = self.recipe.early_stopping
+            reason = f"{rule.patience} evaluations without a better {rule.metric} (early_stopping)"
+            return [*lines, f"done after step {self.step:,}: {reason}; {_best(scores)}"]
         if self.step < self.recipe.num_steps:
             place = f"after step {self.step:,} of {self.recipe.num_steps:,}"
         elif self.step not in self._parts.log.evaluations:

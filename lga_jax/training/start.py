@@ -19,6 +19,7 @@ from lga_jax.data.doctor.examine import quick_warnings
 from lga_jax.data.faulty import check_data
 from lga_jax.data.source import Source, fingerprint_of, open_source, report_of
 from lga_jax.errors import UserError, counted, name_differences
+from lga_jax.evaluation.losses import LossStep
 from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, replicate
 from lga_jax.models.build import init_variables
@@ -195,6 +196,7 @@ def compile_steps(
     loader: TrainLoader,
     eval_source: Source,
     recipe: ConfigDict,
+    loss_step: LossStep | None = None,
 ) -> None:
     """Compiles the programs of all buckets, so that no later step waits for the compiler or fails in it."""
     say(
@@ -202,8 +204,14 @@ def compile_steps(
         + (", on a CPU several minutes for a ResNet-50" if jax.default_backend() == "cpu" else "")
     )
     programs = {f"training {size_of(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
-    with closing(EvalLoader(eval_source, recipe.data, recipe.batch_size, jax.local_devices())) as eval_loader:
-        programs |= lower_predictions(predict_step, scored_variables(state), eval_loader)
+    eval_loader = EvalLoader(
+        eval_source, recipe.data, recipe.batch_size, jax.local_devices(), with_targets=loss_step is not None
+    )
+    with closing(eval_loader):
+        variables = scored_variables(state)
+        programs |= lower_predictions(predict_step, variables, eval_loader)
+        for batch in eval_loader.empty_batches() if loss_step else ():
+            programs[f"evaluation losses {size_of(batch)}"] = loss_step.lower(variables, batch)
     seconds = compile_ahead(programs)
     say("compiled for " + ", ".join(f"{name} in {taken:.1f} s" for name, taken in seconds.items()))
     _wait_for_programs()

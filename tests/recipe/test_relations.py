@@ -15,6 +15,13 @@ from tests.recipe.faults import changed, faults
         ({"batch_size": 8, "images_at_once": 3}, dict(), "images_at_once"),
         ({"batch_size": 8, "images_at_once": 1, "model.fpn.norm": "bn"}, dict(device_count=4), "images_at_once"),
         ({"batch_size": 4001}, dict(), "batch_size"),
+        ({"eval_losses": True, "model.fpn.norm": "bn"}, dict(), "eval_losses"),
+        (
+            {"early_stopping.patience": 2, "early_stopping.metric": "loss", "eval_every": 9},
+            dict(),
+            "early_stopping.metric",
+        ),
+        ({"early_stopping.patience": 2, "eval_every": 0}, dict(), "early_stopping.patience"),
         ({"data.long_edge": 159}, dict(), "data.long_edge"),
         ({"data.buckets": ((159, 400),), "data.eval_buckets": ((160, 160),)}, dict(), "data.buckets"),
         ({"data.eval_buckets": ((159, 400),)}, dict(), "data.eval_buckets"),
@@ -39,6 +46,8 @@ def test_values_that_do_not_go_together(changes, how, key):
         ({"optim.schedule": "step", "optim.milestones": (60000, 80000)}, {}),  # a short try of a long recipe
         ({"data.scale_jitter": (0.1, 2.0), "data.short_edges": (800,)}, {}),
         ({"model.cbam.reduction": 97}, {}),  # attention is "lga"
+        ({"early_stopping.metric": "loss"}, {}),  # patience is 0
+        ({"early_stopping.patience": 2, "early_stopping.metric": "loss", "eval_losses": True, "eval_every": 9}, {}),
         ({"model.backbone.frozen_stages": 1, "model.init_from": "r18.npz"}, dict(new_run=True)),
         ({"model.backbone.frozen_stages": 1}, {}),  # evaluation of a run that had weights
         ({"model.fpn.channels": 40}, {}),

@@ -4,7 +4,14 @@ import json
 
 import numpy as np
 
-from lga_jax.report.curves import loss_curves, read_metrics, score_curves, smooth, training_plots
+from lga_jax.report.curves import (
+    loss_curves,
+    read_metrics,
+    score_curves,
+    smooth,
+    training_plots,
+    validation_curves,
+)
 
 LOSSES = [{"step": 10 * i, "total": 2.0 / i, "rpn_box": 0.1, "lr": 0.01, "grad_norm": 3.0} for i in range(1, 9)]
 SCORES = [{"step": 40, "eval": {"AP": 0.2, "AP50": 0.4}}, {"step": 80, "eval": {"AP": None, "AP50": 0.6}}]
@@ -52,3 +59,10 @@ def test_losses_are_drawn_as_logged_and_smoothed_over_a_sixtieth_of_their_points
     np.testing.assert_allclose(rpn_box.y, smooth(2 * values, 4))
     assert total.y[100] == values[98:103].mean()
     assert total.y.std() < 0.6 * values.std()
+
+
+def test_losses_of_evaluations_are_drawn_beside_those_of_training():
+    (curve,) = validation_curves([{"step": 5, "losses": {"total": 2.0}}, {"step": 9, "losses": {"total": None}}])
+    np.testing.assert_array_equal((curve.x, curve.y), [[5, 9], [2.0, np.nan]])
+    validated = [score | {"losses": {"total": 1.0}} for score in SCORES]
+    assert curve.name in training_plots(LOSSES + validated)[0] and curve.name not in training_plots(LOSSES + SCORES)[0]

@@ -125,6 +125,47 @@ def test_everything_is_compiled_before_the_first_step(tmp_path, monkeypatch, cap
     assert said.index("compiling the training step") < said.index("compiled for training 32x32 in ")
 
 
+class _ConstantScore(StubEvaluation):
+    """The same AP each time, and falling losses."""
+
+    def __call__(self, *args, **options):
+        result = super().__call__(*args, **options)
+        losses = {"total": 1 / self.calls} if options["loss_step"] else None
+        return result._replace(summary={"AP": 0.25, "AP50": 0.5}, losses=losses)
+
+
+def test_a_run_without_gain_stops_and_stays_stopped(tmp_path, monkeypatch, capsys):
+    evaluation = install(monkeypatch, _ConstantScore())
+    config = stub_config(**{"eval_every": 1, "early_stopping.patience": 2})
+    for _ in range(2):
+        assert train(config, str(tmp_path)) is None
+        line = capsys.readouterr().out.splitlines()[-1]
+        assert line.startswith("done after step 3: 2 evaluations without a better AP") and "step 3" in line
+    assert evaluation.calls == 3 and _steps(tmp_path) == [2, 3]
+    config.early_stopping.patience = 4  # the same run goes on
+    train(config, str(tmp_path))
+    assert evaluation.calls == 5 and _steps(tmp_path)[-1] == 5
+
+
+def test_losses_of_evaluations_are_written_and_can_stop_a_run(tmp_path, monkeypatch):
+    install(monkeypatch, _ConstantScore())
+    monkeypatch.setattr(loop, "make_loss_step", lambda detector, losses, extra: _LossStep())
+    changes = {"early_stopping.patience": 2, "early_stopping.metric": "loss", "eval_losses": True}
+    train(stub_config(eval_every=2, **changes), str(tmp_path))
+    lines = [json.loads(line) for line in _metrics(tmp_path).splitlines()]
+    losses = [(line["step"], line["losses"]["total"]) for line in lines if "losses" in line]
+    assert losses == [(2, 1.0), (4, 0.5), (6, pytest.approx(1 / 3))]  # they fall, so the run does not stop
+
+
+class _LossStep:
+    def __call__(self, variables, batch):
+        raise AssertionError("the evaluation is a stub")
+
+    def lower(self, variables, batch):
+        assert batch.targets.boxes.shape[2] > 0  # evaluation has slots for objects
+        return jax.jit(lambda: 0).lower()
+
+
 def test_resumed_run_equals_an_undisturbed_one(undisturbed, tmp_path, monkeypatch):
     install(monkeypatch)
     train(stub_config(num_steps=3), str(tmp_path))

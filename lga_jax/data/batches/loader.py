@@ -126,7 +126,7 @@ class EvalLoader:
     """Every image once over all processes, in batches with leaves [local_devices, images per device, ...].
 
     All processes run the same number of batches of the same shapes. Rows that only fill up a batch have index -1.
-    Targets have no slots, because evaluation compares with the source's truth().
+    Targets have no slots, because evaluation compares with the source's truth(), unless losses need them.
     """
 
     def __init__(
@@ -138,19 +138,22 @@ class EvalLoader:
         process_index: int | None = None,
         process_count: int | None = None,
         max_faulty: float = 1.0,
+        *,
+        with_targets: bool = False,
     ) -> None:
         """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX.
 
         max_faulty: the largest share of unreadable images; `next` raises UserError for more. 1.0: no limit.
         """
         share = _share(batch_size, local_devices, process_index, process_count)
+        slots = num_slots(source.records, data_config.max_boxes, False) if with_targets else 0
         buckets = data_config.eval_buckets or data_config.buckets
         bucket_of = assign_buckets(source.records, buckets, partial(evaluation_hw, data_config=data_config))
         jobs = (
             _evaluation_job(source, planned.index[share].tolist(), buckets[planned.bucket], data_config)
             for planned in plan_evaluation(bucket_of, batch_size)
         )
-        self._pipeline = Pipeline(source, data_config, jobs, 0, local_devices, max_faulty)
+        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices, max_faulty)
         self.shapes = _shapes(buckets, bucket_of, share)  # ((height, width), rows of this process) of all batches
 
     def __iter__(self) -> Iterator[Batch]:
