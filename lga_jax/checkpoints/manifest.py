@@ -37,6 +37,8 @@ _WHOLE = {
 # Keys of a recipe that do not matter for a detector that the caller built.
 OWN_DETECTOR = ("model.backbone", "model.attention")
 
+_FOR_TRAINING = ("data.train", "data.eval", "losses", "optim")
+
 # Keys that may change when a run is resumed: they have no effect on the parameters. The folder of the data may change
 # too, because the loader's position identifies data by a fingerprint.
 _FREE = {
@@ -122,7 +124,7 @@ def check_names(manifest: Mapping[str, Any]) -> None:
 def recipe_of(manifest: Manifest, where: str, own: Iterable[str] = ()) -> ConfigDict:
     """The recipe in a manifest, checked like a recipe of the user, because a checkpoint can come from anybody.
 
-    Sections about training and evaluation data are not checked and not needed.
+    Sections that prediction does not use are not checked: an earlier version may lack them.
 
     Args:
         manifest: the manifest.
@@ -132,7 +134,10 @@ def recipe_of(manifest: Manifest, where: str, own: Iterable[str] = ()) -> Config
     Raises UserError with the first fault.
     """
     try:
-        return check(ConfigDict(_with_tuples(manifest["config"])), own=("data.train", "data.eval", *own))
+        recipe = ConfigDict(_with_tuples(manifest["config"]))
+        used = _attentions(recipe.model.to_dict())
+        unused = [f"model.{name}" for name in ATTENTIONS if name not in used]
+        return check(recipe, own=(*_FOR_TRAINING, *unused, *own))
     except RecipeError as error:
         fault = error.faults[0]
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:  # keys that ConfigDict rejects

@@ -229,6 +229,18 @@ def test_rules_of_recipes_hold_for_manifests(key, value):
         recipe_of(_of_stranger(**{key: value}), "here")
 
 
+def test_sections_that_prediction_does_not_use_may_be_missing():
+    """Later versions have more of them."""
+    manifest = _of_stranger()
+    for section in ("optim", "losses"):
+        del manifest["config"][section]
+    del manifest["config"]["model"]["deformable"]
+    assert recipe_of(manifest, "here").model.attention == "lga"
+    del manifest["config"]["model"]["lga"]["hidden"]
+    with refused(r"^here: its recipe: model\.lga\.hidden$"):
+        recipe_of(manifest, "here")
+
+
 def test_sections_that_an_object_of_the_caller_replaces_are_not_checked():
     manifest = _of_stranger(**{"model.backbone.name": "mine"})
     del manifest["config"]["data"]["train"]["source"]
