@@ -5,31 +5,60 @@ import platform
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import jax
 from jax.stages import Lowered
 
+from lga_jax.memory import Free, free_memory, too_large
 from lga_jax.structs import Batch
 
 
 def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
     """Compiles all programs in parallel. Returns the seconds per program, by name.
 
+    Raises OutOfMemoryError for a program that needs more memory than is free, before anything is allocated for it.
+
     Later calls of the lowered steps find the programs in jax's cache if shapes, dtypes and shardings are equal. Lower
     them in one thread: several threads would create several pmapped functions.
     """
 
-    def seconds(lowered: Lowered) -> float:
+    def seconds(name: str) -> float:
         start = time.perf_counter()
-        lowered.compile()
+        check_memory(name, programs[name].compile().memory_analysis())
         return time.perf_counter() - start
 
     threads = ThreadPoolExecutor(max(1, len(programs)))  # XLA releases Python's lock while it compiles
     try:
-        taken = dict(zip(programs, threads.map(seconds, programs.values()), strict=True))
+        taken = dict(zip(programs, threads.map(seconds, programs), strict=True))
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for the compiler
     return_freed_memory()
     return taken
+
+
+def check_memory(name: str, stated: Any) -> None:
+    """Raises OutOfMemoryError if a program needs more memory beside its arguments than is free.
+
+    `stated` is the memory_analysis() of jax for the compiled program: a lower limit, so a program that passes can still
+    fail. Some backends state nothing (None).
+    """
+    free = _free()
+    if stated is None or free is None:
+        return
+    needed = stated.temp_size_in_bytes + stated.output_size_in_bytes - stated.alias_size_in_bytes
+    needed *= jax.local_device_count() if jax.default_backend() == "cpu" else 1  # these share the memory
+    if needed > free.num_bytes:
+        raise too_large(name, needed, free)
+
+
+def _free() -> Free | None:
+    if jax.default_backend() == "cpu":
+        return free_memory()
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if not {"bytes_limit", "bytes_in_use"} <= stats.keys():
+        return None
+    return Free(stats["bytes_limit"] - stats["bytes_in_use"], "free on the device")
 
 
 def return_freed_memory() -> None:

@@ -1,0 +1,125 @@
+"""How much memory this process may still use, and one-line errors where it is too little."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lga_jax.errors import UserError
+
+# Below these, jax or a library that it loads ends the process without an exception. The smallest detector of the tests
+# needs 2.2 GiB of addresses and 0.6 GiB of memory for prediction on two cores; each core adds stacks.
+LEAST_ADDRESSES = 3 * 2**30
+LEAST_MEMORY = 2**30
+
+_PROC, _CGROUP = Path("/proc/self"), Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+_REMEDY = "lower batch_size, set images_at_once to a divisor of it, or use smaller data.buckets"
+_EXHAUSTED = re.compile("RESOURCE_EXHAUSTED|out of memory|bad_alloc|Failed to allocate", re.IGNORECASE)
+
+
+class Free(NamedTuple):
+    """Bytes that the process may still use, and what limits them."""
+
+    num_bytes: int
+    limit: str
+
+
+class OutOfMemoryError(UserError):
+    """Too little memory for a computation."""
+
+
+def check_limits() -> None:
+    """Raises UserError if a limit on this process is too small for any training or prediction.
+
+    Call it first: with too few addresses, imports end the process.
+    """
+    addresses, memory = _address_limit(), _container_limit()
+    if addresses is not None and addresses < LEAST_ADDRESSES:
+        raise _too_small("ulimit -v", addresses, LEAST_ADDRESSES, "raise it: ulimit -v unlimited")
+    if memory is not None and memory < LEAST_MEMORY:
+        raise _too_small("the memory limit of the container or job", memory, LEAST_MEMORY, "raise it")
+
+
+def free_memory() -> Free | None:
+    """The smallest of: addresses below `ulimit -v`, memory of the container, memory of the machine.
+
+    None if none is known, as on systems without /proc.
+    """
+    return min(_known_free(), default=None)
+
+
+def too_large(program: str, needed: int, free: Free) -> OutOfMemoryError:
+    """The error for a program that needs more memory than there is."""
+    return OutOfMemoryError(
+        program,
+        expected=f"a program for {gib(free.num_bytes)} of memory ({free.limit})",
+        found=f"one that needs at least {gib(needed)}",
+        remedy=_REMEDY,
+    )
+
+
+def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+    """The one-line error for an exception about memory of Python, numpy, OpenCV or XLA; None for other exceptions."""
+    is_of_xla = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and _EXHAUSTED.search(str(error))
+    if not isinstance(error, MemoryError) and not is_of_xla:
+        return None
+    lines = str(error).strip().splitlines() or ["MemoryError"]
+    return OutOfMemoryError("memory", expected="enough", found=f"too little ({lines[0][:120]})", remedy=_REMEDY)
+
+
+def gib(num_bytes: int) -> str:
+    """'1.5 GiB'."""
+    return f"{num_bytes / 2**30:,.1f} GiB"
+
+
+def _too_small(subject: str, found: int, least: int, remedy: str) -> UserError:
+    return UserError(subject, expected=f"at least {gib(least)}", found=gib(found), remedy=remedy)
+
+
+def _known_free() -> Iterator[Free]:
+    addresses, memory = _address_limit(), _container_limit()
+    if addresses is not None and (used := _read(_PROC / "statm")):
+        yield Free(addresses - int(used.split()[0]) * os.sysconf("SC_PAGE_SIZE"), "ulimit -v")
+    if memory is not None:
+        yield Free(memory - _container_use(), "the limit of the container or job")
+    found = {name: int(size) * 1024 for name, size in re.findall(r"(\w+): +(\d+) kB", _read(_MEMINFO))}
+    if "MemAvailable" in found:
+        yield Free(found["MemAvailable"] + found.get("SwapFree", 0), "free on this machine")
+
+
+def _address_limit() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _container_limit() -> int | None:
+    """The smallest memory.max of the control groups (version 2) around this process."""
+    limits = [_read(folder / "memory.max").strip() for folder in _groups()]
+    return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
+
+
+def _container_use() -> int:
+    """The memory in use in the control group with the smallest limit, without the files that the system caches."""
+    limited = [folder for folder in _groups() if _read(folder / "memory.max").strip().isdecimal()]
+    folder = min(limited, key=lambda folder: int(_read(folder / "memory.max")))
+    cached = re.search(r"^inactive_file (\d+)", _read(folder / "memory.stat"), re.MULTILINE)
+    return int(_read(folder / "memory.current") or 0) - (int(cached[1]) if cached else 0)
+
+
+def _groups() -> list[Path]:
+    found = re.search(r"^0::/(.*)$", _read(_PROC / "cgroup"), re.MULTILINE)
+    inner = _CGROUP / found[1] if found else _CGROUP
+    return [folder for folder in (inner, *inner.parents) if folder == _CGROUP or _CGROUP in folder.parents]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
