@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from lga_jax.command_line import hints
 from lga_jax.errors import UserError
 from lga_jax.files import remedy_for_writing
+from lga_jax.memory import out_of_memory
 from lga_jax.recipe import check, default_workdir, load, override
 from lga_jax.terminal import safe_output
 
@@ -91,10 +92,11 @@ def _run(main: Callable[..., None], *args: object) -> None:
         _end(error)
     except KeyboardInterrupt:
         _end_interrupted()
-    except (RuntimeError, AssertionError) as error:
-        if not _is_about_devices(error):
+    except (RuntimeError, AssertionError, MemoryError) as error:
+        fault = out_of_memory(error) or (_no_device() if _is_about_devices(error) else None)
+        if fault is None:
             raise
-        _end(_no_device())
+        _end(fault)
 
 
 @contextlib.contextmanager

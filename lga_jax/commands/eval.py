@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.command_line import parsing
 from lga_jax.files import make_folder
+from lga_jax.memory import check_limits
 from lga_jax.terminal import say
 
 
@@ -25,6 +26,7 @@ def main() -> None:
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
 
     def run() -> None:
+        check_limits()
         place = workdir.value or config.default_workdir
         _score(config.value, place, output.value or place, step.value)
 

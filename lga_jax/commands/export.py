@@ -13,6 +13,7 @@ from absl import flags
 
 from lga_jax.command_line import parsing
 from lga_jax.errors import UserError
+from lga_jax.memory import check_limits
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
     flags.mark_flags_as_required(["workdir", "format"])
 
     def run() -> None:
+        check_limits()
         hw = _size(size.value)
         # Imports take seconds; faults of the flags are reported before.
         from lga_jax.checkpoints.read import parse_step

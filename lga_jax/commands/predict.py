@@ -10,6 +10,7 @@ and extents of the Gaussian masks) and, for each image, a picture of them. For m
 from absl import flags
 
 from lga_jax.command_line import parsing
+from lga_jax.memory import check_limits
 from lga_jax.terminal import say
 
 
@@ -39,6 +40,7 @@ def main() -> None:
     flags.mark_flags_as_required(["workdir", "input", "output"])
 
     def run() -> None:
+        check_limits()
         # Imports take seconds; faults of the flags are reported before.
         from lga_jax.checkpoints.read import parse_step
         from lga_jax.inference.best_threshold import AUTO

@@ -13,6 +13,7 @@ from absl import flags
 
 from lga_jax.command_line import parsing
 from lga_jax.errors import UserError
+from lga_jax.memory import check_limits
 from lga_jax.recipe import check
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     extend = flags.DEFINE_boolean("extend", False, "With a larger num_steps: continue with a new schedule.")
 
     def run() -> int:
+        check_limits()
         place = workdir.value or config.default_workdir
         check(config.value, new_run=not any(Path(place, "checkpoints").glob("[0-9]*")))
 

@@ -29,6 +29,7 @@ from lga_jax.evaluation.evaluate import score_source
 from lga_jax.evaluation.losses import LossStep, make_loss_step
 from lga_jax.files import WriteError
 from lga_jax.inference.step import PredictStep, make_predict_step
+from lga_jax.memory import OutOfMemoryError, out_of_memory
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
 from lga_jax.processes.join import compare, ending_together
@@ -145,13 +146,16 @@ def open_run(
 
 @contextmanager
 def _told_what_is_kept(workdir: str | os.PathLike) -> Iterator[None]:
-    """Adds to a WriteError from which step the run can be continued."""
+    """Adds to an error about writing or memory from which step the run can be continued."""
     try:
         yield
-    except WriteError as error:
+    except Exception as error:
+        fault = error if isinstance(error, WriteError | OutOfMemoryError) else out_of_memory(error)
+        if fault is None:
+            raise
         step = latest_step(workdir)
-        remedy = error.remedy if step is None else f"{error.remedy}; the same command continues from step {step:,}"
-        raise WriteError(error.subject, expected=error.expected, found=error.found, remedy=remedy) from error
+        remedy = fault.remedy if step is None else f"{fault.remedy}; the same command continues from step {step:,}"
+        raise type(fault)(fault.subject, expected=fault.expected, found=fault.found, remedy=remedy) from error
 
 
 class _Parts(NamedTuple):
@@ -212,7 +216,12 @@ class Run:
         except Exception:  # faulty data must not lose completed steps
             self.save()
             raise
-        self.state, metrics = self._parts.train_step(self.state, batch)
+        try:
+            self.state, metrics = self._parts.train_step(self.state, batch)
+        except Exception as error:
+            if out_of_memory(error) and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state)):
+                self.save()
+            raise
         self.step += 1
         self._parts.log.push(self.step, metrics)
         if self.step % self.recipe.checkpoint_every == 0 or self._evaluation_due():

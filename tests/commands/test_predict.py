@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -91,3 +93,14 @@ def test_auto_takes_the_threshold_of_the_evaluation(tiny_run, tiny_predictor, ph
         assert tiny_predictor.predict(photo, "auto") == tiny_predictor.predict(photo, 0.125)
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_a_small_limit_on_addresses_is_one_line_before_anything_is_loaded(tmp_path):
+    command = (
+        f"ulimit -v 1000000; {sys.executable} -m lga_jax.commands predict --workdir none --input none --output out"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith("error: ulimit -v: expected at least 3.0 GiB, found 1.0 GiB")
+    assert list(tmp_path.iterdir()) == []

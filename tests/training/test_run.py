@@ -646,3 +646,46 @@ def _truncate_arrays(directory):
 def _start(workdir, *arguments):
     command = [sys.executable, "-m", "tests.training.stubs", str(workdir), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _third_time(error):
+    calls = iter(range(100))
+
+    def fail():
+        if next(calls) == 2:
+            raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("place", ["loader", "step"])
+def test_too_little_memory_saves_the_steps_so_far_and_says_what_to_lower(tmp_path, monkeypatch, place):
+    fail, original = _third_time(MemoryError("std::bad_alloc")), start.TrainLoader.__next__
+    install(monkeypatch, before_step=fail if place == "step" else lambda: None)
+    if place == "loader":
+        monkeypatch.setattr(start.TrainLoader, "__next__", lambda loader: fail() or original(loader))
+    with refused("^memory$", "bad_alloc") as caught:
+        train(stub_config(checkpoint_every=100, eval_every=0), str(tmp_path))
+    assert "images_at_once" in caught.value.remedy and "continues from step 2" in caught.value.remedy
+    assert _steps(tmp_path) == [2]
+
+
+def test_too_little_memory_for_a_step_that_took_the_state_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    calls = iter(range(100))
+
+    def after(step):
+        def call(state, batch):
+            result = step(state, batch)  # the state is donated
+            if next(calls) == 3:
+                raise MemoryError
+            return result
+
+        call.lower = step.lower
+        return call
+
+    install(monkeypatch)
+    make = loop.make_train_step
+    monkeypatch.setattr(loop, "make_train_step", lambda *args, **settings: after(make(*args, **settings)))
+    with refused("^memory$") as caught:
+        train(stub_config(checkpoint_every=2, eval_every=0), str(tmp_path))
+    assert "continues from step 2" in caught.value.remedy and _steps(tmp_path) == [2]
