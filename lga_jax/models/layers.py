@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -48,6 +49,19 @@ class Conv(nn.Module):
         return y
 
 
+class ConvWeights(nn.Module):
+    """The parameters of a 1x1 `Conv` in `dtype`, for a product that several such layers share."""
+
+    features: int
+    kernel_init: nn.initializers.Initializer
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[Float[Array, "1 1 c o"], Float[Array, "o"]]:
+        kernel = self.param("kernel", self.kernel_init, (1, 1, channels, self.features))
+        return kernel.astype(self.dtype), self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+
+
 class FrozenBatchNorm(nn.Module):
     """Batch norm with constant statistics, scale and bias; all four are stored in `batch_stats`."""
 
@@ -62,6 +76,18 @@ class FrozenBatchNorm(nn.Module):
         scale = constant("scale", 1.0) * jax.lax.rsqrt(constant("var", 1.0) + self.epsilon)
         shift = constant("bias", 0.0) - constant("mean", 0.0) * scale
         return x * scale.astype(self.dtype) + shift.astype(self.dtype)
+
+
+def frozen_constants(batch_stats: Mapping[str, Any]) -> dict[str, Any]:
+    """In the structure of batch_stats: True for constants of a FrozenBatchNorm, False for running statistics."""
+
+    def mark(node: Any, constant: bool) -> Any:
+        if not isinstance(node, Mapping):
+            return constant
+        # Other norms have their scale among the parameters.
+        return {name: mark(child, "scale" in node) for name, child in node.items()}
+
+    return mark(batch_stats, False)
 
 
 class Norm(nn.Module):

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from lga_jax.models.roi.stage import deltas_of
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.nms import nms
+from lga_jax.ops.topk import top_k
 from lga_jax.structs import Detections, Gaussians, Outputs, StageOutputs
 
 
@@ -34,7 +35,7 @@ def detect(
         rois, num_classes = last.rois, scores.shape[1]
         wanted = rois.valid[:, None] & (scores > score_threshold)
         scores = jnp.where(wanted, scores, -jnp.inf).reshape(-1)
-        scores, pair = jax.lax.top_k(scores, min(max_candidates, scores.shape[0]))
+        scores, pair = top_k(scores, min(max_candidates, scores.shape[0]))
         roi, label = pair // num_classes, pair % num_classes
         deltas = deltas_of(last.box_deltas[roi], label)
         boxes = box_ops.decode(deltas, rois.boxes[roi], coder_weights)

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from lga_jax.models.layers import Conv
+from lga_jax.models.layers import Conv, ConvWeights
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.anchors import pyramid_anchors
+from lga_jax.ops.cpu import conv2d
 from lga_jax.ops.matching import match
 from lga_jax.ops.nms import nms
 from lga_jax.ops.sampling import sample_balanced
+from lga_jax.ops.topk import top_k
 from lga_jax.structs import RoIs, RPNOutputs, Samples, Targets
 
 CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -61,14 +63,22 @@ class RPN(nn.Module):
         convs = [
             Conv(channels, 3, kernel_init=init, dtype=self.dtype, name=f"conv{i}") for i in range(1, self.num_convs + 1)
         ]
-        objectness = Conv(anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="objectness")
-        deltas = Conv(4 * anchors_per_cell, 1, kernel_init=init, dtype=self.dtype, name="deltas")
+        heads = [
+            ConvWeights(size, init, self.dtype, name=name)(channels)
+            for name, size in (("objectness", anchors_per_cell), ("deltas", 4 * anchors_per_cell))
+        ]
+        # Both heads are one product: each of them would read the features, and its gradient write them.
+        kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*heads, strict=True))
         all_objectness, all_deltas = [], []
         for x in pyramid:
             for conv in convs:
                 x = nn.relu(conv(x))
-            all_objectness.append(objectness(x).reshape(x.shape[0], -1).astype(jnp.float32))
-            all_deltas.append(deltas(x).reshape(x.shape[0], -1, 4).astype(jnp.float32))
+            # With one kernel for all levels, XLA's GPU compiler copies the features of all levels into one array.
+            kernel, bias = jax.lax.optimization_barrier((kernel, bias))
+            both = (conv2d(x.astype(self.dtype), kernel) + bias).astype(jnp.float32)
+            objectness, deltas = jnp.split(both, [anchors_per_cell], axis=-1)
+            all_objectness.append(objectness.reshape(x.shape[0], -1))
+            all_deltas.append(deltas.reshape(x.shape[0], -1, 4))
         return all_objectness, all_deltas
 
     def propose(
@@ -114,7 +124,7 @@ def select_proposals(
     width = min(pre_nms, max(level.shape[0] for level in objectness))
     all_boxes, all_scores = [], []
     for level_objectness, level_deltas, level_anchors in zip(objectness, deltas, anchors, strict=True):
-        scores, index = jax.lax.top_k(level_objectness, min(width, level_objectness.shape[0]))
+        scores, index = top_k(level_objectness, min(width, level_objectness.shape[0]))
         boxes = box_ops.decode(level_deltas[index], level_anchors[index], CODER_WEIGHTS)
         boxes = box_ops.clip(boxes, image_hw)
         large = jnp.all(boxes[:, 2:] - boxes[:, :2] > min_size, axis=1)

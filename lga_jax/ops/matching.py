@@ -1,14 +1,15 @@
 """Assigns ground truth to anchors or proposals by overlap (Faster R-CNN section 3.1.2)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from lga_jax.ops.boxes import pairwise_iou
+from lga_jax.ops.boxes import area, pairwise_iou
 
-# Ground truth is processed in chunks: memory is chunk x anchors instead of ground truth x anchors
+# On CPUs ground truth is processed in chunks: memory is chunk x anchors instead of ground truth x anchors
 # (268,000 anchors x 500 boxes would be 0.5 GiB per image).
 CHUNK = 16
 
@@ -37,6 +38,23 @@ def match(
     too, if the IoU is above zero. Each keeps the slot that it overlaps most, as in Detectron2. Without ground truth
     all boxes are negative.
     """
+    recomputed = partial(_recomputed, low_quality=low_quality)
+    matched, best_iou, is_best = jax.lax.platform_dependent(
+        boxes, truth, truth_valid, cpu=_by_chunks, default=recomputed
+    )
+    best_iou = jnp.maximum(best_iou, 0.0)
+    positive = best_iou >= positive_iou
+    if low_quality:
+        positive |= is_best
+    return Match(matched, best_iou, positive, ~positive & (best_iou < negative_iou))
+
+
+# Slot with the largest IoU, this IoU (-1 without valid slots), and whether the box is the best of a slot.
+_Found = tuple[Int[Array, "n"], Float[Array, "n"], Bool[Array, "n"]]
+
+
+def _by_chunks(boxes: Float[Array, "n 4"], truth: Float[Array, "g 4"], truth_valid: Bool[Array, "g"]) -> _Found:
+    """Stores the IoUs of a chunk and reads them three times."""
     num_truth = truth.shape[0]
     padding = -num_truth % CHUNK
     truth = jnp.pad(truth, ((0, padding), (0, 0))).reshape(-1, CHUNK, 4)
@@ -63,8 +81,40 @@ def match(
         jnp.int32(0),
     )
     (best_iou, matched, is_best, _), _ = jax.lax.scan(visit, start, (truth, truth_valid))
-    best_iou = jnp.maximum(best_iou, 0.0)
-    positive = best_iou >= positive_iou
+    return matched, best_iou, is_best
+
+
+def _recomputed(
+    boxes: Float[Array, "n 4"], truth: Float[Array, "g 4"], truth_valid: Bool[Array, "g"], low_quality: bool
+) -> _Found:
+    """Stores no IoU: each reduction computes them in registers, which costs a GPU or TPU less than reading them.
+
+    For the best boxes of a slot, IoUs that differ by less than 1e-6 of their value are a tie, because a maximum and its
+    comparison may round differently.
+    """
+    is_best = jnp.zeros(boxes.shape[0], bool)
+    if truth.shape[0] == 0:
+        return jnp.zeros(boxes.shape[0], jnp.int32), jnp.full(boxes.shape[0], -1.0), is_best
+    # Without the barriers XLA computes the IoUs once and stores them for all reductions.
+    inputs = (boxes, truth, truth_valid)
+    matched = jnp.argmax(_ious(*inputs), axis=0).astype(jnp.int32)
+    inputs = jax.lax.optimization_barrier(inputs)
+    best_iou = _ious(*inputs).max(axis=0)
     if low_quality:
-        positive |= is_best
-    return Match(matched, best_iou, positive, ~positive & (best_iou < negative_iou))
+        inputs = jax.lax.optimization_barrier(inputs)
+        least = _ious(*inputs).max(axis=1) * (1.0 - 1e-6)
+        *inputs, least = jax.lax.optimization_barrier((*inputs, least))
+        is_best = jnp.any((_ious(*inputs) >= least[:, None]) & (least[:, None] > 0.0), axis=0)
+    return matched, best_iou, is_best
+
+
+def _ious(boxes: Float[Array, "n 4"], truth: Float[Array, "g 4"], truth_valid: Bool[Array, "g"]) -> Float[Array, "g n"]:
+    """IoU of every slot and box, -1 for invalid slots, from one column of coordinates at a time."""
+    x1, y1, x2, y2 = (boxes[:, i] for i in range(4))
+    left, top, right, bottom = (truth[:, i, None] for i in range(4))
+    width = jnp.maximum(jnp.minimum(right, x2) - jnp.maximum(left, x1), 0.0)
+    height = jnp.maximum(jnp.minimum(bottom, y2) - jnp.maximum(top, y1), 0.0)
+    intersection = width * height
+    union = area(truth)[:, None] + area(boxes) - intersection
+    iou = jnp.where(union > 0.0, intersection / jnp.where(union > 0.0, union, 1.0), 0.0)
+    return jnp.where(truth_valid[:, None], iou, -1.0)

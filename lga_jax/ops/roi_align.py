@@ -1,13 +1,13 @@
 """RoIAlign over a feature pyramid (Mask R-CNN section 3; level rule: FPN eq. 1).
 
-Each output cell is the mean of a few sample points; each point is the weighted sum of its four neighbours. A loop runs
-over the points and processes all cells of all RoIs at once: XLA fuses this weighted gather of the [r s s c] result
-without a larger intermediate. The backward pass has the same number of scatter-adds.
+Each output cell is the mean of a few sample points; each point is the weighted sum of its four neighbours: weighted
+gathers for all cells of all RoIs. On CPUs, and if the number of points depends on the box, a loop runs over the points;
+other platforms compute all points at once. The backward pass scatters the same weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,23 +94,92 @@ def _crop(crop_size: int, sampling_ratio: int, table: Float[Array, "n c"], grid:
 def _crop_forward(
     crop_size: int, sampling_ratio: int, table: Float[Array, "n c"], grid: _Grid
 ) -> tuple[Float[Array, "r s s c"], tuple]:
-    def add_point(point: int | Array, total: Array) -> Array:
-        for index, weight in zip(*_neighbours(grid, point, crop_size), strict=True):
-            total += table[index].astype(jnp.float32) * weight[..., None]
-        return total
-
-    # XLA fuses the body of this loop. Unrolled, a program with the backward pass is not fused: it keeps all gathers in
-    # memory and takes nearly twice as long.
-    zeros = jnp.zeros((grid.first.shape[0], crop_size, crop_size, table.shape[1]), jnp.float32)
-    total = jax.lax.fori_loop(0, _num_points(grid, sampling_ratio), add_point, zeros)
+    in_loop = partial(_sum_in_loop, crop_size, sampling_ratio)
+    at_once = partial(_sum_at_once, crop_size, sampling_ratio) if sampling_ratio else in_loop
+    crops = _by_platform(in_loop, at_once, at_once)(table, grid)
     # The backward pass needs only the shape and dtype of the table; an empty slice has both.
-    return total.astype(table.dtype), (table[:, :0], grid)
+    return crops, (table[:, :0], grid)
 
 
 def _crop_backward(
     crop_size: int, sampling_ratio: int, residual: tuple, cotangent: Float[Array, "r s s c"]
 ) -> tuple[Array, _Grid]:
     empty, grid = residual
+    rule = (crop_size, sampling_ratio)
+    in_loop = partial(_scatter_in_loop, *rule)
+    at_once = partial(_scatter_at_once, *rule) if sampling_ratio else in_loop
+    gradient = _by_platform(in_loop, in_loop, at_once)(empty, grid, cotangent)
+    return gradient, jax.tree.map(_no_gradient, grid)
+
+
+def _by_platform(cpu: Callable, accelerator: Callable, cuda: Callable) -> Callable:
+    """A function of (table, grid, ...) of one image. Under vmap, accelerators process all images as one."""
+
+    @jax.custom_batching.custom_vmap
+    def of_image(*arguments: Any) -> Array:
+        return jax.lax.platform_dependent(*arguments, cpu=cpu, cuda=cuda, default=accelerator)
+
+    @of_image.def_vmap
+    def of_images(axis_size: int, in_batched: list, *arguments: Any) -> tuple[Array, bool]:
+        def spread(leaf: Array, batched: bool) -> Array:
+            return leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
+
+        arguments = jax.tree.map(spread, arguments, tuple(in_batched))
+        forms = dict(cpu=jax.vmap(cpu), cuda=_of_all_images(cuda), default=_of_all_images(accelerator))
+        return jax.lax.platform_dependent(*arguments, **forms), True
+
+    return of_image
+
+
+def _of_all_images(form: Callable) -> Callable:
+    """`form` for (tables [b n c], grids [b r], ...), by one call: the RoIs of all images index one table.
+
+    With a dimension for images, a TPU copies every level into another layout.
+    """
+
+    def run(tables: Float[Array, "b n c"], grids: _Grid, *others: Array) -> Array:
+        images, rows = tables.shape[:2]
+        grids = grids._replace(first=grids.first + rows * jnp.arange(images, dtype=jnp.int32)[:, None])
+        table, grid, *others = jax.tree.map(
+            lambda leaf: leaf.reshape(images * leaf.shape[1], *leaf.shape[2:]), (tables, grids, *others)
+        )
+        found = form(table, grid, *others)
+        return found.reshape(images, -1, *found.shape[1:])
+
+    return run
+
+
+def _sum_in_loop(
+    crop_size: int, sampling_ratio: int, table: Float[Array, "n c"], grid: _Grid
+) -> Float[Array, "r s s c"]:
+    """The crops by a loop over sample points, whose body XLA fuses.
+
+    On CPUs the form without a loop is not fused in a program with the backward pass: it keeps all gathers in memory and
+    takes nearly twice as long.
+    """
+
+    def add_point(point: int | Array, total: Array) -> Array:
+        for index, weight in zip(*_neighbours(grid, point, crop_size), strict=True):
+            total += table[index].astype(jnp.float32) * weight[..., None]
+        return total
+
+    zeros = jnp.zeros((grid.first.shape[0], crop_size, crop_size, table.shape[1]), jnp.float32)
+    return jax.lax.fori_loop(0, _num_points(grid, sampling_ratio), add_point, zeros).astype(table.dtype)
+
+
+def _sum_at_once(
+    crop_size: int, sampling_ratio: int, table: Float[Array, "n c"], grid: _Grid
+) -> Float[Array, "r s s c"]:
+    """The same without a loop: a GPU runs all gathers in one kernel and writes nothing between them."""
+    indices, weights = _all_neighbours(grid, sampling_ratio, crop_size)
+    terms = zip(jnp.moveaxis(indices, -1, 0), jnp.moveaxis(weights, -1, 0), strict=True)
+    return sum(table[index].astype(jnp.float32) * weight[..., None] for index, weight in terms).astype(table.dtype)
+
+
+def _scatter_in_loop(
+    crop_size: int, sampling_ratio: int, empty: Float[Array, "n 0"], grid: _Grid, cotangent: Float[Array, "r s s c"]
+) -> Float[Array, "n c"]:
+    """The gradient of the table, by a loop over sample points and their neighbours."""
     cotangent = cotangent.astype(jnp.float32)
 
     def scatter_point(point: int | Array, total: Array) -> Array:
@@ -122,8 +191,27 @@ def _crop_backward(
         return jax.lax.fori_loop(0, 4, scatter, total)
 
     zeros = jnp.zeros((empty.shape[0], cotangent.shape[-1]), jnp.float32)
-    grad = jax.lax.fori_loop(0, _num_points(grid, sampling_ratio), scatter_point, zeros)
-    return grad.astype(empty.dtype), jax.tree.map(_no_gradient, grid)
+    return jax.lax.fori_loop(0, _num_points(grid, sampling_ratio), scatter_point, zeros).astype(empty.dtype)
+
+
+def _scatter_at_once(
+    crop_size: int, sampling_ratio: int, empty: Float[Array, "n 0"], grid: _Grid, cotangent: Float[Array, "r s s c"]
+) -> Float[Array, "n c"]:
+    """The same by one scatter of all points; a GPU computes their values inside the kernel that adds them."""
+    indices, weights = _all_neighbours(grid, sampling_ratio, crop_size)
+    updates = cotangent[..., None, :].astype(jnp.float32) * weights[..., None]
+    zeros = jnp.zeros((empty.shape[0], cotangent.shape[-1]), jnp.float32)
+    return zeros.at[indices].add(updates).astype(empty.dtype)
+
+
+def _all_neighbours(
+    grid: _Grid, sampling_ratio: int, crop_size: int
+) -> tuple[Int[Array, "r s s n"], Float[Array, "r s s n"]]:
+    """Table rows and weights of the neighbours of all points of every cell, those of one cell side by side."""
+    points = [_neighbours(grid, point, crop_size) for point in range(sampling_ratio**2)]
+    indices, weights = (jnp.moveaxis(jnp.concatenate(parts), 0, -1) for parts in zip(*points, strict=True))
+    # Without the barrier a GPU computes them again for every channel.
+    return jax.lax.optimization_barrier((indices, weights))
 
 
 _crop.defvjp(_crop_forward, _crop_backward)

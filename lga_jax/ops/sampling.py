@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
+from lga_jax.ops.topk import top_k
 from lga_jax.structs import Samples
 
 
@@ -24,8 +25,8 @@ def sample_balanced(
     num_anchors = positive.shape[0]
     lottery = jax.random.uniform(key, (num_anchors,))
     max_positive = min(int(num_samples * positive_fraction), num_anchors)
-    _, positive_index = jax.lax.top_k(jnp.where(positive, lottery, -1.0), max_positive)
-    _, negative_index = jax.lax.top_k(jnp.where(negative, lottery, -1.0), min(num_samples, num_anchors))
+    _, positive_index = top_k(jnp.where(positive, lottery, -1.0), max_positive)
+    _, negative_index = top_k(jnp.where(negative, lottery, -1.0), min(num_samples, num_anchors))
     num_positive = jnp.minimum(positive.sum(), max_positive)
     num_negative = jnp.minimum(negative.sum(), num_samples - num_positive)
 

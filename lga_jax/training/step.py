@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from lga_jax.errors import UserError
 from lga_jax.inference.step import replicate
 from lga_jax.models.detector import Detector
+from lga_jax.models.layers import frozen_constants
 from lga_jax.models.losses import detection_losses
 from lga_jax.structs import DEVICE_AXIS, Batch, Outputs, TrainState
 
@@ -112,8 +113,12 @@ def device_step(
                 return grads, metrics
 
             grads, metrics = _mean_over(part_gradients, parts)
+        # Constants of frozen norms are equal on all devices: two thirds of all arrays need no mean.
+        constant = frozen_constants(batch_stats)
+        moving = jax.tree.map(lambda fixed, leaf: None if fixed else leaf, constant, batch_stats)
         # The loss is normalised by fixed counts, so the mean over devices is the loss of the whole batch.
-        grads, metrics, batch_stats = jax.lax.pmean((grads, metrics, batch_stats), DEVICE_AXIS)
+        grads, metrics, moving = jax.lax.pmean((grads, metrics, moving), DEVICE_AXIS)
+        batch_stats = jax.tree.map(lambda fixed, mean, own: own if fixed else mean, constant, moving, batch_stats)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params

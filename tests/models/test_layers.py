@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.models.layers import Conv, Dense, FrozenBatchNorm, Norm, conv_norm
+from lga_jax.models.layers import Conv, ConvWeights, Dense, FrozenBatchNorm, Norm, conv_norm, frozen_constants
 from tests.reference.conv import conv2d as reference_conv
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 5, 32)), jnp.float32)
@@ -18,6 +18,24 @@ def test_a_convolution_is_padded_by_half_its_kernel_and_may_have_a_bias():
     np.testing.assert_allclose(conv.apply({"params": params}, X), y + bias, atol=1e-5)
     np.testing.assert_allclose(y, reference_conv(np.asarray(X), np.asarray(params["kernel"]), 2), atol=1e-4)
     assert set(Conv(3, use_bias=False).init(jax.random.key(0), X)["params"]) == {"kernel"}
+
+
+def test_weights_alone_are_those_of_the_convolution():
+    init = nn.initializers.ones
+    (kernel, bias), variables = ConvWeights(3, init, jnp.bfloat16).init_with_output(jax.random.key(0), 32)
+    expected = Conv(3, kernel_init=init).init(jax.random.key(0), X)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, expected)
+    assert (kernel.dtype, bias.dtype) == (jnp.bfloat16, jnp.bfloat16)
+
+
+def test_constants_are_told_from_running_statistics():
+    stats = {
+        "a": {"bn": FrozenBatchNorm().init(jax.random.key(0), X)["batch_stats"]},
+        "b": {"bn": Norm("bn").init(jax.random.key(0), X, False)["batch_stats"]["bn"]},
+    }
+    constant = frozen_constants(stats)
+    assert jax.tree.structure(constant) == jax.tree.structure(stats)
+    assert (jax.tree.leaves(constant["a"]), jax.tree.leaves(constant["b"])) == ([True] * 4, [False] * 2)
 
 
 def test_dense_works_on_the_last_axis():

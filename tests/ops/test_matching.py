@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lga_jax.ops.matching import match
+from tests.ops.platforms import use_forms_of
 from tests.reference import matching as reference
 from tests.reference.boxes import random_boxes
 
@@ -73,6 +74,19 @@ def test_equals_the_reference(function, seeds, low_quality):
         got = run(boxes, truth, valid, function, low_quality=low_quality)
         expected = reference.match(boxes, truth, valid, **RULES, low_quality=low_quality)
         assert_same(got, expected)
+
+
+@pytest.mark.parametrize("low_quality", [False, True])
+def test_the_form_of_other_platforms_equals_the_reference(low_quality, monkeypatch):
+    use_forms_of("cuda", monkeypatch)
+    recomputed = jax.jit(lambda *args, **rules: match(*args, **rules), static_argnames=tuple(RULES) + ("low_quality",))
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        boxes, truth = random_boxes(rng, 60, (8, 8), integer=True), random_boxes(rng, 40, (8, 8), integer=True)
+        valid = rng.random(40) < 0.2 * (seed > 0)
+        got = run(boxes, truth, valid, recomputed, low_quality=low_quality)
+        assert_same(got, reference.match(boxes, truth, valid, **RULES, low_quality=low_quality))
+    assert not run(boxes, np.zeros((0, 4)), [], recomputed, low_quality=low_quality)[2].any()
 
 
 def test_boxes_may_be_permuted():

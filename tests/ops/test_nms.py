@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lga_jax.ops.nms import nms
+from tests.ops.platforms import use_forms_of
 from tests.reference.boxes import pairwise_iou, random_boxes
 from tests.reference.nms import greedy_nms
 
@@ -78,6 +79,25 @@ def test_classes_never_suppress_each_other():
 def test_a_long_chain(threshold):
     boxes, scores = chain(COUNT, 0.79), np.linspace(1, 0.1, COUNT, dtype=np.float32)
     np.testing.assert_array_equal(jitted(boxes, scores, threshold), greedy_nms(boxes, scores, threshold))
+
+
+def test_blocks_of_other_platforms_equal_greedy(monkeypatch):
+    """300 boxes are three blocks; some slots are empty."""
+    use_forms_of("cuda", monkeypatch)
+    blocks = jax.jit(lambda boxes, scores, classes: nms(boxes, scores, 0.4, classes))
+    for seed in range(4):
+        parts = [clustered(10 * seed + i) for i in range(5)]
+        boxes, scores, classes = (np.concatenate(leaves) for leaves in zip(*parts, strict=True))
+        scores = np.where(scores > 0.2, scores, -np.inf).astype(np.float32)
+        for labels in (classes, np.zeros_like(classes)):
+            expected = greedy_nms(boxes, scores, 0.4, labels)
+            np.testing.assert_array_equal(blocks(boxes, scores, labels), expected)
+
+
+def test_blocks_decide_a_long_chain(monkeypatch):
+    use_forms_of("tpu", monkeypatch)
+    boxes, scores = chain(200, 0.79), np.linspace(1, 0.1, 200, dtype=np.float32)
+    np.testing.assert_array_equal(jax.jit(nms, static_argnums=2)(boxes, scores, 0.5), greedy_nms(boxes, scores, 0.5))
 
 
 def test_boxes_may_be_permuted():

@@ -5,6 +5,7 @@ import pytest
 from jax.test_util import check_grads
 
 from lga_jax.ops.roi_align import multilevel_roi_align, pyramid_level
+from tests.ops.platforms import use_forms_of
 from tests.reference import roi_align as reference
 
 STRIDES = (4, 8)
@@ -217,6 +218,34 @@ def test_boxes_outside_send_no_gradient_and_odd_boxes_a_finite_one():
 def test_boxes_get_no_gradient():
     grad = jax.grad(sum_of_crops, argnums=1)(pyramid(), jnp.asarray(BOXES), weights())
     assert not grad.any()
+
+
+def crops_and_gradients(features, boxes, options):
+    """Of two images, as the detector maps over them, in the forms that are chosen while it is traced."""
+    align = jax.vmap(lambda f, b: multilevel_roi_align.__wrapped__(f, b, **options))
+    cotangent = jnp.stack([weights(1), weights(2)])
+    crops, pull = jax.jit(lambda f: jax.vjp(lambda f: align(f, boxes), f))(features)
+    return crops, jax.jit(pull)(cotangent)
+
+
+@pytest.mark.parametrize("sampling_ratio", [0, 2])
+def test_the_forms_of_other_platforms_are_equal(sampling_ratio, monkeypatch):
+    options = OPTIONS | dict(sampling_ratio=sampling_ratio)
+    features = [jnp.stack(levels) for levels in zip(pyramid(1), pyramid(2), strict=True)]
+    boxes = jnp.stack([BOXES, BOXES[::-1]])
+    expected = crops_and_gradients(features, boxes, options)
+    for platform in ("cuda", "tpu"):
+        use_forms_of(platform, monkeypatch)
+        found = crops_and_gradients(features, boxes, options)
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), found, expected)
+
+
+def test_images_may_share_boxes_in_the_forms_of_other_platforms(monkeypatch):
+    features = [jnp.stack(levels) for levels in zip(pyramid(1), pyramid(2), strict=True)]
+    use_forms_of("cuda", monkeypatch)
+    crops = jax.vmap(lambda f: multilevel_roi_align.__wrapped__(f, jnp.asarray(BOXES), **OPTIONS))(features)
+    alone = [multilevel_roi_align(pyramid(seed), BOXES, **OPTIONS) for seed in (1, 2)]
+    np.testing.assert_allclose(crops, np.stack(alone), atol=1e-5)
 
 
 def test_bfloat16_features_are_summed_in_float32():

@@ -7,9 +7,12 @@ import optax
 import pytest
 
 from lga_jax.models.build import build_detector, init_variables
+from lga_jax.ops import topk
 from lga_jax.training.step import create_state, make_train_step
 from tests.models import tiny
 from tests.training.test_step import LOSSES, make_batch
+
+NUM_ANCHORS = 3 * sum(-(-64 // stride) * -(-96 // stride) for stride in (4, 8, 16, 32, 64))
 
 
 @pytest.fixture(scope="module", params=["none", "lga"])
@@ -23,10 +26,17 @@ def step_and_arguments(request):
 
 
 @pytest.fixture(scope="module", params=["cuda", "tpu"])
-def program(request, step_and_arguments):
+def platform(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def program(platform, step_and_arguments):
     """Lowered for an accelerator, which need not be there: on CPUs some operations have forms of their own."""
     step, arguments = step_and_arguments
-    return jax.jit(step).trace(*arguments).lower(lowering_platforms=(request.param,)).as_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "_CHUNKS", ((32, 64), (40, 128)))  # as short as the rows of a small image
+        return jax.jit(step).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
 
 
 def operations(program, name):
@@ -40,7 +50,7 @@ def test_every_convolution_and_nearly_every_product_is_in_bfloat16(program, step
     products = operations(program, "dot_general")
     wide = [types for types in products if "xf32" in types]
     # The Gaussians' parameters and the guide's classifier are small and stay float32; whole crops do not.
-    assert len(wide) < 0.2 * len(products)
+    assert len(wide) < 0.2 * (len(products) + len(convolutions))
     channels = step_and_arguments[1][0].params["fpn"]["lateral2"]["kernel"].shape[-1]
     assert not [types for types in wide if f"x7x7x{channels}xf32" in types.split("->")[0]]
     assert "f64" not in program
@@ -59,12 +69,28 @@ def test_the_state_is_updated_in_place(step_and_arguments):
     assert donated > 0.9 * arguments.count("%arg") - 6  # images, boxes, ...: the batch is not given away
 
 
-def test_loops_are_few(program, step_and_arguments):
-    """NMS one for all levels of all images, matching and RoIAlign five together, the crops of LGA's guide one more.
+def test_every_loop_has_a_known_number_of_passes(program):
+    """A GPU copies the condition of any other loop to the host before every pass."""
+    conditions = re.findall(r"cond \{(.*?)\} do \{", program, re.DOTALL)
+    assert len(conditions) == len(operations(program, "while"))
+    for condition in conditions:
+        assert re.search(r"stablehlo\.compare +LT, %iterArg\w*, .*tensor<i32>", condition)
 
-    The first stage is frozen, so nothing goes back through those crops. The others draw random bits.
-    """
-    loops = operations(program, "while")
-    assert len([types for types in loops if re.match(r"tensor<[\dx]+xi1>", types)]) == 1  # NMS: which boxes to keep
+
+def test_loops_are_few(platform, program):
+    """One for NMS of all levels of all images; the others draw random bits, or scatter RoIs' gradients on a TPU."""
+    loops = [types for types in operations(program, "while") if "ui32" not in types]
+    assert len(loops) == {"cuda": 0, "tpu": 2}[platform]
+    assert len([types for types in operations(program, "while") if re.match(r"tensor<i32>, tensor<4x5x", types)]) <= 1
+
+
+def test_no_sort_of_all_anchors_on_a_gpu(platform, program, step_and_arguments):
+    rows = {int(row) for row in re.findall(r"chlo\.top_k\(.*?x(\d+)xf32> ->", program)}
+    assert rows and (max(rows) < NUM_ANCHORS) == (platform == "cuda")
+
+
+def test_each_array_is_averaged_once(program, step_and_arguments):
+    """Gradients and metrics; not the constants of frozen norms, two thirds of the arrays of a ResNet-50."""
     state = step_and_arguments[1][0]
-    assert len([types for types in loops if "ui32" not in types]) <= (7 if "attention" in state.params else 6)
+    num_metrics = 7 if "attention" in state.params else 6
+    assert program.count("stablehlo.all_reduce") == len(jax.tree.leaves(state.params)) + num_metrics
