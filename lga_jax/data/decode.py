@@ -1,6 +1,7 @@
 """Decodes image files to RGB pixels, with limits on size."""
 
 import io
+import logging
 import os
 import stat
 from pathlib import Path
@@ -15,7 +16,9 @@ from lga_jax.data.content import OtherContent, recognise_content
 from lga_jax.data.depth import EightBits, to_eight_bits
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.data.tiff import LENGTH, WIDTH, describe_tiff, num_bits, tiff_pixels
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, printable
+
+_LOG = logging.getLogger(__name__)
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints each damaged file; here it is counted
 
@@ -125,6 +128,31 @@ def decode_image(data: bytes, name: str, hw: tuple[int, int] | None = None) -> D
     if header.orientation in _UPRIGHT and image.shape[:2] != hw:
         image = _UPRIGHT[header.orientation](image)
     return Decoded(image, truncated, values)
+
+
+class AnnotatedImages:
+    """Decodes the images of one source. Their size must be the annotated one; a warning names each truncated file."""
+
+    def __init__(self, annotations: str, remedy: str) -> None:
+        """`annotations`: where the sizes stand. `remedy`: how to correct a wrong one."""
+        self._annotations, self._remedy = annotations, remedy
+        self._truncated: set[str] = set()
+
+    def decode(self, data: bytes, name: str, hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+        """The pixels of a file with the annotated size `hw`. Raises the errors of decode_image, or for another size."""
+        image, truncated, _ = decode_image(data, name, hw)
+        if image.shape[:2] != hw:
+            raise UserError(
+                name,
+                expected=f"{hw[1]} x {hw[0]} pixels as in {self._annotations}",
+                found=f"{image.shape[1]} x {image.shape[0]}",
+                remedy=self._remedy,
+            )
+        if truncated and name not in self._truncated:
+            self._truncated.add(name)
+            so_far = len(self._truncated)
+            _LOG.warning("%s: truncated, the missing part is grey (%d such files so far)", printable(name), so_far)
+        return image
 
 
 def is_image(path: Path | str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from lga_jax.data import decode as images
-from lga_jax.data.decode import decode_image, read_image_file, upright_hw
+from lga_jax.data.decode import AnnotatedImages, decode_image, read_image_file, upright_hw
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.errors import UserError
 from tests.faults import refused
@@ -239,3 +239,20 @@ def test_no_memory_in_opencv_says_nothing_about_the_image(image, monkeypatch):
     monkeypatch.setattr("cv2.imdecode", fail)
     with pytest.raises(MemoryError):
         decode_image(_encoded(image, "PNG"), "it")
+
+
+def test_annotated_images_must_have_the_annotated_size(image):
+    annotated = AnnotatedImages("all.json", "correct it")
+    data = _encoded(image, "PNG")
+    np.testing.assert_array_equal(annotated.decode(data, "a.png", (96, 144)), image)
+    with refused("^a.png$", "^144 x 96$") as caught:
+        annotated.decode(data, "a.png", (144, 96))
+    assert (caught.value.expected, caught.value.remedy) == ("96 x 144 pixels as in all.json", "correct it")
+
+
+def test_each_truncated_annotated_image_is_named_once(image, caplog):
+    annotated = AnnotatedImages("all.json", "")
+    data = _encoded(image, "JPEG")[:-200]
+    for name in ("a.jpg", "b.jpg", "a.jpg"):
+        annotated.decode(data, name, (96, 144))
+    assert [record.args for record in caplog.records] == [("a.jpg", 1), ("b.jpg", 2)]

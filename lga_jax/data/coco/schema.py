@@ -4,6 +4,7 @@ import gc
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
@@ -41,6 +42,19 @@ class Parsed(NamedTuple):
 
     content: dict  # with unified ids
     notes: list[str]  # report lines about ids that were read as another type
+
+
+def read_annotation_file(path: Path) -> bytes:
+    """The content of an annotation file. Raises UserError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"annotation file {path}",
+            expected="a readable file",
+            found=str(error.strerror),
+            remedy="make it readable, or correct the path",
+        ) from error
 
 
 def parse_coco(data: bytes, name: str) -> Parsed:

@@ -1,7 +1,6 @@
 """A folder of images with annotations in COCO's JSON format."""
 
 import hashlib
-import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -14,11 +13,9 @@ from lga_jax.data.annotations import Columns, count_unusable, is_empty, make_col
 from lga_jax.data.coco.box_format import report_layout
 from lga_jax.data.coco.faults import Fault
 from lga_jax.data.coco.image_files import describe_changes, find_image_files
-from lga_jax.data.coco.schema import category_names, parse_coco, refuse
-from lga_jax.data.decode import decode_image, read_image_file
-from lga_jax.errors import UserError, printable
-
-_LOG = logging.getLogger(__name__)
+from lga_jax.data.coco.schema import category_names, parse_coco, read_annotation_file, refuse
+from lga_jax.data.decode import AnnotatedImages, read_image_file
+from lga_jax.errors import UserError
 
 
 class CocoJson:
@@ -38,7 +35,7 @@ class CocoJson:
         _check_exists(Path(root), "data root", "a folder", os.path.isdir)
         _check_exists(self._annotations, "annotation file", "a file", os.path.isfile)
         _check_exists(self._images, "image folder", "a folder", os.path.isdir)
-        data = self._read_annotations()
+        data = read_annotation_file(self._annotations)
         self.fingerprint = hashlib.sha256(data).hexdigest()
         truth, notes = parse_coco(data, str(self._annotations))
         written = {position: image["file_name"] for position, image in enumerate(truth["images"])}
@@ -66,7 +63,9 @@ class CocoJson:
             *report_counts(records, columns, skip_empty),
             *report_layout(read_xywh(truth), read_hw(truth)[columns.image][:, ::-1]),
         ]
-        self._truncated: set[int] = set()
+        self._decoder = AnnotatedImages(
+            str(self._annotations), "correct the annotated width and height, and check the boxes"
+        )
 
     @property
     def paths(self) -> list[str]:
@@ -77,19 +76,7 @@ class CocoJson:
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index]. A truncated JPEG gives the pixels so far; the log warns once per file."""
         path, record = self._images / self.file_names[index], self.records[index]
-        image, truncated, _ = decode_image(read_image_file(path), str(path), (record.height, record.width))
-        if image.shape[:2] != (record.height, record.width):
-            raise UserError(
-                str(path),
-                expected=f"{record.width} x {record.height} pixels as in {self._annotations}",
-                found=f"{image.shape[1]} x {image.shape[0]}",
-                remedy="correct the annotated width and height, and check the boxes",
-            )
-        if truncated and index not in self._truncated:
-            self._truncated.add(index)
-            name = printable(str(path))
-            _LOG.warning("%s: truncated, the missing part is grey (%d such files so far)", name, len(self._truncated))
-        return image
+        return self._decoder.decode(read_image_file(path), str(path), (record.height, record.width))
 
     def truth(self) -> dict:
         """The file's content for pycocotools: `info`, `area` and `iscrowd` are always set; unusable boxes are left out.
@@ -98,7 +85,7 @@ class CocoJson:
         from 1: pycocotools treats the id 0 as "no match" and loses repeated ids.
         Every call reads the file again, because calls are rare and COCO's training set would occupy gigabytes.
         """
-        data = self._read_annotations()
+        data = read_annotation_file(self._annotations)
         if hashlib.sha256(data).hexdigest() != self.fingerprint:
             raise UserError(
                 str(self._annotations),
@@ -116,17 +103,6 @@ class CocoJson:
             "categories": [{**category, "name": names[category["id"]]} for category in truth["categories"]],
             "annotations": [_completed(annotation, number) for number, annotation in enumerate(kept, start=1)],
         }
-
-    def _read_annotations(self) -> bytes:
-        try:
-            return self._annotations.read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"annotation file {self._annotations}",
-                expected="a readable file",
-                found=str(error.strerror),
-                remedy="make it readable",
-            ) from error
 
 
 def read_columns(truth: Mapping, category_ids: Iterable[int]) -> Columns:

@@ -15,7 +15,7 @@ from lga_jax.data.coco.box_format import suspicious_layout
 from lga_jax.data.coco.faults import Fault, find_faults, is_bbox
 from lga_jax.data.coco.ids import unify_ids
 from lga_jax.data.coco.image_files import ImageFiles, find_image_files
-from lga_jax.data.coco.schema import category_names, read_coco, sound_entries
+from lga_jax.data.coco.schema import category_names, read_annotation_file, read_coco, sound_entries
 from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.decode import decode_image, read_header, read_image_file
 from lga_jax.data.doctor.findings import Case, Findings
@@ -117,15 +117,7 @@ def from_source(source: Source) -> OpenedSource:
 
 def _open_coco(findings: Findings, root: str, annotations: str, images: str, skip_empty: bool) -> OpenedSource:
     path, folder = (Path(root, place).expanduser() for place in (annotations, images))
-    try:
-        content = read_coco(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(
-            f"annotation file {path}",
-            expected="a readable file",
-            found=str(error.strerror),
-            remedy="correct the data section of the recipe",
-        ) from error
+    content = read_coco(read_annotation_file(path), str(path))
     for note in unify_ids(content):
         findings.add("ids_converted", Case(note))
     faults = list(find_faults(content))

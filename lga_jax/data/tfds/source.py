@@ -5,18 +5,15 @@ lga_jax.data.tfds.split describes the conversion of boxes, labels and areas.
 """
 
 import hashlib
-import logging
 
 import numpy as np
 from jaxtyping import UInt8
 
 from lga_jax.data.annotations import count_unusable, is_empty, make_columns, report_counts, to_records
-from lga_jax.data.decode import decode_image
+from lga_jax.data.decode import AnnotatedImages
 from lga_jax.data.tfds.index import Index, read_index
 from lga_jax.data.tfds.split import TfdsSplit
-from lga_jax.errors import UserError, printable
-
-_LOG = logging.getLogger(__name__)
+from lga_jax.errors import UserError
 
 
 class TfdsSource:
@@ -64,27 +61,14 @@ class TfdsSource:
         ]
         if unreadable := len(self._split) - len(records):
             self.report.append(f"{unreadable} images of unknown size: left out, also from evaluation")
-        self._truncated: set[int] = set()
+        self._decoder = AnnotatedImages(where, "correct the annotations and prepare the data set again")
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index]. A truncated JPEG gives the pixels so far; the log warns once per file."""
         number, record = self._used[index], self.records[index]
         name = f"{self._split.where}: {self._index.file_name[number]}"
         data = self._split.image(int(self._index.number[number]))
-        image, truncated, _ = decode_image(data, name, (record.height, record.width))
-        if image.shape[:2] != (record.height, record.width):
-            raise UserError(
-                name,
-                expected=f"{record.width} x {record.height} pixels as annotated",
-                found=f"{image.shape[1]} x {image.shape[0]}",
-                remedy="correct the annotations and prepare the data set again",
-            )
-        if truncated and index not in self._truncated:
-            self._truncated.add(index)
-            _LOG.warning(
-                "%s: truncated, the missing part is grey (%d such files so far)", printable(name), len(self._truncated)
-            )
-        return image
+        return self._decoder.decode(data, name, (record.height, record.width))
 
     def truth(self) -> dict:
         """Ground truth for pycocotools: all images of known size and all usable boxes, unclipped.
