@@ -21,14 +21,14 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 @contextmanager
-def open_archive(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
-    """A zip archive to read from; nothing is unpacked to disk.
+def open_archive(place: str | os.PathLike | io.BytesIO) -> Iterator[zipfile.ZipFile]:
+    """A zip archive to read from, at a path or in memory; nothing is unpacked to disk.
 
     Raises ValueError or zipfile.BadZipFile if it is damaged, repeats a name, is encrypted or compressed in another way
     than by deflate, or would unpack to more than MAX_RATIO times its size.
     """
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    with place if isinstance(place, io.BytesIO) else open(place, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
         if _directory_bytes(file, size) > MAX_DIRECTORY:
             raise ValueError(f"expected a list of members of at most {MAX_DIRECTORY:,} bytes")
         with zipfile.ZipFile(file) as archive:

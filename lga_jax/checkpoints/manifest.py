@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from lga_jax.checkpoints.damage import json_digest
 from lga_jax.data.source import Source, truth_of
 from lga_jax.errors import UserError, listed, name_differences
-from lga_jax.recipe import RecipeError, check, differences
+from lga_jax.recipe import KEYS, RecipeError, check, differences, flatten
 from lga_jax.recipe.keys import ATTENTIONS
 
 # Keys: version (of lga_jax, for information only), format, config, class_names, category_ids,
@@ -37,7 +37,10 @@ _WHOLE = {
 # Keys of a recipe that do not matter for a detector that the caller built.
 OWN_DETECTOR = ("model.backbone", "model.attention")
 
-_FOR_TRAINING = ("data.train", "data.eval", "losses", "optim")
+_FOR_PREDICTION = (
+    *("model.", "inference.", "data.buckets", "data.eval_buckets", "data.eval_short_edge", "data.long_edge"),
+    *("data.size_rounding", "data.resize", "data.num_workers", "data.prefetch"),
+)
 
 # Keys that may change when a run is resumed: they have no effect on the parameters. The folder of the data may change
 # too, because the loader's position identifies data by a fingerprint.
@@ -124,7 +127,7 @@ def check_names(manifest: Mapping[str, Any]) -> None:
 def recipe_of(manifest: Manifest, where: str, own: Iterable[str] = ()) -> ConfigDict:
     """The recipe in a manifest, checked like a recipe of the user, because a checkpoint can come from anybody.
 
-    Sections that prediction does not use are not checked: an earlier version may lack them.
+    Keys that prediction does not use may be missing: earlier versions had fewer. Those about data sets are not checked.
 
     Args:
         manifest: the manifest.
@@ -137,7 +140,8 @@ def recipe_of(manifest: Manifest, where: str, own: Iterable[str] = ()) -> Config
         recipe = ConfigDict(_with_tuples(manifest["config"]))
         used = _attentions(recipe.model.to_dict())
         unused = [f"model.{name}" for name in ATTENTIONS if name not in used]
-        return check(recipe, own=(*_FOR_TRAINING, *unused, *own))
+        unneeded = [key for key in KEYS.keys() - flatten(recipe) if not key.startswith(_FOR_PREDICTION)]
+        return check(recipe, own=("data.train", "data.eval", *unneeded, *unused, *own))
     except RecipeError as error:
         fault = error.faults[0]
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:  # keys that ConfigDict rejects

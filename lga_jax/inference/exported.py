@@ -12,7 +12,6 @@ A program maps (parameters, image, image_hw, original_hw) to `outputs`. docs/exp
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -42,6 +41,8 @@ _WHOLE = {  # types of the entries of a header
     "sizes": list,
     "sha256": dict,
 }
+
+_CUSTOM_CALL = b"custom_call"  # in the name of the operation, which the format stores as text
 
 HW = tuple[int, int]
 
@@ -84,8 +85,20 @@ class ExportedStep:
         self._programs = programs
 
     def lower(self, variables: Mapping[str, Array], batch: Batch) -> Any:
-        """Lowers the program for batches of this shape."""
-        return self._program(batch).lower(variables, *_row(batch, 0))
+        """Lowers the program for batches of this shape. Raises UserError if it takes or returns something else."""
+        try:
+            lowered = self._program(batch).lower(variables, *_row(batch, 0))
+            found = sorted(lowered.out_info)
+        except (ValueError, TypeError) as error:
+            found = shown(" ".join(str(error).split()))
+        if found != sorted(Detections._fields):
+            raise UserError(
+                "exported file",
+                expected="programs that map its parameters and an image to detections",
+                found=str(found),
+                remedy="export it again",
+            )
+        return lowered
 
     def __call__(self, variables: Mapping[str, Array], batch: Batch) -> Detections:
         """Detections [1 b d ...] in pixels of the padded input, image by image."""
@@ -121,7 +134,8 @@ def read_exported(path: str) -> ExportedFile:
             entries = {name: archive.read(name) for name in header["sha256"]}
         if wrong := [name for name, data in entries.items() if digest(data) != header["sha256"][name]]:
             raise ValueError(f"{listed(wrong)}: other bytes than when it was written")
-        parameters = read_arrays(zipfile.ZipFile(io.BytesIO(entries[PARAMETERS])))
+        with open_archive(io.BytesIO(entries[PARAMETERS])) as archive:
+            parameters = read_arrays(archive)
         programs = {hw: entries[program_name(hw)] for hw in map(tuple, header["sizes"])}
     except UserError:
         raise
@@ -196,7 +210,7 @@ def _check_platform(header: Mapping[str, Any], path: str) -> None:
 def _deserialize(data: bytes, header: Mapping[str, Any], path: str) -> Any:
     export = jax_export(path)
     try:
-        return export.deserialize(bytearray(data))
+        program = export.deserialize(bytearray(data))
     except Exception as error:  # jax raises many types
         raise UserError(
             path,
@@ -204,3 +218,11 @@ def _deserialize(data: bytes, header: Mapping[str, Any], path: str) -> Any:
             found=f"one that jax {header['jax']} wrote",
             remedy=f"install jax {header['jax']}, or export it again",
         ) from error
+    if _CUSTOM_CALL in program.mlir_module_serialized:
+        raise UserError(
+            path,
+            expected="operations of StableHLO only",
+            found="a custom_call, which runs code of the machine",
+            remedy="use a file that `lga_jax export` wrote",
+        )
+    return program

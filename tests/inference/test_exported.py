@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from lga_jax.errors import UserError
 from lga_jax.evaluation.evaluate import evaluate
 from lga_jax.inference import exported
 from lga_jax.inference.predictor import load
+from lga_jax.structs import Batch
 from tests.inference.test_predictor import same
 from tests.tiny_run import recipe
 
@@ -205,3 +207,31 @@ def test_a_file_has_its_own_step_and_recipe(tiny_exported, given):
     with pytest.raises(UserError) as raised:
         load(tiny_exported, **given)
     assert raised.value.subject == str(tiny_exported)
+
+
+def _file_of(function, *shapes):
+    """A program of any function, as an exported file has it."""
+    arguments = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    return bytes(exported.jax_export("it").export(jax.jit(function))(*arguments).serialize())
+
+
+def test_a_program_that_calls_code_of_the_machine_is_refused():
+    with pytest.raises(UserError) as raised:
+        exported._deserialize(_file_of(lambda x: tuple(jnp.linalg.qr(x)), (4, 4)), {"jax": jax.__version__}, "it")
+    assert (raised.value.subject, raised.value.found[:13]) == ("it", "a custom_call")
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda x: x + 1, [(4, 4)]),
+        (lambda *arguments: {"boxes": arguments[0]}, [(2,), (64, 64, 3), (2,), (2,)]),
+    ],
+)
+def test_a_program_of_another_form_is_one_line(function, shapes):
+    program = exported._deserialize(_file_of(function, *shapes), {"jax": jax.__version__}, "it")
+    step = exported.ExportedStep({(64, 64): jax.jit(program.call)})
+    batch = Batch(np.zeros((1, 1, 64, 64, 3), np.uint8), np.ones((1, 1, 2), np.float32), None, None, None)
+    with pytest.raises(UserError) as raised:
+        step.lower({"w": np.ones(2, np.float32)}, batch)
+    assert raised.value.subject == "exported file" and "\n" not in str(raised.value)
