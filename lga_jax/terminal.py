@@ -40,14 +40,19 @@ def safe_output() -> Iterator[list[OSError]]:
 
 def safe_stream(stream: Any, lost: list[OSError]) -> Any:
     """A stream to the same file that accepts every text. A failed write adds its error to `lost`."""
-    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)  # with PYTHONUNBUFFERED there is no buffer
     if type(stream) is not io.TextIOWrapper or type(raw) is not io.FileIO:
         return stream
     with suppress(OSError):
         stream.flush()
-    buffer = io.BufferedWriter(_SafeFile(raw.fileno(), lost))
+    file = _SafeFile(raw.fileno(), lost)
     return io.TextIOWrapper(
-        buffer, encoding=stream.encoding, errors="backslashreplace", line_buffering=stream.line_buffering
+        file if raw is buffer else io.BufferedWriter(file),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
     )
 
 

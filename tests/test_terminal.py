@@ -11,13 +11,14 @@ from tqdm import tqdm
 from lga_jax.terminal import cell, num_columns, safe_output, say, shortened
 
 
-@pytest.fixture
-def open_as(monkeypatch):
+@pytest.fixture(params=[-1, 0], ids=["buffered", "PYTHONUNBUFFERED"])
+def open_as(monkeypatch, request):
     """open_as(name, file) puts a stream, made as Python makes its own, in the place of sys.stdout or sys.stderr."""
-    streams = []
+    streams, buffering = [], request.param
 
     def replace(name, file, encoding="utf-8"):
-        streams.append(open(file, "w", encoding=encoding))  # noqa: SIM115
+        stream = open(file, "wb", buffering=buffering)  # noqa: SIM115
+        streams.append(io.TextIOWrapper(stream, encoding=encoding, write_through=buffering == 0))
         monkeypatch.setattr(sys, name, streams[-1])
         return streams[-1]
 
