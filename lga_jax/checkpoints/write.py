@@ -116,7 +116,7 @@ class Checkpoints:
         self._not_known.update(damaged_scores(self.directory, self.steps()))
         if self._not_known and jax.process_index() == 0:
             steps = listed(sorted(self._not_known))
-            print(f"{self.directory}: {SCORE_FILE} of step {steps} is damaged; the checkpoint is kept", flush=True)
+            say(f"{self.directory}: {SCORE_FILE} of step {steps} is damaged; the checkpoint is kept")
 
     def save(self, step: int, state: TrainState, position: dict, manifest: Manifest) -> None:
         """Copies the state to the host and writes it in the background. Does nothing if the step is already saved."""

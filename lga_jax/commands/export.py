@@ -14,6 +14,7 @@ from absl import flags
 from lga_jax.command_line import parsing
 from lga_jax.errors import UserError
 from lga_jax.memory import check_limits
+from lga_jax.terminal import say
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
 
         place = output.value or f"{workdir.value}/detector.{kind.value}"
         settings = dict(step=parse_step(step.value), size=hw, score_threshold=score.value)
-        print(export(workdir.value, place, format=kind.value, **settings))
+        say(export(workdir.value, place, format=kind.value, **settings))
 
     parsing.run(run)
 

@@ -77,7 +77,8 @@ def as_datasets(ground_truth: dict, detections: list[dict], image_ids: Iterable[
     boxes of these images: for pycocotools, a match with id 0 is no match.
     """
     numbers = {image_id: number for number, image_id in enumerate(in_order(image_ids))}
-    categories = ground_truth["categories"]
+    # Ids as names: hotcoco takes no unpaired surrogate.
+    categories = [{"id": category["id"], "name": str(category["id"])} for category in ground_truth["categories"]]
     return _dataset(numbers, categories, ground_truth["annotations"]), _dataset(numbers, categories, detections)
 
 

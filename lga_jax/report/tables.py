@@ -84,7 +84,7 @@ def _notes(result: EvalResult) -> Iterator[str]:
 
 
 def _rows(values: dict[str, float]) -> list[str]:
-    return [f"  {cell(name, _WIDTH)}{_number(value)}" for name, value in values.items()]
+    return [f"  {cell(name, _WIDTH - 1)} {_number(value)}" for name, value in values.items()]
 
 
 def _number(value: float) -> str:
@@ -97,7 +97,7 @@ def _challenge_table(challenges: list[ChallengeAP]) -> list[str]:
     severities = sorted({entry.severity for entry in challenges})
     head = "".join(f"{f'severity {severity}' if severity else 'none':>12}" for severity in severities)
     rows = [
-        f"  {cell(name, _WIDTH)}"
+        f"  {cell(name, _WIDTH - 1)} "
         + "".join(f"{_number(row[severity].ap) if severity in row else '':>12}" for severity in severities)
         for name, row in challenge_matrix(challenges)
     ]

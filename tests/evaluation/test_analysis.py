@@ -169,3 +169,13 @@ def test_without_objects_or_detections(kept):
     assert math.isnan(result.best.threshold)
     assert len(result.mistakes) == (3 if kept == "objects" else 0)
     assert all(mistake.kind == "missed" for mistake in result.mistakes)
+
+
+def test_class_names_may_hold_anything():
+    truth, detections = random_set(np.random.default_rng(0), text_ids=False)
+    plain = analyse(truth, detections)
+    for category, name in zip(truth["categories"], ("\ud800", "a\nb\x1b[2J", ""), strict=True):
+        category["name"] = name
+    strange = analyse(truth, detections)
+    assert strange.class_names == ("\ud800", "a\nb\x1b[2J", "")
+    np.testing.assert_array_equal(strange.confusion, plain.confusion)
