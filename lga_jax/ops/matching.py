@@ -87,34 +87,42 @@ def _by_chunks(boxes: Float[Array, "n 4"], truth: Float[Array, "g 4"], truth_val
 def _recomputed(
     boxes: Float[Array, "n 4"], truth: Float[Array, "g 4"], truth_valid: Bool[Array, "g"], low_quality: bool
 ) -> _Found:
-    """Stores no IoU: each reduction computes them in registers, which costs a GPU or TPU less than reading them.
-
-    For the best boxes of a slot, IoUs that differ by less than 1e-6 of their value are a tie, because a maximum and its
-    comparison may round differently.
-    """
+    """Stores no IoU: each reduction computes them in registers, which costs a GPU or TPU less than reading them."""
     is_best = jnp.zeros(boxes.shape[0], bool)
     if truth.shape[0] == 0:
         return jnp.zeros(boxes.shape[0], jnp.int32), jnp.full(boxes.shape[0], -1.0), is_best
     # Without the barriers XLA computes the IoUs once and stores them for all reductions.
-    inputs = (boxes, truth, truth_valid)
-    matched = jnp.argmax(_ious(*inputs), axis=0).astype(jnp.int32)
+    inputs = jax.lax.optimization_barrier(_IoUs(boxes, truth, truth_valid, area(boxes), area(truth), jnp.int32(0)))
+    matched = jnp.argmax(inputs.values(), axis=0).astype(jnp.int32)
     inputs = jax.lax.optimization_barrier(inputs)
-    best_iou = _ious(*inputs).max(axis=0)
+    best_iou = inputs.values().max(axis=0)
     if low_quality:
         inputs = jax.lax.optimization_barrier(inputs)
-        least = _ious(*inputs).max(axis=1) * (1.0 - 1e-6)
-        *inputs, least = jax.lax.optimization_barrier((*inputs, least))
-        is_best = jnp.any((_ious(*inputs) >= least[:, None]) & (least[:, None] > 0.0), axis=0)
+        row_best = inputs.values().max(axis=1)
+        inputs, row_best = jax.lax.optimization_barrier((inputs, row_best))
+        is_best = jnp.any((inputs.values() == row_best[:, None]) & (row_best[:, None] > 0.0), axis=0)
     return matched, best_iou, is_best
 
 
-def _ious(boxes: Float[Array, "n 4"], truth: Float[Array, "g 4"], truth_valid: Bool[Array, "g"]) -> Float[Array, "g n"]:
-    """IoU of every slot and box, -1 for invalid slots, from one column of coordinates at a time."""
-    x1, y1, x2, y2 = (boxes[:, i] for i in range(4))
-    left, top, right, bottom = (truth[:, i, None] for i in range(4))
-    width = jnp.maximum(jnp.minimum(right, x2) - jnp.maximum(left, x1), 0.0)
-    height = jnp.maximum(jnp.minimum(bottom, y2) - jnp.maximum(top, y1), 0.0)
-    intersection = width * height
-    union = area(truth)[:, None] + area(boxes) - intersection
-    iou = jnp.where(union > 0.0, intersection / jnp.where(union > 0.0, union, 1.0), 0.0)
-    return jnp.where(truth_valid[:, None], iou, -1.0)
+class _IoUs(NamedTuple):
+    """What every IoU is computed from, with the same rounding in every program that computes it."""
+
+    boxes: Float[Array, "n 4"]
+    truth: Float[Array, "g 4"]
+    truth_valid: Bool[Array, "g"]
+    box_area: Float[Array, "n"]
+    truth_area: Float[Array, "g"]
+    zero: Int[Array, ""]  # 0, which the compiler must not know
+
+    def values(self) -> Float[Array, "g n"]:
+        """IoU of every slot and box, -1 for invalid slots, from one column of coordinates at a time."""
+        x1, y1, x2, y2 = (self.boxes[:, i] for i in range(4))
+        left, top, right, bottom = (self.truth[:, i, None] for i in range(4))
+        width = jnp.maximum(jnp.minimum(right, x2) - jnp.maximum(left, x1), 0.0)
+        height = jnp.maximum(jnp.minimum(bottom, y2) - jnp.maximum(top, y1), 0.0)
+        # As an integer, the product cannot become a part of the subtraction, which would round only once.
+        bits = jax.lax.bitcast_convert_type(width * height, jnp.int32) | self.zero
+        intersection = jax.lax.bitcast_convert_type(bits, jnp.float32)
+        union = self.truth_area[:, None] + self.box_area - intersection
+        iou = jnp.where(union > 0.0, intersection / jnp.where(union > 0.0, union, 1.0), 0.0)
+        return jnp.where(self.truth_valid[:, None], iou, -1.0)
