@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
@@ -74,16 +75,18 @@ def make_schedule(
     `start`: the first step of the schedule. A cosine ends at num_steps; milestones count from `start`. An extended run
     starts a new schedule without warm-up: SGDR's warm restart (arXiv 1608.03983).
     """
-    boundaries = jnp.asarray(tuple(milestones), jnp.int32)
+    boundaries = np.asarray(tuple(milestones), np.int32)
 
-    def learning_rate(step: int | jax.Array) -> jax.Array:
-        progress = jnp.minimum(step / max(warmup_steps, 1), 1.0) if warmup_steps and not start else 1.0
+    def learning_rate(step: int | jax.Array) -> jax.Array | np.float32:
+        # The rate of a number is computed on the host: on a device it would wait for the running step.
+        xp = jnp if isinstance(step, jax.Array) else np
+        progress = xp.minimum(step / max(warmup_steps, 1), 1.0) if warmup_steps and not start else 1.0
         warmup = warmup_factor * (1.0 - progress) + progress
         if schedule == "step":
-            decay = decay_factor ** jnp.sum(step - start >= boundaries)
+            decay = decay_factor ** xp.sum(step - start >= boundaries)
         else:
-            decay = 0.5 * (1.0 + jnp.cos(jnp.pi * (step - start) / (num_steps - start)))
-        return jnp.float32(peak * warmup * decay)
+            decay = 0.5 * (1.0 + xp.cos(xp.pi * (step - start) / (num_steps - start)))
+        return xp.float32(peak * warmup * decay)
 
     return learning_rate
 

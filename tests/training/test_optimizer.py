@@ -51,6 +51,19 @@ def test_step_schedule_picture():
     np.testing.assert_allclose(jax.jit(jax.vmap(rates))(jnp.arange(10)), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("schedule", ["step", "cosine"])
+def test_the_rate_for_the_log_is_the_rate_of_the_step_and_needs_no_device(schedule):
+    """On a device it would wait behind the step that runs."""
+    rates = make_schedule(
+        0.02, 90, schedule=schedule, milestones=(60, 80), decay_factor=0.1, warmup_steps=10, warmup_factor=1e-3
+    )
+    with jax.transfer_guard("disallow"):
+        logged = [rates(step) for step in (0, 7, 61, 89)]
+    assert not any(isinstance(rate, jax.Array) for rate in logged)
+    used = [jax.jit(rates)(jnp.int32(step)) for step in (0, 7, 61, 89)]
+    np.testing.assert_allclose(logged, used, rtol=1e-5, atol=1e-9)
+
+
 def test_cosine_schedule_ends_at_zero():
     rates = make_schedule(
         2.0, 100, schedule="cosine", milestones=(), decay_factor=0.1, warmup_steps=0, warmup_factor=0.0

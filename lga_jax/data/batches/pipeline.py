@@ -46,9 +46,6 @@ class _Loading(NamedTuple):
     batch: Batch
     rows: list[Future]
 
-    def is_ready(self) -> bool:
-        return all(row.done() and row.exception() is None for row in self.rows)
-
 
 class Pipeline:
     """Turns jobs into batches on the devices, in order. `next` raises an error of a worker when its batch is due."""
@@ -69,21 +66,24 @@ class Pipeline:
         self._sharding = NamedSharding(Mesh(np.array(local_devices), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS))
         self._workers = ThreadPoolExecutor(data_config.num_workers, thread_name_prefix="decode")
         self._loading: deque[_Loading] = deque()
-        self._on_device: deque[tuple[Batch, list[_Row]]] = deque()
+        # A copy to the devices takes milliseconds, in which the thread that starts the steps has other work.
+        self._mover = ThreadPoolExecutor(1, thread_name_prefix="transfer")
+        self._on_device: deque[Future] = deque()  # results: (batch, list of _Row)
         self._images = ImageCount(len(source.records), max_faulty)
         self.num_without_slot = 0  # boxes dropped after pasting, in the batches that `next` returned
 
     def __next__(self) -> Batch:
         self._start_loading()
-        while self._loading and (not self._on_device or self._may_move_another()):
-            self._on_device.append(self._put(self._loading[0]))
-            self._loading.popleft()  # only now: a failed batch raises its error at every `next`
+        # One batch is returned next and `prefetch` more stay on the devices.
+        while self._loading and len(self._on_device) <= self._prefetch:
+            self._on_device.append(self._mover.submit(self._put, self._loading.popleft()))
             self._start_loading()
         if not self._on_device:
             self.close()
             raise StopIteration
-        self._count_images(self._on_device[0][1])
-        batch, rows = self._on_device.popleft()  # only now: too many unreadable images raise their error again
+        batch, rows = self._on_device[0].result()
+        self._count_images(rows)
+        self._on_device.popleft()  # only now: a failed batch and too many unreadable images raise their error again
         self.num_without_slot += sum(row.num_without_slot for row in rows)
         return batch
 
@@ -97,15 +97,11 @@ class Pipeline:
         return len(self._images.errors)
 
     def close(self) -> None:
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._workers, self._mover):
+            threads.shutdown(wait=True, cancel_futures=True)
         self._jobs = iter(())
         self._loading.clear()
         self._on_device.clear()
-
-    def _may_move_another(self) -> bool:
-        # One batch is returned next and `prefetch` more stay on the devices. This never waits, and a failed batch stays
-        # in the queue until it is due.
-        return len(self._on_device) <= self._prefetch and self._loading[0].is_ready()
 
     def _start_loading(self) -> None:
         # Enough rows to keep all workers busy, and at least one batch for each free place on the devices.
