@@ -16,7 +16,7 @@ DEMO_ENV := $(CPU) JAX_COMPILATION_CACHE_DIR=$(DEMO)/compiled
 HELD_OUT_LAST := $(DEMO)/held_out/annotations/instances.json
 WORKERS ?= 2  # test processes
 
-.PHONY: help demo test test-fast fuzz test-parity parity-table bench accelerators docs test-wheel lint clean
+.PHONY: help demo test test-fast fuzz torture test-parity parity-table bench accelerators docs test-wheel lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -67,6 +67,9 @@ test-fast: $(STAMP)  ## the tests that take less than ten seconds each
 
 fuzz: $(STAMP)  ## 5,000 damaged annotation files of either of two kinds, two minutes
 	$(CPU) $(PY) -m pytest tests/data/coco -k "mutated_file or bytes_changed" --hypothesis-profile=fuzz
+
+torture: $(STAMP)  ## kill runs, damage their files, fill their disk; an hour and a half on two cores; goes on where it stopped
+	$(PY) -m tests.torture --page docs/reliability.md
 
 # Beside the comparison, all tests that read or write files of PyTorch, torchvision and timm: `make test` skips them.
 test-parity: $(TORCH)  ## install PyTorch, torchvision and timm, compare with them and read their files

@@ -1,0 +1,51 @@
+"""The table of docs/reliability.md, from the results of the parts."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lga_jax.command_line.environment import describe
+from tests.torture.goals import PARTS
+from tests.torture.journal import read_summary
+
+_BEGIN, _END = "<!-- figures of `make torture` -->\n", "<!-- end of the figures -->\n"
+
+
+def write(output: Path, page: Path | None) -> None:
+    """Writes OUTPUT/results.json, and the table into a page that has its marks."""
+    summaries = {name: summary for name in PARTS if (summary := read_summary(output / f"{name}.jsonl"))}
+    facts = dict(describe())
+    machine = {name: facts[name] for name in ("processor", "python", "jax", "orbax-checkpoint")}
+    content = {"machine": machine, "parts": summaries}
+    (output / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+    text = table(summaries, machine)
+    print(text)
+    if page:
+        before, _, rest = page.read_text().partition(_BEGIN)
+        _, _, after = rest.partition(_END)
+        page.write_text(f"{before}{_BEGIN}{text}{_END}{after}")
+
+
+def table(summaries: Mapping[str, Mapping[str, Any]], machine: Mapping[str, str]) -> str:
+    """Markdown."""
+    rows = [(PARTS[name].about, PARTS[name].good, _figure(summary)) for name, summary in summaries.items()]
+    sources = sorted({summary["sources"] for summary in summaries.values()})
+    about = f"Measured on {machine['processor']}; Python {machine['python'].split()[0]}, jax {machine['jax']}, "
+    about += f"Orbax {machine['orbax-checkpoint']}. Sources of the library: {', '.join(sources)}."
+    return f"{_markdown(('what is done', 'a good end', 'measured'), rows)}\n{about}\n"
+
+
+def _figure(summary: Mapping[str, Any]) -> str:
+    """240 of 240 (killed 200, ended before 40); the worst 2.1 s."""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in summary["found"].items())
+    if summary["part"] == "endurance":
+        return kinds.removesuffix(" 1") if not summary["faults"] else summary["faults"][0]
+    figure = f"; the longest {summary['largest_figure']:.1f} s" if summary["part"] == "signals" else ""
+    return f"{summary['without_fault']:,} of {summary['trials']:,} ({kinds}{figure})"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(re.sub(r'[|]', '/', cell) for cell in line)} |\n" for line in lines)
