@@ -68,8 +68,7 @@ class Inputs:
         place = samples.annotated(self._folder / "coco", data)
         if rng.integers(2):
             examined = dict(source="coco_json", skip_empty=False, **place)
-            config = ConfigDict(dict(train=examined, eval=examined, max_boxes=None, num_workers=1))
-            examine(config, quick=True)
+            examine(ConfigDict({**self._recipe.data.to_dict(), "train": examined, "eval": examined}), quick=True)
             return "examined"
         for record in CocoJson(**place, skip_empty=False).records:
             x1, y1, x2, y2 = record.boxes_original.T

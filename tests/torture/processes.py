@@ -117,7 +117,7 @@ def _enter(folder: Path, log: Path) -> None:
     for stream in (1, 2):
         os.dup2(output, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdout, sys.stderr = (os.fdopen(stream, "w") for stream in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
 
 
 def _outcome(function: Callable[[], Any]) -> int:

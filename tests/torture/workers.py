@@ -40,9 +40,11 @@ def _results_of_worker(make: Callable[[], Any], numbers: Sequence[int], scratch:
     reading, writing = os.pipe()
     worker = call(lambda: _work(make, numbers, writing), scratch, scratch / "worker.log")
     os.close(writing)
-    with os.fdopen(reading) as pipe:
+    with os.fdopen(reading, "rb", buffering=0) as pipe:  # unbuffered: `select` sees what is left
+        if not _next_line(pipe, worker, _PREPARING):
+            raise RuntimeError(f"a worker ended before its first trial: {worker.said()[-2000:]}")
         for number in numbers:
-            line = _next_line(pipe, worker, _PREPARING if number == numbers[0] else _WAIT)
+            line = _next_line(pipe, worker, _WAIT)
             yield Result(**json.loads(line)) if line else _lost(number, worker)
             if not line:
                 return
@@ -52,6 +54,7 @@ def _results_of_worker(make: Callable[[], Any], numbers: Sequence[int], scratch:
 def _work(make: Callable[[], Any], numbers: Sequence[int], writing: int) -> None:
     trials = make()
     with os.fdopen(writing, "w") as pipe:
+        print("ready", file=pipe, flush=True)
         for number in numbers:
             signal.setitimer(signal.ITIMER_PROF, LONGEST)  # SIGPROF ends a trial that computes for too long
             result = timed(trials.trial, number)
@@ -59,7 +62,7 @@ def _work(make: Callable[[], Any], numbers: Sequence[int], writing: int) -> None
             print(json.dumps(result._asdict()), file=pipe, flush=True)
 
 
-def _next_line(pipe: Any, worker: Process, seconds: float) -> str:
+def _next_line(pipe: Any, worker: Process, seconds: float) -> bytes:
     """Nothing after a crash; a worker that says nothing for too long is killed."""
     if not select.select([pipe], [], [], seconds)[0]:
         worker.send(signal.SIGKILL)
