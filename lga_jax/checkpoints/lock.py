@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,11 +60,15 @@ def lock_workdir(workdir: str | os.PathLike) -> Iterator[None]:
 
 
 def _remove_if_unused(created: Sequence[Path]) -> None:
-    """Removes a new lock and new folders, the innermost first, if the workdir holds nothing else."""
-    if created and os.listdir(created[0].parent) == [LOCK_FILE]:
-        created[0].unlink()
-        for folder in created[1:]:
-            folder.rmdir()
+    """Removes a new lock and new folders, the innermost first, if the workdir holds nothing else.
+
+    Another exception ends the run at this time: an OSError, because the workdir is gone, must not hide it.
+    """
+    with suppress(OSError):
+        if created and os.listdir(created[0].parent) == [LOCK_FILE]:
+            created[0].unlink()
+            for folder in created[1:]:
+                folder.rmdir()
 
 
 def _open(path: Path) -> int:

@@ -34,6 +34,12 @@ def test_the_lock_is_released_after_an_error(tmp_path):
         pass
 
 
+def test_a_workdir_that_goes_away_hides_no_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock_workdir(tmp_path / "run"):
+        (tmp_path / "run").rename(tmp_path / "away")
+        raise ZeroDivisionError
+
+
 def test_a_killed_process_releases_the_lock(tmp_path):
     code = (
         "import os, signal, sys\nfrom lga_jax.checkpoints.lock import lock_workdir\n"
