@@ -35,8 +35,13 @@ def test_the_lock_is_released_after_an_error(tmp_path):
 
 
 def test_a_workdir_that_goes_away_hides_no_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), lock_workdir(tmp_path / "run"):
-        (tmp_path / "run").rename(tmp_path / "away")
+    with pytest.raises(ZeroDivisionError):
+        _move_and_fail(tmp_path / "run")
+
+
+def _move_and_fail(workdir):
+    with lock_workdir(workdir):
+        workdir.rename(workdir.with_name("away"))
         raise ZeroDivisionError
 
 

@@ -48,7 +48,7 @@ class Endurance:
         except Fault as fault:
             return Result(number, "endurance", str(fault))
         last = samples[-1]
-        found = f"{last.files} files, {last.threads} threads, {last.resident / 2**20:.0f} MiB, growth {growth:+.2f} %"
+        found = f"{last.files} files, {last.threads} threads, {last.resident / 2**20:.0f} MiB, memory {growth:+.2f} %"
         return Result(number, "endurance", "", found, figure=round(growth, 2))
 
 

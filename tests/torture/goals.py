@@ -13,17 +13,17 @@ class Goal(NamedTuple):
 
 PARTS = {
     "kill": Goal(
-        "`kill -9` at a random moment: start-up, compiling, step, save, deletion, evaluation, report",
+        "`kill -9` of a run of the smallest detector: start-up, compiling, step, save, deletion, evaluation, report",
         40,
         "the same command ends with the same checkpoints, metrics, scores and report",
     ),
     "kill-stub": Goal(
-        "the same with a stub for the detector: start-up, compiling, step, save, deletion",
+        "`kill -9` of a run with a stub for the detector: start-up, compiling, step, save, deletion",
         130,
         "the same command ends with the same checkpoints, metrics and scores",
     ),
     "kill-two": Goal(
-        "the same with two processes, one of which is killed",
+        "`kill -9` of one of two processes, with a stub",
         30,
         "the other ends within 60 s; the same commands end with the same checkpoints, metrics and scores",
     ),

@@ -109,7 +109,7 @@ class Inputs:
         try:
             config = ConfigDict(mutate_json(self._recipe.to_dict(), rng), type_safe=False)
         except (ValueError, RecursionError):  # a key with a dot, or very deep lists: no recipe can have them
-            return "no ConfigDict"
+            return "impossible recipe"
         check(config, device_count=1)
         return "accepted"
 
