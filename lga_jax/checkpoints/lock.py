@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from lga_jax.errors import UserError, printable
-from lga_jax.files import make_folder
+from lga_jax.files import make_folder, writing
 from lga_jax.processes.join import compare, joined
 from lga_jax.terminal import say
 
@@ -96,9 +96,10 @@ def _lock(file: int, path: Path, workdir: str | os.PathLike) -> None:
         say(f"{path}: this file system has no locks; start no second run in this workdir")
     if os.fstat(file).st_nlink == 0:  # another process removed it between _open and flock
         raise UserError(str(path), expected="a lock file", found="one that was just removed", remedy="start again")
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{_own_name()}\n{_token()}".encode(), 0)
-    os.fsync(file)  # other machines read it
+    with writing(path):
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{_own_name()}\n{_token()}".encode(), 0)
+        os.fsync(file)  # other machines read it
 
 
 def _own_name() -> str:

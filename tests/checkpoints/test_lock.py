@@ -12,6 +12,7 @@ import pytest
 
 from lga_jax.checkpoints import lock as lock_module
 from lga_jax.checkpoints.lock import LOCK_FILE, lock_workdir
+from lga_jax.files import WriteError
 from tests.faults import refused
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,16 @@ def test_other_faults_of_the_lock_are_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lock_module.fcntl, "flock", flock)
     with refused(LOCK_FILE, "Input/output error"), lock_workdir(tmp_path):
+        pytest.fail("not refused")
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite", "fsync"])
+def test_a_lock_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, call):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lock_module.os, call, fail)
+    with refused(LOCK_FILE, "No space left", WriteError), lock_workdir(tmp_path):
         pytest.fail("not refused")
 
 
