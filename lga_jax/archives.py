@@ -27,6 +27,8 @@ def open_archive(place: str | os.PathLike | io.BytesIO) -> Iterator[zipfile.ZipF
     Raises ValueError or zipfile.BadZipFile if it is damaged, repeats a name, is encrypted or compressed in another way
     than by deflate, or would unpack to more than MAX_RATIO times its size.
     """
+    if not isinstance(place, io.BytesIO) and os.path.exists(place) and not os.path.isfile(place):
+        raise ValueError("expected a file, found a folder, device or pipe")
     with place if isinstance(place, io.BytesIO) else open(place, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         if _directory_bytes(file, size) > MAX_DIRECTORY:

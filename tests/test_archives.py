@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zipfile
 
@@ -146,6 +147,20 @@ def test_files_that_are_no_archives(tmp_path, data):
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(zipfile.BadZipFile):
         read(tmp_path / "a.zip")
+
+
+def test_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="pipe"):
+        read(tmp_path / "a.npz")
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none.npz")
+
+
+def test_an_archive_in_memory(tmp_path):
+    content = io.BytesIO()
+    np.savez(content, a=np.arange(4))
+    assert read(content)["a"].tolist() == [0, 1, 2, 3]
 
 
 def test_each_prefix_is_refused(tmp_path):

@@ -38,6 +38,13 @@ def verify(tree: PyTree, expected: str) -> None:
         raise ValueError("the digest of the arrays differs from the saved digest")
 
 
+def check_regular(place: Path) -> None:
+    """Raises ValueError if it is, or contains, something else than files and folders: a pipe is read without end."""
+    for path in (place, *place.rglob("*")):
+        if not path.is_file() and not path.is_dir():
+            raise ValueError(f"{path.name} is no file")
+
+
 def check_claims(item: Path) -> None:
     """Raises ValueError if the arrays of an item, by their metadata, are far larger than its files.
 

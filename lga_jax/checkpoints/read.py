@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
-from lga_jax.checkpoints.damage import check_claims, first_line, json_digest, raise_unless_damage, verify
+from lga_jax.checkpoints.damage import check_claims, check_regular, first_line, json_digest, raise_unless_damage, verify
 from lga_jax.checkpoints.manifest import Manifest, check_format, check_whole
 from lga_jax.errors import UserError, counted, listed, printable
 
@@ -108,7 +108,8 @@ def score_content(step: int, ap: float) -> dict[str, Any]:
 
 
 def read_manifest(manager: ocp.CheckpointManager, step: int) -> Manifest:
-    """Reads the manifest of a step. Raises ValueError if it is damaged."""
+    """Reads the manifest of a step. Raises ValueError if it, or a file of the step, is damaged."""
+    check_regular(Path(manager.directory, str(step)))
     manifest = manager.restore(step, args=ocp.args.Composite(manifest=ocp.args.JsonRestore())).manifest
     check_whole(manifest, step)
     return manifest
@@ -181,6 +182,7 @@ def _has_score(directory: str, step: int) -> bool:
 def _read_score(directory: str, step: int) -> float | None:
     """None if the file is damaged."""
     try:
+        check_regular(_score_path(directory, step))
         content = json.loads(_score_path(directory, step).read_bytes())
         ap = math.nan if content["AP"] is None else float(content["AP"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -3,17 +3,35 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
+import msgspec
 from ml_collections import ConfigDict
 
 from lga_jax.data.source import fingerprint_of, open_source, truth_of
-from lga_jax.errors import UserError, listed
+from lga_jax.errors import UserError, listed, shown
 from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.bootstrap import Interval, Samples, bootstrap, differences, draw_weights, intervals
 from lga_jax.recipe import check, flatten
 
 _FILES = ("metrics.json", "detections.json")
+
+
+class _Metrics(TypedDict):
+    """The keys of metrics.json that are read."""
+
+    step: int
+    data: str
+    recipe: dict[str, Any]
+
+
+class _Detection(TypedDict):
+    """The keys of a detection that are read."""
+
+    image_id: int | str
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
 
 
 class Evaluation(NamedTuple):
@@ -51,11 +69,18 @@ def read_evaluation(path: str) -> Evaluation:
     """
     folder = _find(path)
     metrics, detections = (_read_json(folder / name) for name in _FILES)
-    if not isinstance(metrics, dict) or not {"step", "data", "recipe"} <= set(metrics):
+    if not _has_types(metrics, _Metrics):
         raise UserError(
             str(folder / _FILES[0]),
             expected="step, data and recipe of the evaluation",
             found="a file of an earlier version",
+            remedy="evaluate again",
+        )
+    if not _has_types(detections, list[_Detection]):
+        raise UserError(
+            str(folder / _FILES[1]),
+            expected="detections with image_id, category_id, bbox and score",
+            found="other content",
             remedy="evaluate again",
         )
     return Evaluation(path, folder, metrics, detections)
@@ -69,6 +94,8 @@ def compare(evaluations: Sequence[Evaluation], num_samples: int) -> Comparison:
     source = open_source(**_checked(evaluations[0]).data.eval)
     _check_same_images(evaluations, fingerprint_of(source))
     truth = truth_of(source)
+    for evaluation in evaluations:
+        _check_known(evaluation, truth)
     weights = draw_weights(len(truth["images"]), num_samples)
     samples = [bootstrap(truth, evaluation.detections, weights) for evaluation in evaluations]
     runs = [_scores(entry, own, samples[0], truth) for entry, own in zip(evaluations, samples, strict=True)]
@@ -108,16 +135,46 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(str(path), expected="a file", found=str(error.strerror), remedy="evaluate again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(str(path), expected="JSON", found="a damaged file", remedy="evaluate again") from error
 
 
-def _checked(evaluation: Evaluation) -> ConfigDict:
-    """The recipe of an evaluation; sections that are not needed to open its images are not checked."""
+def _has_types(content: object, type_: Any) -> bool:
     try:
-        return check(ConfigDict(evaluation.metrics["recipe"]), own=("data.train", "model.backbone", "model.attention"))
+        msgspec.convert(content, type_)
+    except (msgspec.ValidationError, RecursionError):
+        return False
+    return True
+
+
+def _checked(evaluation: Evaluation) -> ConfigDict:
+    """The recipe of an evaluation. Raises UserError with its first fault."""
+    try:
+        return check(_as_config(evaluation.metrics["recipe"]), own=("data.train", "model.backbone", "model.attention"))
     except UserError as error:
-        raise error.within(str(evaluation.folder / _FILES[0])) from error
+        fault = getattr(error, "faults", (error,))[0]
+        raise fault.within(str(evaluation.folder / _FILES[0])) from error
+
+
+def _as_config(recipe: dict) -> ConfigDict:
+    try:
+        return ConfigDict(recipe)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # keys that it rejects
+        raise UserError("recipe", expected="sections with the keys of a recipe", found=type(error).__name__) from error
+
+
+def _check_known(evaluation: Evaluation, truth: dict) -> None:
+    """All detections must be of images and categories of the ground truth."""
+    for key, section in (("image_id", "images"), ("category_id", "categories")):
+        known = {entry["id"] for entry in truth[section]}
+        unknown = [detection[key] for detection in evaluation.detections if detection[key] not in known]
+        if unknown:
+            raise UserError(
+                str(evaluation.folder / _FILES[1]),
+                expected=f"the {section} of data.eval",
+                found=f"{key} {shown(unknown[0])} and {len(unknown) - 1} more that are not among them",
+                remedy="evaluate again",
+            )
 
 
 def _check_same_images(evaluations: Sequence[Evaluation], fingerprint: str) -> None:

@@ -31,7 +31,7 @@ def read_best_threshold(workdir: str, step: int, checkpoint: str) -> float:
         evaluated = metrics["checkpoint"]
     except FileNotFoundError:
         raise _refused(f"no {path}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _refused(f"{path}, which is damaged or of an earlier version") from error
     if evaluated != checkpoint:
         raise _refused(f"{path}, an evaluation of other parameters")

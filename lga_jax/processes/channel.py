@@ -31,7 +31,7 @@ class Channel:
 
     def messages(self) -> Iterator[dict]:
         """Waits for messages, until the connection ends or something else than a message arrives."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             while line := self._lines.readline(_MAX_BYTES):
                 message = json.loads(line)
                 if not isinstance(message, dict):

@@ -15,14 +15,20 @@ _SMOOTHING_POINTS = 60  # a curve is smoothed over as many of its points that ab
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The lines of a metrics.jsonl; a last line that is not finished yet is left out. Empty without a file."""
-    lines = []
-    for text in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+    """The lines of a metrics.jsonl; damaged ones and an unfinished last one are left out. Empty without a file."""
+    lines = map(_parse, path.read_bytes().splitlines() if path.is_file() else ())
+    return [line for line in lines if line is not None]
+
+
+def _parse(data: bytes) -> dict | None:
+    try:
+        line = json.loads(data.decode())
+    except (ValueError, RecursionError):  # neither UTF-8 nor JSON
+        return None
+    if not isinstance(line, dict) or not math.isfinite(_number(line.get("step"))):
+        return None
+    sections = (line[name] for name in ("eval", "losses") if line.get(name) is not None)
+    return line if all(isinstance(section, dict) for section in sections) else None
 
 
 def training_plots(metrics: Sequence[dict]) -> list[str]:
@@ -94,5 +100,9 @@ def _steps(lines: Sequence[dict]) -> Float[np.ndarray, "n"]:
     return np.array([line["step"] for line in lines], np.float64)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _number(value: object) -> float:
+    """nan for everything but numbers that a float can hold."""
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan

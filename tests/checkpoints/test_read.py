@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -167,3 +168,21 @@ def test_a_manifest_of_endless_depth_is_damage(tmp_path):
     (path,) = (tmp_path / "checkpoints" / "2" / "manifest").rglob("metadata")
     path.write_text('{"config": ' + "[" * 10**5 + "]" * 10**5 + "}")
     assert "RecursionError" in _refused(tmp_path).found
+
+
+@pytest.mark.parametrize("place", ["manifest/metadata", "variables/pipe", "pipe"])
+def test_a_pipe_in_a_checkpoint_is_damage(tmp_path, place):
+    """Reading it would never end."""
+    save_steps(tmp_path, [0.1, 0.2])
+    path = tmp_path / "checkpoints" / "2" / place
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert "is no file" in _refused(tmp_path, 2).found
+
+
+def test_a_pipe_in_the_place_of_a_score_is_damage(tmp_path):
+    save_steps(tmp_path, [0.1, 0.2])
+    path = tmp_path / "checkpoints" / "2" / "score.json"
+    path.unlink()
+    os.mkfifo(path)
+    assert damaged_scores(str(tmp_path / "checkpoints"), [1, 2]) == [2]

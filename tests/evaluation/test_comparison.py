@@ -7,6 +7,7 @@ import pytest
 from lga_jax.errors import UserError
 from lga_jax.evaluation.comparison import compare, differing, read_evaluation
 from tests.evaluation.evaluations import write_evaluation
+from tests.faults import refused
 
 
 def test_runs_are_compared_with_the_first(tmp_path):
@@ -65,3 +66,33 @@ def test_evaluations_of_other_images_are_refused(tmp_path):
 def test_keys_that_differ_in_any_recipe():
     recipes = [{"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3, "d": 4}}]
     assert differing(recipes) == {"b.c": [2, 2, 3], "b.d": [None, None, 4]}
+
+
+DEEP = "[" * 10**5 + "]" * 10**5
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("metrics.json", lambda metrics: DEEP),
+        ("metrics.json", lambda metrics: json.dumps(metrics | {"step": "7"})),
+        ("metrics.json", lambda metrics: json.dumps(metrics | {"data": 7})),
+        ("metrics.json", lambda metrics: json.dumps(metrics | {"recipe": []})),
+        ("metrics.json", lambda metrics: json.dumps(metrics | {"recipe": {"a.b": 1}})),
+        ("metrics.json", lambda metrics: json.dumps(metrics | {"recipe": {"get": {"data": 1}}})),
+        ("detections.json", lambda found: DEEP),
+        ("detections.json", lambda found: "{}"),
+        ("detections.json", lambda found: json.dumps([*found, 7])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"bbox": [1, 2, 3]}])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"bbox": [1, 2, 3, "4"]}])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"score": None}])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"image_id": 10**6}])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"category_id": 10**6}])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"category_id": [1]}])),
+    ],
+)
+def test_files_of_a_stranger_are_one_line(tmp_path, name, change):
+    folder = write_evaluation(tmp_path)
+    (folder / name).write_text(change(json.loads((folder / name).read_text())))
+    with refused(name.replace(".", r"\.")):
+        compare([read_evaluation(str(folder))] * 2, 2)

@@ -28,6 +28,7 @@ def test_the_threshold_of_the_step_is_read(tmp_path):
     [
         (None, "no "),
         ("{", "damaged"),
+        ("[" * 10**5, "damaged"),
         ({"summary": {}}, "earlier version"),
         (metrics(0.4, checkpoint="other"), "other parameters"),
         (metrics(None), "none in"),

@@ -27,7 +27,7 @@ def test_messages_arrive_in_order(ends):
     assert other.makefile().readline() == '{"c": 3}\n'
 
 
-@pytest.mark.parametrize("last", [b"", b"GET / HTTP/1.1\n", b"[1]\n", b'{"cut": ', b"\xff\n"])
+@pytest.mark.parametrize("last", [b"", b"GET / HTTP/1.1\n", b"[1]\n", b'{"cut": ', b"\xff\n", b"[" * 10**5 + b"\n"])
 def test_the_end_of_the_connection_or_anything_else_ends_the_messages(ends, last):
     channel, other = ends
     other.sendall(b'{"a": 1}\n' + last)

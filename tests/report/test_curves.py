@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from lga_jax.report.curves import (
     loss_curves,
@@ -66,3 +67,33 @@ def test_losses_of_evaluations_are_drawn_beside_those_of_training():
     np.testing.assert_array_equal((curve.x, curve.y), [[5, 9], [2.0, np.nan]])
     validated = [score | {"losses": {"total": 1.0}} for score in SCORES]
     assert curve.name in training_plots(LOSSES + validated)[0] and curve.name not in training_plots(LOSSES + SCORES)[0]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"\xff\xfe",
+        b"7",
+        b"[]",
+        b"{}",
+        b'{"step": "2", "total": 1}',
+        b'{"step": null}',
+        b'{"step": 1' + b"0" * 400 + b"}",
+        b'{"step": 2, "eval": 1}',
+        b'{"step": 2, "eval": {}, "losses": [1]}',
+        b"[" * 10**5,
+    ],
+)
+def test_a_damaged_line_is_left_out_and_the_others_are_drawn(tmp_path, damaged):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "total": 2.0}\n' + damaged + b'\n{"step": 3, "total": 1.0}\n')
+    assert [line["step"] for line in read_metrics(path)] == [1, 3]
+
+
+def test_values_that_are_no_numbers_are_gaps():
+    lines = [
+        {"step": 1, "total": "high", "lr": None, "grad_norm": [1]},
+        {"step": 2, "total": 10**400, "lr": 1, "grad_norm": 2.0},
+        {"step": 3, "eval": {"AP": "good"}, "losses": {"total": {}}},
+    ]
+    assert len(training_plots(lines)) == 4

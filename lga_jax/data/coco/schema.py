@@ -47,6 +47,8 @@ class Parsed(NamedTuple):
 def read_annotation_file(path: Path) -> bytes:
     """The content of an annotation file. Raises UserError if it cannot be read."""
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(0, "a folder, device or pipe")  # it could be read without end
         return path.read_bytes()
     except OSError as error:
         raise UserError(
