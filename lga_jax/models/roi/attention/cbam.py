@@ -5,8 +5,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lga_jax.models.layers import Dense, xavier_caffe2
+from lga_jax.models.layers import xavier_caffe2
 from lga_jax.models.roi.attention import Crop
+from lga_jax.models.roi.attention.squeeze_excitation import squeeze_excite
 from lga_jax.structs import Attention
 
 
@@ -20,11 +21,8 @@ class CBAM(nn.Module):
     @nn.compact
     def __call__(self, crop: Crop, train: bool) -> Attention:
         crops = crop("pyramid")
-        channels = crops.shape[-1]
-        squeeze = Dense(channels // self.reduction, kernel_init=xavier_caffe2, dtype=self.dtype, name="squeeze")
-        excite = Dense(channels, kernel_init=xavier_caffe2, dtype=self.dtype, name="excite")
         pooled = jnp.stack([crops.mean(axis=(-3, -2)), crops.max(axis=(-3, -2))])
-        channel_gate = nn.sigmoid(excite(nn.relu(squeeze(pooled))).sum(axis=0))
+        channel_gate = nn.sigmoid(squeeze_excite(pooled, self.reduction, self.dtype).sum(axis=0))
         x = crops * channel_gate[..., None, None, :]
 
         descriptor = jnp.stack([x.mean(axis=-1), x.max(axis=-1)], axis=-1)

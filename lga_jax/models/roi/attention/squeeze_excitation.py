@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from lga_jax.models.layers import Dense, xavier_caffe2
 from lga_jax.models.roi.attention import Crop
@@ -19,8 +20,11 @@ class SqueezeExcitation(nn.Module):
     @nn.compact
     def __call__(self, crop: Crop, train: bool) -> Attention:
         crops = crop("pyramid")
-        channels = crops.shape[-1]
-        squeeze = Dense(channels // self.reduction, kernel_init=xavier_caffe2, dtype=self.dtype, name="squeeze")
-        excite = Dense(channels, kernel_init=xavier_caffe2, dtype=self.dtype, name="excite")
-        gate = nn.sigmoid(excite(nn.relu(squeeze(crops.mean(axis=(-3, -2))))))
+        gate = nn.sigmoid(squeeze_excite(crops.mean(axis=(-3, -2)), self.reduction, self.dtype))
         return Attention(fused=crops * gate[..., None, None, :])
+
+
+def squeeze_excite(x: Float[Array, "*n c"], reduction: int, dtype: Any) -> Float[Array, "*n c"]:
+    """Two dense layers with c / reduction hidden units. Call it inside a compact method: both become its submodules."""
+    squeeze = Dense(x.shape[-1] // reduction, kernel_init=xavier_caffe2, dtype=dtype, name="squeeze")
+    return Dense(x.shape[-1], kernel_init=xavier_caffe2, dtype=dtype, name="excite")(nn.relu(squeeze(x)))
