@@ -1,5 +1,6 @@
 """How much memory this process may still use, and one-line errors where it is too little."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -8,10 +9,13 @@ from typing import NamedTuple
 
 from lga_jax.errors import UserError
 
+_LOG = logging.getLogger(__name__)
+
 # Below these, jax or a library that it loads ends the process without an exception. The smallest detector of the tests
 # needs 2.2 GiB of addresses and 0.6 GiB of memory for prediction on two cores; each core adds stacks.
 LEAST_ADDRESSES = 3 * 2**30
 LEAST_MEMORY = 2**30
+USUAL_ADDRESSES = 16 * 2**30  # smaller limits are mentioned
 
 _PROC, _CGROUP = Path("/proc/self"), Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
@@ -33,13 +37,18 @@ class OutOfMemoryError(UserError):
 def check_limits() -> None:
     """Raises UserError if a limit on this process is too small for any training or prediction.
 
-    Call it first: with too few addresses, imports end the process.
+    Call it first: with too few addresses, imports end the process. A limit that can be too small gives a warning,
+    because XLA's compiler ends the process without a message when it reaches the limit.
     """
     addresses, memory = _address_limit(), _container_limit()
     if addresses is not None and addresses < LEAST_ADDRESSES:
         raise _too_small("ulimit -v", addresses, LEAST_ADDRESSES, "raise it: ulimit -v unlimited")
     if memory is not None and memory < LEAST_MEMORY:
         raise _too_small("the memory limit of the container or job", memory, LEAST_MEMORY, "raise it")
+    if addresses is not None and addresses < USUAL_ADDRESSES:
+        _LOG.warning(
+            "ulimit -v is %s: if the process ends with 'bad_alloc' or without a message, raise it", gib(addresses)
+        )
 
 
 def free_memory() -> Free | None:

@@ -36,18 +36,23 @@ def system(tmp_path, monkeypatch):
     return write
 
 
-def test_without_limits_the_memory_of_the_machine_counts(system):
+def test_without_small_limits_the_memory_of_the_machine_counts(system, caplog):
     system()
     check_limits()
+    system(addresses=64 * GIB)
+    check_limits()
     assert free_memory() == Free(32 * GIB, "free on this machine")
+    assert caplog.text == ""
 
 
-def test_a_small_address_space_is_refused_at_the_start(system):
+def test_a_small_address_space_is_refused_at_the_start(system, caplog):
     system(addresses=2 * GIB)
     with refused("^ulimit -v$", r"^2\.0 GiB$"):
         check_limits()
+    assert caplog.text == ""
     system(addresses=4 * GIB)
     check_limits()
+    assert "ulimit -v is 4.0 GiB" in caplog.text
     assert free_memory() == Free(3 * GIB, "ulimit -v")
 
 

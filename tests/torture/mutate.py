@@ -14,6 +14,17 @@ _VALUES = (
     *([], {}, [[]], [0, 0, 0, 0], {"a": 1}, [1e308] * 4, ["a"] * 1000, {"": {"": {}}}),
 )
 _DEEP = 500
+# Opcodes of pickles, brackets of JSON and of headers of numpy, starts of records of zip.
+_BLOCKS = (
+    b"\x85" * 200,
+    b"]" * 200 + b"a" * 199,
+    b"(" * 500,
+    b"[" * 500,
+    b"PK\x01\x02",
+    b"PK\x05\x06",
+    b"\xff\xd9",
+    b"\n",
+)
 
 
 def _bit(data: bytes, place: int, rng: np.random.Generator) -> bytes:
@@ -41,6 +52,10 @@ def _insert(data: bytes, place: int, rng: np.random.Generator) -> bytes:
     return data[:place] + rng.bytes(int(rng.integers(1, 20))) + data[place:]
 
 
+def _insert_known(data: bytes, place: int, rng: np.random.Generator) -> bytes:
+    return data[:place] + _BLOCKS[rng.integers(len(_BLOCKS))] + data[place:]
+
+
 def _repeat(data: bytes, place: int, rng: np.random.Generator) -> bytes:
     return data[:place] + data[place : place + int(rng.integers(1, 60))] * int(rng.integers(1, 50)) + data[place:]
 
@@ -51,7 +66,7 @@ def _splice(data: bytes, place: int, rng: np.random.Generator) -> bytes:
 
 
 _BYTES: tuple[Callable[[bytes, int, np.random.Generator], bytes], ...] = (
-    *(_bit, _bit, _byte, _extreme, _cut, _remove, _insert, _repeat, _splice),
+    *(_bit, _bit, _byte, _extreme, _cut, _remove, _insert, _insert_known, _repeat, _splice),
 )
 
 

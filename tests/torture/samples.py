@@ -98,7 +98,9 @@ def weights(folder: Path, variables: dict) -> list[tuple[Path, dict[str, np.ndar
     save_file(arrays, folder / "about.safetensors", about)
     torch_writer.write_archive(folder / "archive.pth", torch_writer.as_tensors({"model": arrays}))
     torch_writer.write_row(folder / "row.pt", torch_writer.as_tensors(arrays))
-    (folder / "a.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "a", "matching_heuristics": True}))
+    content = {"model": arrays, "__author__": "a", "matching_heuristics": True}
+    for protocol in (0, 2, 4, 5):
+        (folder / f"protocol{protocol}.pkl").write_bytes(pickle.dumps(content, protocol))
     archive = (folder / "archive.pth").read_bytes()
     (folder / f"named-{hashlib.sha256(archive).hexdigest()[:8]}.pth").write_bytes(archive)
     return [(path, arrays) for path in sorted(folder.iterdir())]
