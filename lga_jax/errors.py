@@ -1,5 +1,7 @@
 """The error for faulty input of a user, and helpers for its text and for names in it."""
 
+import os
+import traceback
 import unicodedata
 from collections.abc import Sequence
 
@@ -27,6 +29,20 @@ class UserError(ValueError):
         """The same error with `place` before its subject."""
         parts = dict(expected=self.expected, found=self.found, remedy=self.remedy)
         return type(self)(": ".join(filter(None, [place, self.subject])), **parts)
+
+
+def missing_device(error: BaseException) -> UserError | None:
+    """The error for JAX_PLATFORMS with a type that this machine does not have, if jax raised `error` for it."""
+    # The type and the text of jax's error depend on the installed packages; the file is always the same.
+    frames = traceback.extract_tb(error.__traceback__)
+    if "JAX_PLATFORMS" not in os.environ or not frames or os.path.basename(frames[-1].filename) != "xla_bridge.py":
+        return None
+    return UserError(
+        f"JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}",
+        expected="a device type that jax finds on this machine",
+        found="no device",
+        remedy="unset JAX_PLATFORMS, or install jax for the device: pip install 'lga_jax[cuda]' or 'lga_jax[tpu]'",
+    )
 
 
 def listed(names: Sequence[object], most: int = 5, separator: str = ", ") -> str:

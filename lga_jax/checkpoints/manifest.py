@@ -42,9 +42,11 @@ _FOR_PREDICTION = (
     *("data.size_rounding", "data.resize", "data.num_workers", "data.prefetch"),
 )
 
-# Keys that may change when a run is resumed: they have no effect on the parameters. The folder of the data may change
-# too, because the loader's position identifies data by a fingerprint.
+# Keys that may change when a run is resumed: they have no effect on the parameters, except that images_at_once changes
+# the order of a sum; a run that continues on fewer devices may need less memory per device. The folder of the data may
+# change too, because the loader's position identifies data by a fingerprint.
 _FREE = {
+    "images_at_once",
     *("log_every", "checkpoint_every", "eval_every", "model.init_from", "model.init_strict"),
     *("eval_losses", "early_stopping.patience", "early_stopping.metric"),
     *("data.max_faulty", "data.num_workers", "data.prefetch"),

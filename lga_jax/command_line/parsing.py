@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from lga_jax.command_line import hints
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, missing_device
 from lga_jax.files import remedy_for_writing
 from lga_jax.memory import out_of_memory
 from lga_jax.recipe import check, default_workdir, load, override
@@ -93,7 +93,7 @@ def _run(main: Callable[..., None], *args: object) -> None:
     except KeyboardInterrupt:
         _end_interrupted()
     except (RuntimeError, AssertionError, MemoryError) as error:
-        fault = out_of_memory(error) or (_no_device() if _is_about_devices(error) else None)
+        fault = out_of_memory(error) or missing_device(error)
         if fault is None:
             raise
         _end(fault)
@@ -157,24 +157,6 @@ def _end(error: UserError) -> None:
     for fault in getattr(error, "faults", (error,)):
         print(f"error: {fault}", file=sys.stderr)
     sys.exit(2)
-
-
-def _is_about_devices(error: Exception) -> bool:
-    """Whether jax raised the error while it looked for devices. Its text depends on the installed packages."""
-    trace = error.__traceback__
-    while trace.tb_next:
-        trace = trace.tb_next
-    return "JAX_PLATFORMS" in os.environ and os.path.basename(trace.tb_frame.f_code.co_filename) == "xla_bridge.py"
-
-
-def _no_device() -> UserError:
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    return UserError(
-        f"JAX_PLATFORMS={platforms}",
-        expected="a device type that jax finds on this machine",
-        found="no device",
-        remedy="unset JAX_PLATFORMS, or install jax for the device: pip install 'lga_jax[cuda]' or 'lga_jax[tpu]'",
-    )
 
 
 def _parse_flags(argv: list[str], config: Config | None, description: str) -> list[str]:

@@ -20,12 +20,13 @@ from typing import Any
 import jax
 from jax._src.clusters import ClusterEnv  # jax.distributed.initialize uses it; there is no public name
 
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, missing_device
 from lga_jax.processes.channel import Channel, listen
 from lga_jax.processes.facts import installation
 from lga_jax.processes.hub import Hub
 from lga_jax.processes.member import Member, end_process
 from lga_jax.processes.relay import start_relay
+from lga_jax.terminal import say
 
 JOIN_LIMIT = 300.0  # seconds until all processes have started
 _COMPARE_LIMIT = 1800.0  # seconds until all processes have opened their data
@@ -51,6 +52,7 @@ def join_processes(address: str, count: int, process: int, limit: float = JOIN_L
     if count == 1:
         return
     host, port = _split(address)
+    say(f"process {process} of {count}: waits up to {limit:.0f} s until all have started, at {host}:{port}")
     if process == 0:
         Hub(_open_port(port), count, _free_port())
     channel = Channel(_connect(host if process else "localhost", port, limit))
@@ -120,6 +122,7 @@ def ending_together() -> Iterator[None]:
 
 
 def _end_with(error: BaseException, member: Member) -> None:
+    error = missing_device(error) or error
     if isinstance(error, UserError):
         lines, status = [f"error: {fault}\n" for fault in getattr(error, "faults", (error,))], 2
     elif isinstance(error, KeyboardInterrupt):

@@ -89,6 +89,15 @@ def test_one_process_joins_nobody_and_compares_nothing():
         raise ZeroDivisionError
 
 
+def test_a_missing_device_is_one_line_with_several_processes_too(as_process_0, capfd, monkeypatch):
+    monkeypatch.setattr(join_module, "missing_device", lambda error: UserError("JAX_PLATFORMS=cuda"))
+    monkeypatch.setattr(type(as_process_0.members[1]), "_hear_failure", _hear)
+    with pytest.raises(Ended), ending_together():
+        raise RuntimeError("no backend")
+    assert capfd.readouterr().err == "error: JAX_PLATFORMS=cuda\n"
+    assert as_process_0.line(1) == "JAX_PLATFORMS=cuda"
+
+
 def test_jaxs_own_initialisation_does_not_suffice(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with refused("jax.distributed.initialize"):
