@@ -46,7 +46,7 @@ from lga_jax.checkpoints.read import (
 )
 from lga_jax.errors import UserError, listed
 from lga_jax.files import WriteError, make_folder, unused_path, write_json
-from lga_jax.processes.join import joined
+from lga_jax.processes.join import difference, joined
 from lga_jax.structs import TrainState
 from lga_jax.terminal import say
 
@@ -95,11 +95,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None and joined():
-            return  # the other processes are elsewhere, and closing waits for them
         try:
-            with writing_arrays(self.directory):
-                close_whatever_is_raised(self._manager.close)
+            if error is None or joined() is None:  # closing waits for the other processes, which do not come then
+                with writing_arrays(self.directory):
+                    close_whatever_is_raised(self._manager.close)
         except Exception:
             if error is None:  # else it would hide the error that ends the run
                 raise
@@ -125,6 +124,8 @@ class Checkpoints:
         self._check_in_place()
         variables, optimizer = _split(_to_host(state))
         digests = {"variables": digest(variables), "optimizer": digest(optimizer), "data": json_digest(position)}
+        if unlike := difference("checkpoint", lambda: {"": digests}):
+            say(f"step {step:,}: {unlike} differ from process 0, whose state is saved: a faulty device or processor?")
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(variables),
             optimizer=ocp.args.StandardSave(optimizer),

@@ -107,6 +107,12 @@ def compare(name: str, facts: Callable[[], Mapping[str, Any]]) -> None:
         member.compare(name, facts(), _COMPARE_LIMIT)
 
 
+def difference(name: str, facts: Callable[[], Mapping[str, Any]]) -> str:
+    """As `compare`, but a difference is returned, as "process 1: params"; "" without one or with one process."""
+    member = joined()
+    return member.difference(name, facts(), _COMPARE_LIMIT) if member else ""
+
+
 @contextmanager
 def ending_together() -> Iterator[None]:
     """With several processes, an exception ends this process and all others. One process raises it as usual.

@@ -27,6 +27,7 @@ class Member:
         self._limit: int | None = None  # the step before which this process waits for the decision where to stop
         self._stop_at: int | None = None
         self._verdicts: dict[str, dict] = {}
+        self._only_reported: set[str] = set()  # names of comparisons after which training continues
         self._leaving = threading.Event()
         self._failure_told = threading.Event()
         self._changed = threading.Condition()
@@ -39,6 +40,17 @@ class Member:
         Raises UserError in all processes if a process differs from process 0, or has not called it after `limit`
         seconds.
         """
+        if difference := self._first_difference(name, facts, limit):
+            raise difference_error(**difference)
+
+    def difference(self, name: str, facts: Mapping[str, Any], limit: float) -> str:
+        """As `compare`, but a difference is returned: "process 1: params"; "" without one. Training continues."""
+        with self._changed:
+            self._only_reported.add(name)
+        difference = self._first_difference(name, facts, limit)
+        return "process {process}: {name}".format(**difference) if difference else ""
+
+    def _first_difference(self, name: str, facts: Mapping[str, Any], limit: float) -> dict | None:
         self._channel.send(kind="facts", name=name, facts=facts, limit=limit)
         with self._changed:
             self._changed.wait_for(lambda: name in self._verdicts)
@@ -50,8 +62,7 @@ class Member:
                 found="nothing",
                 remedy=f"look at their output; {_REMEDY}",
             )
-        if verdict["difference"]:
-            raise difference_error(**verdict["difference"])
+        return verdict["difference"]
 
     def begin_steps(self, step: int) -> None:
         """A run begins at this step. Forgets where an earlier run stopped."""
@@ -93,8 +104,9 @@ class Member:
     def _handle(self, message: dict) -> None:
         match message["kind"]:
             case "verdict":
-                if message.get("missing") or message["difference"]:
-                    self._leaving.set()  # all processes report it themselves
+                differs = message.get("missing") or message["difference"]
+                if differs and message["name"] not in self._only_reported:
+                    self._leaving.set()  # all processes report it themselves, and end
                 with self._changed:
                     self._verdicts[message["name"]] = message
                     self._changed.notify_all()

@@ -32,7 +32,7 @@ from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.memory import OutOfMemoryError, out_of_memory
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
-from lga_jax.processes.join import compare, ending_together
+from lga_jax.processes.join import compare, ending_together, joined
 from lga_jax.recipe import as_recipe, check
 from lga_jax.terminal import safe_output
 from lga_jax.training.early_stopping import has_stalled
@@ -214,7 +214,8 @@ class Run:
         try:
             batch = next(self._parts.loader)
         except Exception:  # faulty data must not lose completed steps
-            self.save()
+            if joined() is None:  # the other processes have begun another step, and do not come to save
+                self.save()
             raise
         try:
             self.state, metrics = self._parts.train_step(self.state, batch)

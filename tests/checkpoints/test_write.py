@@ -66,6 +66,15 @@ def test_restored_state_is_the_saved_one(tmp_path, ema):
     assert jax.tree.structure(restored.state) == jax.tree.structure(state_of(2.0, ema))
 
 
+def test_processes_with_other_states_are_reported_and_process_0s_is_saved(tmp_path, monkeypatch, capsys):
+    compared = []
+    monkeypatch.setattr(write_module, "difference", lambda name, facts: compared.append(facts()) or "process 1: params")
+    assert save_steps(tmp_path, [None]) == [1]
+    saved = restore_params(str(tmp_path), 1).manifest["digests"]
+    assert [facts[""] for facts in compared] == [{name: saved[name] for name in ("variables", "optimizer", "data")}]
+    assert "step 1: process 1: params differ" in capsys.readouterr().out
+
+
 def test_what_is_saved_does_not_change_with_the_donated_state(tmp_path):
     state = state_of(1.0)
     overwrite = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0, tree), donate_argnums=0)

@@ -30,6 +30,15 @@ def test_equal_processes_continue_and_every_process_names_the_one_that_differs(j
     assert _in_all(members, compare) == ["recipe seed 0 as in process 0"] * 3
 
 
+def test_a_difference_that_is_only_reported_ends_nobody(join):
+    joined = join(2)
+    unlike = _in_all(joined.members, lambda member: member.difference("a", {"": {"params": member.process}}, WAIT))
+    assert unlike == ["process 1: params"] * 2
+    assert _in_all(joined.members, lambda member: member.difference("a", {"": {"params": 0}}, WAIT)) == ["", ""]
+    joined.channels[1].close()
+    assert joined.line(0).startswith("process 1 of 2 is gone")
+
+
 def test_a_lost_process_ends_the_others_with_one_line_that_has_the_step(join):
     joined = join(3)
     joined.members[0].begin_steps(7)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.checkpoints.read import restore_params
 from lga_jax.checkpoints.write import Checkpoints
-from lga_jax.data.batches.loader import EvalLoader
+from lga_jax.data.batches.loader import EvalLoader, TrainLoader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.errors import UserError
@@ -293,6 +293,20 @@ def test_data_that_goes_bad_under_way_costs_no_step(undisturbed, tmp_path, monke
         restore_params(str(tmp_path), "latest").manifest["digests"]
         == restore_params(undisturbed, "latest").manifest["digests"]
     )
+
+
+def test_with_several_processes_a_fault_of_one_does_not_wait_for_the_others_to_save(tmp_path, monkeypatch):
+
+    def fail(loader):
+        raise ZeroDivisionError
+
+    install(monkeypatch)
+    monkeypatch.setattr(loop, "joined", object)
+    monkeypatch.setattr(TrainLoader, "__next__", fail)
+    with open_run(stub_config(), str(tmp_path)) as run:
+        monkeypatch.setattr(run, "save", lambda: pytest.fail("saves"))
+        with pytest.raises(ZeroDivisionError):
+            list(run)
 
 
 def test_too_many_images_that_go_bad_under_way_stop_the_run_after_saving(tmp_path, monkeypatch):
