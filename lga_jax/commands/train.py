@@ -35,7 +35,6 @@ def main() -> None:
 
         parsing.stop_at_once()  # until the first step; then the run saves before it stops
         _join(address.value, count.value, number.value)
-        parsing.stop_at_once()  # jax's client installs handlers
         stopped_by = train(config.value, place, extend=extend.value)
         return 128 + stopped_by if stopped_by else 0
 

@@ -21,6 +21,7 @@ import jax
 from jax._src.clusters import ClusterEnv  # jax.distributed.initialize uses it; there is no public name
 
 from lga_jax.errors import UserError, missing_device
+from lga_jax.memory import out_of_memory
 from lga_jax.processes.channel import Channel, listen
 from lga_jax.processes.facts import installation
 from lga_jax.processes.hub import Hub
@@ -64,6 +65,7 @@ def join_processes(address: str, count: int, process: int, limit: float = JOIN_L
     member.compare("installation", installation(), limit)
     jax_port = welcome["jax_port"]
     at = f"127.0.0.1:{start_relay(host, jax_port)}" if process else f"127.0.0.1:{jax_port}"
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM
     jax.distributed.initialize(at, count, process, heartbeat_timeout_seconds=_JAX_LIMIT)
     atexit.register(member.leave)
     _member = member
@@ -128,7 +130,7 @@ def ending_together() -> Iterator[None]:
 
 
 def _end_with(error: BaseException, member: Member) -> None:
-    error = missing_device(error) or error
+    error = missing_device(error) or out_of_memory(error) or error
     if isinstance(error, UserError):
         lines, status = [f"error: {fault}\n" for fault in getattr(error, "faults", (error,))], 2
     elif isinstance(error, KeyboardInterrupt):
