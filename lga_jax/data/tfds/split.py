@@ -158,6 +158,8 @@ def _features(
 
 def _categories(builder: tfds.core.DatasetBuilder, label: tfds.features.ClassLabel) -> dict[int, str]:
     """Category id -> name, in the order of the labels."""
+    if label.num_classes != len(label.names):  # before a list of that length is made
+        raise ValueError(f"{label.num_classes} classes have {len(label.names)} names")
     ids = list(range(1, label.num_classes + 1))
     if builder.name == "coco" and label.num_classes == 80:
         ids = [number for number in range(1, 91) if number not in _COCO_UNUSED_IDS]

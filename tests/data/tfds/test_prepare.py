@@ -1,8 +1,12 @@
+import io
 import json
 import socket
 import sys
+import tarfile
 import time
+import zipfile
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import numpy as np
@@ -298,3 +302,24 @@ def test_class_names_that_tfds_cannot_keep_are_refused(make_folder, tmp_path, na
 def test_faults_of_the_folder_are_told_as_coco_json_tells_them(make_folder, tmp_path):
     with refused("^annotation file .*nowhere.json$"):
         prepare_coco_json("mine", str(tmp_path), str(make_folder()), {"train": ("nowhere.json", "images")})
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archives_cannot_write_outside_their_folder(tmp_path, kind):
+    """TFDS unpacks archives; it skips such names and writes no links."""
+    path, names = tmp_path / f"archive.{kind}", ["fine/a", "../out", "/abs", "a/../../out", "link/b"]
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"x")
+        method = tfds.download.resource.ExtractMethod.ZIP
+    else:
+        with tarfile.open(path, "w") as archive:
+            link = tarfile.TarInfo("link")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+            archive.addfile(link)
+            for name in names:
+                archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+        method = tfds.download.resource.ExtractMethod.TAR
+    with prepare._standing_in_for_tensorflow(ModuleType("none")):
+        assert [name for name, _ in extractor.iter_archive(path, method)] == ["fine/a", "link/b"]

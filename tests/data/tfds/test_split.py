@@ -1,5 +1,7 @@
 """What TFDS stores, in the terms of COCO's evaluation."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -136,4 +138,14 @@ def test_boxes_in_another_format_are_refused(tmp_path):
     bbox = tfds.features.BBoxFeature(bbox_format="XYWH")
     write_set(tmp_path, "mine", {**OBJECTS, "bbox": bbox}, [{"image": b"", "objects": []}])
     with refused("mine/1.0.0$", "image, objects$"):
+        open_set(tmp_path)
+
+
+@pytest.mark.parametrize("number", [10**9, 10**15, 1, -1])
+def test_a_number_of_classes_without_names_is_damage(tmp_path, number):
+    """A list of a billion classes would take minutes and all memory."""
+    write_set(tmp_path, "mine", OBJECTS, [{"image": jpeg(8, 9), "objects": []}])
+    (path,) = tmp_path.rglob("features.json")
+    path.write_text(re.sub('"numClasses": "[0-9]+"', f'"numClasses": "{number}"', path.read_text()))
+    with refused("mine", "damaged"):
         open_set(tmp_path)
