@@ -160,4 +160,5 @@ _NAMES = {
     "torch.device": Opaque,
     "argparse.Namespace": Opaque,  # torchvision's training scripts save their flags
     "collections.Counter": Opaque,  # milestones of a learning rate
+    **dict.fromkeys(("builtins.set", "__builtin__.set"), Opaque),
 }

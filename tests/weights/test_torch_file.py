@@ -168,7 +168,7 @@ def test_what_pytorch_itself_writes(tmp_path):
         "parameter": torch.nn.Parameter(weight[:, 1:]),
         "module": torch.nn.Linear(3, 2).state_dict(),
         "args": argparse.Namespace(lr=0.02, device=torch.device("cpu"), shape=torch.Size((1, 2))),
-        "schedule": {"milestones": Counter([16, 22]), "run": os.name},
+        "schedule": {"milestones": Counter([16, 22]), "run": os.name, "seen": {1, 2}},
     }
     for older in (False, True):
         path = tmp_path / f"{older}.pth"
