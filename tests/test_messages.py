@@ -5,6 +5,7 @@ Other tests look at the fields of an error; the wording stands here alone. After
     python -m tests.test_messages
 """
 
+import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lga_jax.checkpoints.manifest import FORMAT, check_classes, check_format
+from lga_jax.checkpoints.manifest import FORMAT, check_classes, check_format, recipe_of
 from lga_jax.checkpoints.read import parse_step, restore_params
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge, export
@@ -26,6 +27,7 @@ from lga_jax.data.folder import find_images
 from lga_jax.data.tfds.store import find_folder
 from lga_jax.errors import UserError
 from lga_jax.files import make_folder
+from lga_jax.memory import Free, out_of_memory, too_large
 from lga_jax.recipe import check, load, override
 from lga_jax.weights.files import read_weights
 from lga_jax.weights.layouts import recognise
@@ -98,6 +100,27 @@ def _batch_of_five() -> None:
     EvalLoader(Challenge(1), load("challenge").data, 5, devices, 0, 1)
 
 
+def _dangerous_pickle(root: Path) -> None:
+    (root / "weights.pkl").write_bytes(b"cposix\nsystem\n(X\x02\0\0\0lstR.")
+    read_weights(str(root / "weights.pkl"))
+
+
+def _float_image(highest: float) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.full((2, 2), highest, np.float32)).save(stream, "TIFF")
+    decode_image(stream.getvalue(), "photos/a.tif")
+
+
+def _recipe_of_a_stranger() -> None:
+    config = json.loads(load("coco").to_json())
+    config["data"]["buckets"] = [[13000, 13000]]
+    recipe_of({"config": config}, "runs/theirs, step 100")
+
+
+def _raise(error: UserError) -> None:
+    raise error
+
+
 # What the user did -> code that meets it, in a new folder.
 TRIGGERS: dict[str, Callable[[Path], object]] = {
     "the data folder does not exist": lambda root: CocoJson(str(root / "data"), "all.json", "images", False),
@@ -146,6 +169,13 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "the workdir does not exist": lambda root: restore_params(str(root / "runs")),
     "--step is not a step": lambda root: parse_step("last"),
     "the data have other classes than the checkpoint": lambda root: _changed_classes(),
+    "the checkpoint asks for a bucket of 13000 x 13000": lambda root: _recipe_of_a_stranger(),
+    "a program needs more memory than is free": lambda root: _raise(
+        too_large("training 800x1344", 9 * 2**30, Free(5 * 2**30, "ulimit -v"))
+    ),
+    "the memory is used up": lambda root: _raise(out_of_memory(MemoryError("std::bad_alloc"))),
+    "an image has floats without a known range": lambda root: _float_image(4000.0),
+    "the weights file could run code": _dangerous_pickle,
     "the checkpoint is newer than lga_jax": lambda root: check_format(
         {"format": FORMAT + 1, "version": "9.0"}, "runs/mine, step 100"
     ),
