@@ -12,7 +12,7 @@ from lga_jax.data.source import fingerprint_of, open_source, truth_of
 from lga_jax.errors import UserError, listed, shown
 from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.bootstrap import Interval, Samples, bootstrap, differences, draw_weights, intervals
-from lga_jax.recipe import check, flatten
+from lga_jax.recipe import check, flatten, load
 
 _FILES = ("metrics.json", "detections.json")
 
@@ -91,7 +91,7 @@ def compare(evaluations: Sequence[Evaluation], num_samples: int) -> Comparison:
 
     Raises UserError if they are of different images, or the images' annotations cannot be opened.
     """
-    source = open_source(**_checked(evaluations[0]).data.eval)
+    source = open_source(**_images_of(evaluations[0]))
     _check_same_images(evaluations, fingerprint_of(source))
     truth = truth_of(source)
     for evaluation in evaluations:
@@ -147,10 +147,15 @@ def _has_types(content: object, type_: Any) -> bool:
     return True
 
 
-def _checked(evaluation: Evaluation) -> ConfigDict:
-    """The recipe of an evaluation. Raises UserError with its first fault."""
+def _images_of(evaluation: Evaluation) -> ConfigDict:
+    """The checked data.eval of an evaluation. Its other keys may be those of another version."""
+    section = evaluation.metrics["recipe"]
+    for key in ("data", "eval"):
+        section = section.get(key) if isinstance(section, dict) else None
+    recipe = load("coco")
     try:
-        return check(_as_config(evaluation.metrics["recipe"]), own=("data.train", "model.backbone", "model.attention"))
+        recipe.data.eval = _as_config(section if isinstance(section, dict) else {})
+        return check(recipe, own=("data.train", "model.backbone", "model.attention")).data.eval
     except UserError as error:
         fault = getattr(error, "faults", (error,))[0]
         raise fault.within(str(evaluation.folder / _FILES[0])) from error

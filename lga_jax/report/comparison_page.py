@@ -24,7 +24,7 @@ MOST_RUNS = len(_LETTERS)
 def format_comparison(comparison: Comparison) -> str:
     """The scores with their intervals, and the differences to the first run."""
     lines = [*_legend(comparison), "", *_lines(comparison, _value_cells, "score")]
-    lines += ["", *_lines(comparison, _difference_cells, "difference to A; * excludes zero"), "", _NOTE]
+    lines += ["", *_lines(comparison, _difference_cells, "difference to A"), "", _NOTE]
     return "\n".join(lines)
 
 
@@ -54,7 +54,7 @@ def comparison_html(comparison: Comparison, logs: Sequence[Sequence[dict]]) -> s
         "<h1>Comparison</h1>",
         f'<p class="soft">{text(_legend(comparison)[0])}</p><ul>{legend}</ul>',
         f'<div class="tables">{"".join(scores)}</div>',
-        f'<p class="soft">A star: the interval excludes zero. {text(_NOTE)}</p>',
+        f'<p class="soft">{text(_NOTE)}</p>',
         "<h2>Curves</h2>",
         plots([*_score_plots(comparison), *_training_plots(comparison, logs)]),
         "<h2>Differences of the recipes</h2>",
@@ -90,7 +90,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 
 _NOTE = (
-    "Intervals are over other images of the same kind; all runs share the bootstrap samples. They do not contain the "
+    "A star: the interval excludes zero. Intervals are over other images of the same kind; all runs share the bootstrap samples. They do not contain the "
     "variation between training seeds."
 )
 
@@ -170,7 +170,8 @@ def _training_plots(comparison: Comparison, logs: Sequence[Sequence[dict]]) -> I
 
 
 def _named(comparison: Comparison) -> Iterator[tuple[str, Scores, str]]:
-    yield from zip(_LETTERS, comparison.runs, COLOURS, strict=False)
+    for letter, run, colour in zip(_LETTERS, comparison.runs, COLOURS, strict=False):
+        yield f"{letter} {run.name}", run, colour
 
 
 def _mean_of_classes(run: Scores, values: np.ndarray) -> np.ndarray:

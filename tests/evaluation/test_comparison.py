@@ -96,3 +96,14 @@ def test_files_of_a_stranger_are_one_line(tmp_path, name, change):
     (folder / name).write_text(change(json.loads((folder / name).read_text())))
     with refused(name.replace(".", r"\.")):
         compare([read_evaluation(str(folder))] * 2, 2)
+
+
+def test_an_evaluation_by_a_version_with_other_keys_can_be_compared(tmp_path):
+    folder = write_evaluation(tmp_path / "run")
+    content = json.loads((folder / "metrics.json").read_text())
+    del content["recipe"]["optim"]["lr"]
+    content["recipe"]["old"] = 1
+    (folder / "metrics.json").write_text(json.dumps(content))
+    write_evaluation(tmp_path / "new")
+    found = compare([read_evaluation(str(tmp_path / name)) for name in ("run", "new")], 2)
+    assert found.recipes["old"] == [1, None] and found.recipes["optim.lr"][0] is None
