@@ -148,7 +148,14 @@ def get_config() -> ConfigDict:
     config.losses = ConfigDict(
         dict(
             rpn_box_beta=0.0,  # smooth-L1 transition, in units of the deltas; 0: L1
-            roi_box_beta=0.0,
+            roi_class="cross_entropy",  # or "focal": less weight for RoIs whose class is already certain
+            focal_gamma=2.0,  # "focal" only: the larger, the less certain RoIs count; 0: cross-entropy
+            label_smoothing=0.0,  # share of the wanted probability spread over all classes, such as 0.1
+            class_weights=(),  # factor of the class loss per class, in the order of the classes; (): 1
+            balance_classes=False,  # True: class_weights from the numbers of boxes, rare classes count more
+            roi_box="l1",  # on the deltas; or "giou", "diou", "ciou" on the boxes
+            roi_box_beta=0.0,  # "l1" only: as rpn_box_beta
+            roi_box_weight=1.0,  # weight of the box loss; about 10 for an IoU loss, whose values are smaller
             guide_weight=0.5,  # weight of the classification loss on the masked features
             guide_rois="foreground",  # RoIs of the guide loss, or "all"; divided by the number of all sampled RoIs
         )

@@ -23,8 +23,8 @@ def detection_losses(
         stages: the stages of the detector. The terms of the second stage are named roi_class_2 and so on.
         outputs: the outputs of the detector with targets.
         targets: the same targets.
-        rule: the recipe's `losses`. rpn_box_beta and roi_box_beta are smooth-L1 transitions in units of the deltas; 0
-            is plain L1. guide_weight is the weight of every 'guide' in the sum; guide_rois is "all" or "foreground".
+        rule: the recipe's `losses`, with `class_weights` for all classes or (). roi_box_weight and guide_weight are the
+            weights of every 'roi_box' and 'guide' in the sum.
     """
     terms = rpn_losses(outputs.rpn, targets, rule["rpn_box_beta"])
     weights = {}
@@ -33,6 +33,7 @@ def detection_losses(
         own = {f"{name}{ending}": value for name, value in stage.losses(answers, rule).items()}
         terms |= own
         weights |= dict.fromkeys(own, stage.loss_weight)
+        weights[f"roi_box{ending}"] = stage.loss_weight * rule["roi_box_weight"]
         weights[f"guide{ending}"] = stage.loss_weight * rule["guide_weight"]
     total = sum(weights.get(name, 1.0) * value for name, value in terms.items())
     return terms | {"total": total}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lga_jax.models.roi.stage import deltas_of
+from lga_jax.models.roi.deltas import deltas_of
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.nms import nms
 from lga_jax.ops.topk import top_k

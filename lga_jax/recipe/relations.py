@@ -72,6 +72,17 @@ def evaluation_losses(values: Values) -> Iterator[UserError]:
         )
 
 
+def class_weights(values: Values) -> Iterator[UserError]:
+    """Weights are given, or computed."""
+    if values["losses.class_weights"] and values["losses.balance_classes"]:
+        yield UserError(
+            "losses.class_weights",
+            expected="() with losses.balance_classes",
+            found=str(values["losses.class_weights"]),
+            remedy="set only one of them",
+        )
+
+
 def _has_batch_norm(values: Values) -> bool:
     # Some backbones have no choice of norms.
     return any(values.get(f"model.{part}.norm") == "bn" for part in ("backbone", "fpn", "box_head"))
@@ -275,6 +286,7 @@ def _longest(edges: int | tuple[int, ...]) -> int:
 
 RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
     evaluation_losses,
+    class_weights,
     milestones,
     short_edges,
     buckets,

@@ -90,8 +90,8 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 
 _NOTE = (
-    "A star: the interval excludes zero. Intervals are over other images of the same kind; all runs share the bootstrap samples. They do not contain the "
-    "variation between training seeds."
+    "A star: the interval excludes zero. Intervals are over other images of the same kind; all runs share the "
+    "bootstrap samples. They do not contain the variation between training seeds."
 )
 
 

@@ -42,6 +42,7 @@ from lga_jax.training.start import (
     Beginning,
     begin,
     compile_steps,
+    losses_of,
     open_loader,
     open_sources,
     recipe_facts,
@@ -119,17 +120,18 @@ def open_run(
             Checkpoints(workdir) as checkpoints,
         ):
             beginning = begin(recipe, detector, (source, eval_source), checkpoints, after_optimizer, extend)
+            losses = losses_of(recipe, source)
             train_step = make_train_step(
                 detector,
                 beginning.optimizer,
-                recipe.losses.to_dict(),
+                losses,
                 ema_decay=recipe.optim.ema_decay,
                 seed=recipe.seed if sampling_seed is None else sampling_seed,
                 images_at_once=recipe.images_at_once,
                 extra_losses=extra_losses,
             )
             predict_step = make_predict_step(detector, recipe.inference.to_dict())
-            loss_step = make_loss_step(detector, recipe.losses.to_dict(), extra_losses) if recipe.eval_losses else None
+            loss_step = make_loss_step(detector, losses, extra_losses) if recipe.eval_losses else None
             loader = open_loader(source, recipe, beginning.step, beginning.position)
             compare("data and state", lambda: run_facts(beginning, loader.position(), eval_source))
             if beginning.step < recipe.num_steps:

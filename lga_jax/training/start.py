@@ -18,7 +18,7 @@ from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import quick_warnings
 from lga_jax.data.faulty import check_data
 from lga_jax.data.source import Source, fingerprint_of, open_source, report_of
-from lga_jax.errors import UserError, counted, name_differences
+from lga_jax.errors import UserError, counted, listed, name_differences
 from lga_jax.evaluation.losses import LossStep
 from lga_jax.inference.compilation import compile_ahead, size_of
 from lga_jax.inference.step import PredictStep, lower_predictions, replicate
@@ -28,6 +28,7 @@ from lga_jax.models.freezing import frozen_labels, rate_factors
 from lga_jax.processes.join import compare
 from lga_jax.recipe import flatten
 from lga_jax.structs import TrainState
+from lga_jax.training.class_weights import class_weights
 from lga_jax.training.optimizer import Schedule, describe, make_optimizer
 from lga_jax.training.step import Step, create_state
 from lga_jax.weights.load import load_pretrained
@@ -145,6 +146,17 @@ def _check_nothing_to_extend(extend: bool) -> None:
         raise UserError(
             "extend", expected="a run in the workdir", found="no checkpoint", remedy="train without extend first"
         )
+
+
+def losses_of(recipe: ConfigDict, source: Source) -> dict:
+    """The recipe's `losses` with the weights of the classes of the source. Raises UserError."""
+    losses = recipe.losses.to_dict()
+    balance = losses.pop("balance_classes")
+    weights = class_weights(losses["class_weights"], balance, source.records, len(source.class_names))
+    if balance:
+        shown = (f"{name} {weight:.2f}" for name, weight in zip(source.class_names, weights, strict=True))
+        say(f"losses.balance_classes: {listed(list(shown), 20)}")
+    return losses | {"class_weights": weights}
 
 
 def open_loader(source: Source, recipe: ConfigDict, start: int, position: dict) -> TrainLoader:

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.coco import get_config
 from lga_jax.evaluation import losses
 from lga_jax.models.detector import Detector
 from lga_jax.structs import Batch, Targets
 
-RULE = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="foreground")
+RULE = get_config().losses.to_dict()
 
 
 def batch_of(index, values, num_devices):

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs.coco import get_config
 from lga_jax.errors import UserError
 from lga_jax.models.build import build_backbone, build_detector, build_stage
 from lga_jax.models.freezing import frozen_labels
@@ -19,7 +20,7 @@ from lga_jax.structs import Attention, Batch
 from lga_jax.training.step import create_state, make_train_step
 from tests.models import tiny
 
-LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="foreground")
+LOSSES = get_config().losses.to_dict()
 
 
 class Patches(nn.Module):

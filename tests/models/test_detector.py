@@ -4,10 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.coco import get_config
 from lga_jax.models.losses import detection_losses
 from tests.models import tiny
 
-LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="all")
+LOSSES = get_config().losses.to_dict() | dict(guide_rois="all")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,13 @@
 import jax.numpy as jnp
 import pytest
 
+from configs.coco import get_config
 from lga_jax.models.losses import detection_losses
 from lga_jax.models.rpn import rpn_losses
 from lga_jax.structs import Outputs, RPNOutputs, Samples, Targets
 from tests.models.roi import test_stage
 
-RULE = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="all")
+RULE = get_config().losses.to_dict() | dict(guide_rois="all")
 TARGETS = Targets(jnp.array([[[0.0, 0, 20, 40]]]), jnp.array([[1]]), jnp.array([[True]]))
 GUIDED = jnp.zeros((1, 2, 4, 3))
 RPN_OUTPUTS = RPNOutputs(

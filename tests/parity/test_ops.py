@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.coco import get_config
 from lga_jax.models import rpn
 from lga_jax.models.postprocess import detect
 from lga_jax.models.roi import stage
-from lga_jax.models.roi.stage import roi_losses
+from lga_jax.models.roi.losses import roi_losses
 from lga_jax.models.rpn import rpn_losses, select_proposals
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.anchors import pyramid_anchors
@@ -318,7 +319,8 @@ def test_roi_losses_of_unfilled_slots(record, rng):
         class_logits=jnp.asarray(logits)[None],
         box_deltas=jnp.asarray(deltas)[None],
     )
-    ours = roi_losses(outputs, 1 / 9)
+    rule = get_config().losses.to_dict() | {"roi_box_beta": 1 / 9}
+    ours = roi_losses(outputs, rule)
     theirs = torchvision.models.detection.roi_heads.fastrcnn_loss(
         tensor(np.roll(logits, 1, axis=-1))[:num_filled],
         tensor(np.pad(deltas, ((0, 0), (1, 0), (0, 0))))[:num_filled].flatten(1),

@@ -15,6 +15,7 @@ from tests.recipe.faults import changed, faults
         ({"batch_size": 8, "images_at_once": 3}, dict(), "images_at_once"),
         ({"batch_size": 8, "images_at_once": 1, "model.fpn.norm": "bn"}, dict(device_count=4), "images_at_once"),
         ({"batch_size": 4001}, dict(), "batch_size"),
+        ({"losses.class_weights": (1, 2), "losses.balance_classes": True}, dict(), "losses.class_weights"),
         ({"eval_losses": True, "model.fpn.norm": "bn"}, dict(), "eval_losses"),
         (
             {"early_stopping.patience": 2, "early_stopping.metric": "loss", "eval_every": 9},

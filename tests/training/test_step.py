@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs.coco import get_config
 from lga_jax.errors import UserError
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.structs import Batch, Targets
@@ -13,7 +14,7 @@ from lga_jax.training import step as step_module
 from lga_jax.training.step import create_state, make_train_step
 from tests.models import tiny
 
-LOSSES = dict(rpn_box_beta=0.0, roi_box_beta=0.0, guide_weight=0.5, guide_rois="all")
+LOSSES = get_config().losses.to_dict() | dict(guide_rois="all")
 
 
 def make_batch(num_devices, per_device=1):

@@ -11,10 +11,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from lga_jax.models.roi.crops import Levels, RoICrops
+from lga_jax.models.roi.deltas import deltas_of
+from lga_jax.models.roi.losses import guide_loss, roi_losses
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.matching import match
 from lga_jax.ops.sampling import sample_balanced
@@ -61,7 +62,7 @@ class RoIStage(nn.Module):
 
         `rule`: the recipe's `losses`.
         """
-        terms = roi_losses(outputs, rule["roi_box_beta"])
+        terms = roi_losses(outputs, rule)
         if outputs.guide_logits is not None:
             terms["guide"] = guide_loss(outputs.guide_logits, outputs.targets, rule["guide_rois"])
         return terms
@@ -78,15 +79,6 @@ class RoIStage(nn.Module):
         boxes = jax.vmap(box_ops.clip)(boxes, image_hw)
         valid = outputs.rois.valid & (box_ops.area(boxes) > 0.0)
         return RoIs(jnp.where(valid[..., None], boxes, 0.0), outputs.rois.scores, valid)
-
-
-def deltas_of(box_deltas: Float[Array, "*n _ 4"], labels: Int[Array, "*n"]) -> Float[Array, "*n 4"]:
-    """The deltas for the class of each RoI; a class-agnostic head has the same for all classes.
-
-    `labels`: 0..k. Background has no box; it gets the deltas of the last class.
-    """
-    own = jnp.minimum(labels, box_deltas.shape[-2] - 1)[..., None, None]
-    return jnp.take_along_axis(box_deltas, own, axis=-2)[..., 0, :]
 
 
 def sample_rois(
@@ -129,35 +121,3 @@ def sample_rois(
     )
     labels = jnp.where(samples.positive, targets.labels[samples.matched], num_classes)
     return rois, RoITargets(labels=labels, boxes=targets.boxes[samples.matched], valid=samples.valid)
-
-
-def roi_losses(outputs: StageOutputs, beta: float) -> dict[str, Float[Array, ""]]:
-    """Cross-entropy of the sampled RoIs, smooth L1 on the deltas of the true class for foreground RoIs.
-
-    Both are divided by the number of sample slots. `beta`: the transition of smooth L1; 0 is plain L1.
-    """
-    truth = outputs.targets
-    background = outputs.class_logits.shape[-1] - 1
-    foreground = truth.valid & (truth.labels < background)
-    deltas = deltas_of(outputs.box_deltas, truth.labels)
-    wanted = box_ops.encode(truth.boxes, outputs.rois.boxes, outputs.coder_weights)
-
-    entropy = optax.softmax_cross_entropy_with_integer_labels(outputs.class_logits, truth.labels)
-    distance = box_ops.smooth_l1(deltas - wanted, beta).sum(axis=-1)
-    return {
-        "roi_class": jnp.mean(jnp.where(truth.valid, entropy, 0.0)),
-        "roi_box": jnp.mean(jnp.where(foreground, distance, 0.0)),
-    }
-
-
-def guide_loss(guide_logits: Float[Array, "b r _ l"], truth: RoITargets, rois: str) -> Float[Array, ""]:
-    """Cross-entropy of the guide logits, mean over masks and RoIs (paper section III-B-2).
-
-    `rois`: "all" or "foreground", because background has no part that identifies it. The divisor is always the number
-    of slots.
-    """
-    background = guide_logits.shape[-1] - 1
-    guided = truth.valid if rois == "all" else truth.valid & (truth.labels < background)
-    labels = jnp.broadcast_to(truth.labels[..., None], guide_logits.shape[:-1])
-    entropy = optax.softmax_cross_entropy_with_integer_labels(guide_logits, labels)
-    return jnp.mean(jnp.where(guided[..., None], entropy, 0.0))

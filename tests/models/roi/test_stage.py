@@ -6,9 +6,20 @@ import numpy as np
 
 from lga_jax.models.roi.attention.none import NoAttention
 from lga_jax.models.roi.box_head import BoxHead
-from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage, deltas_of, guide_loss, roi_losses, sample_rois
+from lga_jax.models.roi.losses import roi_losses
+from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage, sample_rois
 from lga_jax.ops.boxes import encode
 from lga_jax.structs import RoIs, RoITargets, StageOutputs, Targets
+
+RULE = dict(
+    roi_class="cross_entropy",
+    focal_gamma=2.0,
+    label_smoothing=0.0,
+    class_weights=(),
+    roi_box="l1",
+    roi_box_beta=0.0,
+    guide_rois="foreground",
+)
 
 
 def stage(**changes):
@@ -42,46 +53,8 @@ def outputs(**changes):
     )._replace(**changes)
 
 
-def test_losses_by_hand():
-    terms = roi_losses(outputs(), beta=0.0)
-    np.testing.assert_allclose(terms["roi_class"], np.log(3), rtol=1e-6)
-    np.testing.assert_allclose(terms["roi_box"], (10 * 0.5 + 5 * np.log(2)) / 2, rtol=1e-6)
-    finer = roi_losses(outputs(coder_weights=jnp.array([20.0, 20, 10, 10])), beta=0.0)
-    np.testing.assert_allclose(finer["roi_box"], 2 * terms["roi_box"], rtol=1e-6)
-
-
-def test_only_the_deltas_of_the_true_class_count():
-    other_class = outputs().box_deltas.at[0, 0, 0].set(7.0)
-    true_class = outputs().box_deltas.at[0, 0, 1].set(7.0)
-    base = roi_losses(outputs(), 0.0)["roi_box"]
-    assert roi_losses(outputs(box_deltas=other_class), 0.0)["roi_box"] == base
-    assert roi_losses(outputs(box_deltas=true_class), 0.0)["roi_box"] != base
-
-
-def test_slots_that_are_not_valid_contribute_nothing():
-    truth = outputs().targets._replace(valid=jnp.array([[True, False]]))
-    logits = jnp.zeros((1, 2, 3)).at[0, 1].set(jnp.array([50.0, 0.0, 0.0]))
-    terms = roi_losses(outputs(targets=truth, class_logits=logits), 0.0)
-    np.testing.assert_allclose(terms["roi_class"], np.log(3) / 2, rtol=1e-6)
-
-
-def test_guide_is_the_mean_over_masks_and_rois():
-    truth = outputs().targets
-    logits = jnp.zeros((1, 2, 4, 3)).at[0, 0, 0, 1].set(100.0)  # one of eight answers is certain and right
-    np.testing.assert_allclose(guide_loss(logits, truth, "all"), 7 / 8 * np.log(3), rtol=1e-5)
-
-
-def test_guide_on_foreground_leaves_background_rois_out():
-    truth = outputs().targets  # RoI 0 is an object, RoI 1 background
-    logits = jnp.zeros((1, 2, 4, 3))
-    np.testing.assert_allclose(guide_loss(logits, truth, "foreground"), np.log(3) / 2, rtol=1e-5)
-    changed = logits.at[0, 1].set(jnp.array([50.0, 0.0, 0.0]))
-    assert guide_loss(changed, truth, "foreground") == guide_loss(logits, truth, "foreground")
-    assert guide_loss(changed, truth, "all") > guide_loss(logits, truth, "all")
-
-
 def test_a_guide_is_a_term_of_the_stage_only_where_there_is_one():
-    rule = dict(roi_box_beta=0.0, guide_rois="all")
+    rule = RULE | dict(guide_rois="all")
     assert set(stage().losses(outputs(), rule)) == {"roi_class", "roi_box"}
     terms = stage().losses(outputs(guide_logits=jnp.zeros((1, 2, 4, 3))), rule)
     np.testing.assert_allclose(terms["guide"], np.log(3), rtol=1e-6)
@@ -104,10 +77,9 @@ def test_class_agnostic_deltas_are_those_of_every_class():
     every_class = jnp.repeat(one_box, 2, axis=2)
     logits = jnp.array([[[0.0, 1.0, 9.0], [1.0, 0.0, 9.0]]])
     agnostic, specific = (outputs(box_deltas=deltas, class_logits=logits) for deltas in (one_box, every_class))
-    assert roi_losses(agnostic, 0.0) == roi_losses(specific, 0.0)
+    assert roi_losses(agnostic, RULE) == roi_losses(specific, RULE)
     image_hw = jnp.array([[40.0, 40.0]])
     np.testing.assert_array_equal(stage().refined(agnostic, image_hw).boxes, stage().refined(specific, image_hw).boxes)
-    np.testing.assert_array_equal(deltas_of(one_box, jnp.array([[1, 2]])), one_box[:, :, 0])
 
 
 def test_refined_boxes_without_area_and_invalid_rois_are_zero_and_invalid():
