@@ -7,6 +7,7 @@ import sys
 
 COMMANDS = {
     "train": "train a detector, or resume a run",
+    "watch": "write a page of a run that is training",
     "eval": "score a checkpoint with COCO's metrics",
     "compare": "compare evaluated runs, with bootstrap intervals",
     "predict": "detect objects in an image or a folder of images",
@@ -20,7 +21,7 @@ COMMANDS = {
     "environment": "print versions and devices, for a bug report",
 }
 
-_FOLDERS = {"compare": "runs."}  # of commands that are not directly in lga_jax.commands
+_FOLDERS = {"compare": "runs.", "watch": "runs."}  # of commands that are not directly in lga_jax.commands
 
 
 def main(arguments: list[str] | None = None) -> None:

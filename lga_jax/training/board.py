@@ -1,4 +1,4 @@
-"""TensorBoard: one file of scalars for each part of a run.
+"""TensorBoard: one file of scalars and pictures for each part of a run.
 
 Records are written immediately in the caller's thread, so the caller gets the error of a full disk.
 """
@@ -9,7 +9,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
+import numpy as np
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
@@ -17,7 +20,7 @@ from lga_jax.files import Appending, make_folder, unused_path
 
 
 class Board:
-    """Writes scalars into a folder for TensorBoard."""
+    """Writes scalars and pictures into a folder for TensorBoard."""
 
     def __init__(self, folder: Path, start_step: int) -> None:
         """TensorBoard ignores steps after `start_step` in earlier files. Raises WriteError."""
@@ -31,6 +34,13 @@ class Board:
         """Adds scalars of a step. Raises WriteError."""
         for name, value in values.items():
             self._write(step=step, summary=scalar(name, value))
+
+    def add_images(self, step: int, jpegs: Mapping[str, bytes]) -> None:
+        """Adds JPEG files of a step. Raises WriteError."""
+        for name, jpeg in jpegs.items():
+            height, width = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg)
+            self._write(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
 
     def close(self) -> None:
         """Closes the file."""

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from lga_jax.errors import UserError
-from lga_jax.files import null_for_nan
+from lga_jax.files import make_folder, null_for_nan, write_atomically
 from lga_jax.training.board import Board
 from lga_jax.training.metrics_file import MetricsFile
 from lga_jax.training.optimizer import Schedule
@@ -45,6 +45,7 @@ class MetricsLog:
         self._log_every, self._batch_size, self._schedule = log_every, batch_size, schedule
         self._pending: tuple[int, Mapping[str, Array]] | None = None
         self._last_log = None
+        self._samples = Path(workdir, "samples")
         self._board = Board(Path(workdir, "tensorboard"), start_step) if jax.process_index() == 0 else None
 
     def __enter__(self) -> "MetricsLog":
@@ -98,6 +99,14 @@ class MetricsLog:
         self.restart_clock()
         self._draw(step, {f"eval/{name}": value for name, value in summary.items()})
         self._draw(step, {f"eval_per_class/{name}": value for name, value in per_class.items()})
+
+    def pictures(self, step: int, jpegs: Mapping[str, bytes]) -> None:
+        """Adds sample pictures to TensorBoard, and replaces those in WORKDIR/samples."""
+        if self._board and jpegs:
+            self._board.add_images(step, {f"samples/{name}": jpeg for name, jpeg in jpegs.items()})
+            make_folder(self._samples)
+            for name, jpeg in jpegs.items():
+                write_atomically(self._samples / f"{name}.jpg", jpeg)
 
     def restart_clock(self) -> None:
         """Excludes the time since the last log from the images per second: it was not spent on training."""

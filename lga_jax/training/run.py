@@ -38,6 +38,7 @@ from lga_jax.terminal import safe_output
 from lga_jax.training.early_stopping import has_stalled
 from lga_jax.training.interrupt import Interrupt
 from lga_jax.training.metrics import MetricsLog
+from lga_jax.training.samples import draw_samples
 from lga_jax.training.start import (
     Beginning,
     begin,
@@ -266,6 +267,8 @@ class Run:
         self.result = result
         parts.checkpoints.score(self.step, result.summary["AP"])
         parts.log.evaluated(self.step, result.summary, result.per_class, result.losses)
+        if jax.process_index() == 0:
+            parts.log.pictures(self.step, draw_samples(parts.eval_source, result.detections))
         found = f"AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}"
         found += f", loss {result.losses['total']:.4f}" if result.losses else ""
         say(f"step {self.step:,}: {found}; {_best(parts.checkpoints.scores)}")

@@ -4,6 +4,8 @@ import errno
 import os
 import struct
 
+import cv2
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
@@ -37,6 +39,18 @@ def test_scalars_are_there_at_once(tmp_path):
         (6, "train/total", 1.5),
         (6, "train/lr", 0.25),
     ]
+
+
+def test_pictures_hold_the_jpeg_and_its_size(tmp_path):
+    jpeg = cv2.imencode(".jpg", np.zeros((30, 40, 3), np.uint8))[1].tobytes()
+    board = Board(tmp_path, start_step=0)
+    board.add_images(6, {"samples/a": jpeg})
+    board.close()
+    (path,) = tmp_path.iterdir()
+    event = _events(path)[-1]
+    (value,) = event.summary.value
+    assert (event.step, value.tag, value.image.encoded_image_string) == (6, "samples/a", jpeg)
+    assert (value.image.height, value.image.width, value.image.colorspace) == (30, 40, 3)
 
 
 def test_each_part_of_a_run_has_a_file_of_its_own(tmp_path):
