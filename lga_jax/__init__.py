@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lga_jax.evaluation.evaluate import EvalResult, evaluate
     from lga_jax.exporting.export import export
     from lga_jax.inference.predictor import Detection, Predictor, load
+    from lga_jax.inference.views import Views
     from lga_jax.models.build import build_detector
     from lga_jax.processes.join import join_processes
     from lga_jax.training.run import open_run, train
@@ -29,6 +30,7 @@ __all__ = [
     "EvalResult",
     "Predictor",
     "UserError",
+    "Views",
     "__version__",
     "build_detector",
     "evaluate",
@@ -44,6 +46,7 @@ _MODULES = {
     "EvalResult": "lga_jax.evaluation.evaluate",
     "Predictor": "lga_jax.inference.predictor",
     "UserError": "lga_jax.errors",
+    "Views": "lga_jax.inference.views",
     "build_detector": "lga_jax.models.build",
     "evaluate": "lga_jax.evaluation.evaluate",
     "export": "lga_jax.exporting.export",

@@ -4,12 +4,13 @@
 
 The checkpoint holds all other settings. Writes OUTPUT/detections.json (COCO results with file names and the centres
 and extents of the Gaussian masks) and, for each image, a picture of them. For many images on an accelerator:
---batch_size 8 --nopictures.
+--batch_size 8 --nopictures. --flip, --scales and --tile predict several views of each image and merge them.
 """
 
 from absl import flags
 
 from lga_jax.command_line import parsing
+from lga_jax.command_line.views import define_views
 from lga_jax.memory import check_limits
 from lga_jax.terminal import say
 
@@ -37,6 +38,7 @@ def main() -> None:
     )
     batch_size = flags.DEFINE_integer("batch_size", 1, "Images per device in one pass.", lower_bound=1)
     pictures = flags.DEFINE_boolean("pictures", True, "Draw a picture of each image.")
+    views = define_views()
     flags.mark_flags_as_required(["workdir", "input", "output"])
 
     def run() -> None:
@@ -46,8 +48,9 @@ def main() -> None:
         from lga_jax.inference.best_threshold import AUTO
         from lga_jax.inference.folder_job import predict_folder
         from lga_jax.inference.predictor import load
+        from lga_jax.inference.views import Views
 
-        predictor = load(workdir.value, parse_step(step.value))
+        predictor = load(workdir.value, parse_step(step.value), views=Views(**views()))
         say(predictor.title)
         threshold = predictor.best_threshold() if score.value == AUTO else score.value
         if score.value == AUTO:

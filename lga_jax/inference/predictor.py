@@ -24,6 +24,7 @@ from lga_jax.inference.exported import ExportedStep, read_exported
 from lga_jax.inference.images import GivenImages, ImageInput, as_rgb
 from lga_jax.inference.locate import Located, locate, without_filling
 from lga_jax.inference.step import PredictStep, lower_predictions, make_predict_step, replicate
+from lga_jax.inference.views import Views, check_views, locate_views
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
 from lga_jax.recipe import as_recipe, check
@@ -57,6 +58,7 @@ class Predictor:
         step: step of the checkpoint.
         title: step and reason of the choice: "step 500, the best of 3 scored checkpoints (AP 0.6100)".
         recipe: the recipe of the run; `data` and `inference` are used here.
+        views: the views of each image whose detections are merged.
     """
 
     def __init__(
@@ -66,12 +68,13 @@ class Predictor:
         recipe: ConfigDict | None = None,
         detector: Detector | None = None,
         exported: ExportedStep | None = None,
+        views: Views | None = None,
         workdir: str = "",
     ) -> None:
         """`where`: name of the checkpoint in errors. `recipe`, `detector`: None: from the manifest.
 
-        `exported`: the step of an exported file, used instead of a detector. `workdir`: the folder of the run, with the
-        evaluation for the best threshold; empty for an exported file.
+        `exported`: the step of an exported file, used instead of a detector. `views`: None: the image alone. `workdir`:
+        the folder of the run, with the evaluation for the best threshold; empty for an exported file.
         """
         manifest = saved.manifest
         if recipe is None:
@@ -91,6 +94,10 @@ class Predictor:
         else:
             self._devices = jax.local_devices()[:1]
             self._variables = jax.device_put(saved.variables, self._devices[0])
+        self.views = Views() if views is None else views
+        check_views(self.views)
+        if exported and self.views.scales != (1.0,):
+            raise UserError("views.scales", expected="(1.0,) for an exported file", found=str(self.views.scales))
         self._steps: dict[float, PredictStep] = {}  # by lowest score
         self._compiled: set[tuple] = set()  # (lowest score, shape of a batch)
 
@@ -168,7 +175,8 @@ class Predictor:
         """Detections of every image of a source, batch by batch, in pixels of the padded input.
 
         Each image is resized as in evaluation and padded to the smallest suitable bucket of the recipe; padding rows
-        of a batch are removed. Each process handles the whole source on its own devices.
+        of a batch are removed. Each process handles the whole source on its own devices. With several `views`, a batch
+        is one image with the merged detections, in pixels of the image.
 
         Args:
             source: the images.
@@ -181,7 +189,20 @@ class Predictor:
             self._steps[lowest] = self._exported or self._make_step(lowest)
         if not source.records:
             return
-        loader = EvalLoader(source, self.recipe.data, batch_size * len(self._devices), self._devices, 0, 1, max_faulty)
+        if self.views.is_plain:
+            yield from self._locate(source, self.recipe.data, lowest, batch_size, max_faulty)
+            return
+
+        def of_parts(parts: Source, data: ConfigDict) -> Iterator[Located]:
+            return self._locate(parts, data, lowest, batch_size, max_faulty)
+
+        rule = self.recipe.inference
+        yield from locate_views(of_parts, source, self.recipe.data, self.views, rule.nms_iou, rule.max_detections)
+
+    def _locate(
+        self, source: Source, data: ConfigDict, lowest: float, batch_size: int, max_faulty: float
+    ) -> Iterator[Located]:
+        loader = EvalLoader(source, data, batch_size * len(self._devices), self._devices, 0, 1, max_faulty)
         with closing(loader):
             self._compile(lowest, loader)
             yield from map(without_filling, locate(self._steps[lowest], self._variables, loader))
@@ -236,6 +257,7 @@ def load(
     step: int | str = "best",
     recipe: ConfigDict | str | os.PathLike | None = None,
     detector: Detector | None = None,
+    views: Views | None = None,
 ) -> Predictor:
     """Loads the detector of a checkpoint, or an exported one, for prediction.
 
@@ -245,24 +267,29 @@ def load(
         step: a number, "latest", or "best": the highest score, or the latest step if no step has a score.
         recipe: a recipe, its name or its path, to use instead of the checkpoint's recipe. The model must be the same.
         detector: the custom detector, if the run was trained with one.
+        views: views of each image whose detections are merged: mirrored, at several sizes, in tiles. None: the image.
 
     Raises:
-        UserError: the workdir or the step is missing, the recipe describes another model, or the file is damaged, has
-            expired or was written for another version.
+        UserError: the workdir or the step is missing, a value of `views` is out of range, the recipe describes another
+            model, or the file is damaged, has expired or was written for another version.
     """
     workdir = os.path.expanduser(workdir)
     if os.path.isfile(workdir):
-        return _load_file(workdir, step, recipe, detector)
+        return _load_file(workdir, step, recipe, detector, views)
     saved = restore_params(workdir, step)
     where = f"{workdir}, step {saved.step}"
     if recipe is not None:
         recipe = check(as_recipe(recipe), own=() if detector is None else ("model.backbone", "model.attention"))
         check_model(saved.manifest, recipe.model, where)
-    return Predictor(saved, where, recipe, detector, workdir=workdir)
+    return Predictor(saved, where, recipe, detector, views=views, workdir=workdir)
 
 
 def _load_file(
-    path: str, step: int | str, recipe: ConfigDict | str | os.PathLike | None, detector: Detector | None
+    path: str,
+    step: int | str,
+    recipe: ConfigDict | str | os.PathLike | None,
+    detector: Detector | None,
+    views: Views | None,
 ) -> Predictor:
     if step not in ("best", "latest") or recipe is not None or detector is not None:
         raise UserError(
@@ -271,7 +298,7 @@ def _load_file(
             found=str(step) if recipe is None and detector is None else "a recipe or a detector",
         )
     exported = read_exported(path)
-    return Predictor(exported.saved, path, exported=exported.step)
+    return Predictor(exported.saved, path, exported=exported.step, views=views)
 
 
 def _as_result(detection: Detection) -> dict[str, Any]:

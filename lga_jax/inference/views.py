@@ -69,8 +69,9 @@ class PartSource:
 
     def __init__(self, source: Source, parts: Sequence[Part]) -> None:
         self.class_names = source.class_names
+        no_boxes = np.zeros((0, 4), np.float32)
         self.records = [
-            Record(number, part.height, part.width, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
+            Record(number, part.height, part.width, no_boxes, np.zeros(0, np.int32), np.zeros(0, bool))
             for number, part in enumerate(parts)
         ]
         self._parts = parts
@@ -254,6 +255,9 @@ def _as_located(index: int, found: Found, max_detections: int) -> Located:
     kept = Found(*(leaf[:max_detections] for leaf in found))
     missing = max_detections - len(kept.scores)
     valid = np.arange(max_detections) < len(kept.scores)
-    leaves = {name: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1))[None] for name, leaf in kept._asdict().items()}
-    del leaves["cut"]
+    leaves = {
+        name: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1))[None]
+        for name, leaf in kept._asdict().items()
+        if name != "cut"
+    }
     return Located(np.array([index]), np.ones((1, 2), np.float32), Detections(**leaves, valid=valid[None]))
