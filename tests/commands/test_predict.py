@@ -60,7 +60,7 @@ def test_the_script_does_the_same(tiny_run, tiny_predictor, photos, tmp_path):
 @pytest.mark.parametrize(
     ("args", "subject"),
     [
-        (("--step", "8"), "--workdir runs/tiny"),
+        (("--step", "8"), "workdir runs/tiny"),
         (("--step", "newest"), "--step"),
         (("--batch_size", "0"), "batch_size"),
         (("--score_threshold", "1.5"), "score_threshold"),
