@@ -12,7 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-DISTRIBUTION = {"PIL": "pillow", "absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "absl": "absl-py",
+    "cv2": "opencv-python-headless",
+    "orbax": "orbax-checkpoint",
+    "yaml": "pyyaml",
+}
 SOURCES = sorted((ROOT / "lga_jax").rglob("*.py")) + sorted((ROOT / "configs").glob("*.py")) + sorted(ROOT.glob("*.py"))
 
 

@@ -5,6 +5,9 @@ import importlib
 import os
 import sys
 
+from lga_jax.errors import escaped
+from lga_jax.terminal import safe_output
+
 COMMANDS = {
     "train": "train a detector, or resume a run",
     "watch": "write a page of a run that is training",
@@ -14,6 +17,7 @@ COMMANDS = {
     "doctor": "look for faults in the data of a recipe",
     "preview": "draw the images as training sees them",
     "prepare": "prepare data sets of TensorFlow Datasets, or a folder with COCO annotations, for fast reading",
+    "convert": "convert YOLO's or Pascal VOC's annotations to COCO JSON",
     "import-weights": "make a checkpoint of another project's detector",
     "export": "write a detector as one file that runs without this project",
     "export-weights": "write a checkpoint as torchvision's detector",
@@ -21,13 +25,15 @@ COMMANDS = {
     "environment": "print versions and devices, for a bug report",
 }
 
-_FOLDERS = {"compare": "runs.", "watch": "runs."}  # of commands that are not directly in lga_jax.commands
+# Folders of commands that are not directly in lga_jax.commands.
+_FOLDERS = {"compare": "runs.", "watch": "runs.", "convert": "data."}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command. `arguments`: its name and flags, by default the arguments of the process."""
     try:
-        _dispatch(sys.argv[1:] if arguments is None else arguments)
+        with safe_output():
+            _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:  # during imports
         print("interrupted", file=sys.stderr)
         os._exit(130)
@@ -42,7 +48,7 @@ def _dispatch(arguments: list[str]) -> None:
         sys.argv = [f"lga_jax {name}", *arguments[1:]]
         importlib.import_module(module_of(name)).main()
     else:
-        print(f"error: {_unknown(arguments[0])}", file=sys.stderr)
+        print(f"error: {escaped(_unknown(arguments[0]))}", file=sys.stderr)
         sys.exit(2)
 
 
