@@ -27,7 +27,7 @@ def safe_output() -> Iterator[list[OSError]]:
     full, the rest is dropped. The yielded list gets the error of standard output, but none for a reader that has gone.
     Streams other than Python's own, such as a notebook's, are left unchanged.
     """
-    before, lost = (sys.stdout, sys.stderr), []
+    before, lost = (sys.stdout, sys.stderr), _lost_by(sys.stdout)
     sys.stdout, sys.stderr = safe_stream(sys.stdout, lost), safe_stream(sys.stderr, [])
     try:
         yield lost
@@ -36,6 +36,13 @@ def safe_output() -> Iterator[list[OSError]]:
             with suppress(OSError, ValueError):  # a foreign stream
                 stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def _lost_by(stream: Any) -> list[OSError]:
+    """The list of a stream that is already safe, because an outer context made it; otherwise a new list."""
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    return raw.lost if isinstance(raw, _SafeFile) else []
 
 
 def safe_stream(stream: Any, lost: list[OSError]) -> Any:
@@ -61,7 +68,7 @@ class _SafeFile(io.FileIO):
 
     def __init__(self, descriptor: int, lost: list[OSError]) -> None:
         super().__init__(descriptor, "wb", closefd=False)
-        self._lost, self._open = lost, True
+        self.lost, self._open = lost, True
 
     def write(self, data: bytes | memoryview) -> int | None:
         if self._open:
@@ -70,7 +77,7 @@ class _SafeFile(io.FileIO):
             except OSError as error:
                 self._open = False
                 if error.errno != errno.EPIPE:
-                    self._lost.append(error)
+                    self.lost.append(error)
         return len(data)
 
 

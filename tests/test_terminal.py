@@ -8,6 +8,7 @@ import sys
 import pytest
 from tqdm import tqdm
 
+from lga_jax.command_line.parsing import exit_on_user_error
 from lga_jax.terminal import cell, num_columns, safe_output, say, shortened
 
 
@@ -62,6 +63,14 @@ def test_a_full_disk_ends_nothing_and_is_said_at_the_end(open_as):
         say("a line")
         say("another")
     assert [error.errno for error in lost] == [errno.ENOSPC]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_command_whose_output_was_lost_does_not_end_with_status_zero(open_as, capsys):
+    open_as("stdout", "/dev/full")
+    with safe_output(), pytest.raises(SystemExit) as end:
+        exit_on_user_error(lambda: print("a line"))()
+    assert end.value.code == 2 and "standard output" in capsys.readouterr().err
 
 
 def test_streams_are_put_back_and_foreign_ones_are_left_alone(open_as, tmp_path, monkeypatch):

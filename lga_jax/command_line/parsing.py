@@ -72,14 +72,16 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
     """
 
     def wrapped(*args: object) -> None:
+        status = None
         with safe_output() as lost:
             try:
                 _run(main, *args)
             except SystemExit as end:
-                if end.code or not lost:
-                    raise
-            if lost:
-                _end(UserError("standard output", found=str(lost[0].strerror), remedy=remedy_for_writing(lost[0])))
+                status = end
+        if lost and not (status and status.code):
+            _end(UserError("standard output", found=str(lost[0].strerror), remedy=remedy_for_writing(lost[0])))
+        if status:
+            raise status
 
     return wrapped
 
