@@ -108,7 +108,7 @@ def test_refused_before_anything_is_written(tmp_path, saved, monkeypatch):
     assert error.subject == "--output" and "lga_jax[torch]" in error.remedy
     saved(**{"model.attention": "lga", "model.roi_align.aligned": True})
     message = str(refused(tmp_path / "new.pth"))
-    assert message.startswith("--workdir runs/x, step 7: ")
+    assert message.startswith("workdir runs/x, step 7: ")
     assert "model.attention: " in message and "; model.roi_align.aligned" in message
     assert list(tmp_path.iterdir()) == [there]
 
