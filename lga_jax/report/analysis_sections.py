@@ -155,7 +155,8 @@ def _f1_curves(analysis: Analysis) -> Iterator[Curve]:
     sweep, labels = analysis.sweep, _shown_classes(analysis)
     for label, colour in zip(labels, COLOURS, strict=False):
         best = analysis.best_of_class[label]
-        name = f"{analysis.class_names[label]}: {number(best.f1)} at {number(best.threshold)[:4]}"
+        where = f" at {best.threshold:.2f}" if math.isfinite(best.threshold) else ""
+        name = f"{analysis.class_names[label]}: {number(best.f1)}{where}"
         yield Curve(name, sweep.thresholds, sweep.f1[label], colour)
     if len(labels) > 1:
         usable = [label for label, count in enumerate(analysis.num_objects) if count]

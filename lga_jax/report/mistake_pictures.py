@@ -110,7 +110,10 @@ def _mistake_sheets(gallery: _Gallery, mistakes: Sequence[Mistake]) -> Iterator[
 
 def _mistake_picture(gallery: _Gallery, mistake: Mistake) -> Picture | None:
     found, real = _boxes(gallery, mistake)
-    words = f"{_described(gallery, found, real)}; costs {mistake.cost:.4f} of AP50; {gallery.name(mistake.image_id)}"
+    about = _described(gallery, found, real)
+    if mistake.kind == "missed" and found:
+        about = f"{gallery.names[found['category_id']]}, found with a score of {found['score']:.2f} only"
+    words = f"{about}; costs {mistake.cost:.4f} of AP50; {gallery.name(mistake.image_id)}"
     return _crop(gallery, mistake.image_id, found, real, words)
 
 

@@ -26,7 +26,7 @@ def test_a_plot_holds_its_texts_as_text_and_its_line_to_scale():
         assert text in text_of(html)
     points = line_of(html, "#2f7ed8")
     assert len(points) == 11
-    np.testing.assert_allclose(np.diff(points, axis=0), np.broadcast_to((25.72, 16.42), (10, 2)), atol=0.01)
+    np.testing.assert_allclose(np.diff(points, axis=0), np.broadcast_to((24.78, 16.42), (10, 2)), atol=0.01)
     assert "://" not in html and "<a>" not in html
 
 
