@@ -63,6 +63,7 @@ def join_processes(address: str, count: int, process: int, limit: float = JOIN_L
         raise UserError(**{key: text for key, text in welcome.items() if key != "kind"})
     member = Member(channel, process, count, welcome["token"], end_process)
     member.compare("installation", installation(), limit)
+    say(f"process {process} of {count}: all have started")
     jax_port = welcome["jax_port"]
     at = f"127.0.0.1:{start_relay(host, jax_port)}" if process else f"127.0.0.1:{jax_port}"
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM

@@ -7,8 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from tests.torture.journal import Result
-from tests.torture.lives import Fault, Life, assert_same_end, undisturbed, without_report
+from tests.torture.lives import (
+    Fault,
+    Life,
+    assert_same_end,
+    expect_no_traceback,
+    last_line,
+    undisturbed,
+    without_report,
+)
 from tests.torture.moments import PHASES_OF_STUBS, PHASES_OF_TRAINING, draw, wait_for
+from tests.torture.processes import Process
 
 
 class Kill:
@@ -43,13 +52,28 @@ class Kill:
         return hit
 
     def _kill(self, together: list, rng: np.random.Generator) -> None:
-        """One of the processes, then all that do not end by themselves within a minute."""
-        together[rng.integers(len(together))].send(signal.SIGKILL)
-        for process in together:
-            try:
-                process.wait(60.0)
-            except TimeoutError as error:
-                raise Fault("a process that lost its neighbour ran for more than 60 s") from error
+        """One of the processes. The others must end by themselves within a minute, with one line.
+
+        A process that still waits for the others to start does so for minutes; it is killed as well.
+        """
+        lost = rng.integers(len(together))
+        together[lost].send(signal.SIGKILL)
+        for number, process in enumerate(together):
+            if number == lost or process.ended():
+                process.wait()
+                continue
+            if "all have started" not in process.said():
+                process.send(signal.SIGKILL)
+            self._wait_for_neighbour(process)
+
+    def _wait_for_neighbour(self, process: Process) -> None:
+        try:
+            status = process.wait(60.0)
+        except TimeoutError as error:
+            raise Fault("a process that lost its neighbour ran for more than 60 s") from error
+        expect_no_traceback(process)
+        if status == 1 and not last_line(process).startswith("error: process "):
+            raise Fault(f"a process that lost its neighbour said: {last_line(process)}")
 
     def _kill_report(self, folder: Path, rng: np.random.Generator) -> bool:
         life = without_report(self._undisturbed.copy(folder))
