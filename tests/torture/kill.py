@@ -59,12 +59,11 @@ class Kill:
         lost = rng.integers(len(together))
         together[lost].send(signal.SIGKILL)
         for number, process in enumerate(together):
-            if number == lost or process.ended():
-                process.wait()
-                continue
-            if "all have started" not in process.said():
+            if number != lost and "all have started" in process.said():
+                self._wait_for_neighbour(process)
+            else:
                 process.send(signal.SIGKILL)
-            self._wait_for_neighbour(process)
+                process.wait()
 
     def _wait_for_neighbour(self, process: Process) -> None:
         try:
