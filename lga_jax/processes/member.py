@@ -65,7 +65,10 @@ class Member:
         return verdict["difference"]
 
     def begin_steps(self, step: int) -> None:
-        """A run begins at this step. Forgets where an earlier run stopped."""
+        """A run begins at this step. Forgets where an earlier run stopped.
+
+        All processes must have called this before one of them calls `ask_to_stop`.
+        """
         with self._changed:
             self._step, self._limit, self._stop_at = step, None, None
 
@@ -133,7 +136,7 @@ class Member:
 
     def _end_because(self, process: str, event: str) -> None:
         if not self._leaving.is_set():
-            when = "before the first step" if self._step is None else f"since step {self._step:,}"
+            when = "before the first step" if not self._step else f"since step {self._step:,}"
             self._end(f"{process} of {self.count} {event} {when}; {_REMEDY}")
 
 

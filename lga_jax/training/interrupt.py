@@ -30,10 +30,8 @@ class Interrupt:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore_handlers()
 
-    def listen(self, step: int) -> None:
-        """Installs the handlers, after this step of a run. Before, there is nothing to save: signals stop at once."""
-        if member := joined():
-            member.begin_steps(step)
+    def listen(self) -> None:
+        """Installs the handlers. Before that there is nothing to save, and signals stop the process at once."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGTERM, signal.SIGINT):

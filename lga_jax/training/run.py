@@ -134,6 +134,8 @@ def open_run(
             predict_step = make_predict_step(detector, recipe.inference.to_dict())
             loss_step = make_loss_step(detector, losses, extra_losses) if recipe.eval_losses else None
             loader = open_loader(source, recipe, beginning.step, beginning.position)
+            if member := joined():
+                member.begin_steps(beginning.step)  # before a comparison, so in all before a signal can stop one
             compare("data and state", lambda: run_facts(beginning, loader.position(), eval_source))
             if beginning.step < recipe.num_steps:
                 compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe, loss_step)
@@ -141,7 +143,7 @@ def open_run(
             with log, closing(loader):
                 parts = _Parts(train_step, predict_step, loss_step, loader, eval_source, interrupt, checkpoints, log)
                 run = Run(recipe, workdir, beginning, parts)
-                interrupt.listen(run.step)
+                interrupt.listen()
                 yield run
                 if run.step > beginning.step:
                     run.save()

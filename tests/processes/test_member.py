@@ -93,8 +93,10 @@ def test_all_stop_at_one_step_that_all_can_still_reach(join, asking):
     members = join(3).members
     completed = {0: 5, 1: 7, 2: 6}  # steps when the signal arrives
 
-    def run(member):
+    for member in members:
         member.begin_steps(completed[member.process])
+
+    def run(member):
         if member.process in asking:
             member.ask_to_stop()
         return _train(member, completed[member.process])
@@ -116,8 +118,8 @@ def test_a_second_request_does_not_move_the_step(join):
 
 def test_a_process_that_has_left_does_not_delay_the_decision(join):
     members = join(2).members
-    members[1].leave()
     members[0].begin_steps(3)
+    members[1].leave()
     members[0].ask_to_stop()
     assert _train(members[0], 3) >= 4
 

@@ -26,7 +26,7 @@ def heard():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_requests_and_the_second_acts(heard, number, capfd):
     with Interrupt() as interrupt:
-        interrupt.listen(0)
+        interrupt.listen()
         assert not interrupt.requested and not interrupt.agreed(1)
         signal.raise_signal(number)
         assert interrupt.requested and interrupt.agreed(1)
@@ -38,7 +38,7 @@ def test_the_first_signal_requests_and_the_second_acts(heard, number, capfd):
 
 def test_a_signal_of_the_other_kind_is_a_second_one(heard):
     with Interrupt() as interrupt:
-        interrupt.listen(0)
+        interrupt.listen()
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert interrupt.requested and heard == [signal.SIGINT]
@@ -46,7 +46,7 @@ def test_a_signal_of_the_other_kind_is_a_second_one(heard):
 
 def test_handlers_are_given_back_at_the_end_also_after_an_error(heard):
     interrupt = Interrupt()
-    interrupt.listen(0)
+    interrupt.listen()
     with pytest.raises(ZeroDivisionError), interrupt:
         raise ZeroDivisionError
     signal.raise_signal(signal.SIGTERM)
@@ -63,10 +63,7 @@ class Member:
     """In place of the connection to another process, which stops at step 12."""
 
     def __init__(self):
-        self.asked, self.begun = 0, None
-
-    def begin_steps(self, step):
-        self.begun = step
+        self.asked = 0
 
     def ask_to_stop(self):
         self.asked += 1
@@ -83,8 +80,7 @@ def test_all_processes_stop_at_one_step_with_the_signal_that_one_of_them_receive
     monkeypatch.setattr(interrupt_module.multihost_utils, "process_allgather", gather)
     member, interrupt = Member(), Interrupt()
     with interrupt:
-        interrupt.listen(9)
-        assert member.begun == 9
+        interrupt.listen()
         interrupt.requested = own
         assert [interrupt.agreed(step) for step in (10, 11, 12)] == [False, False, True]
     assert interrupt.requested == signal.SIGTERM
@@ -95,5 +91,5 @@ def test_another_thread_than_the_main_one_hears_nothing():
     interrupt = Interrupt()
     before = signal.getsignal(signal.SIGTERM)
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(interrupt.listen, 0).result()
+        thread.submit(interrupt.listen).result()
     assert signal.getsignal(signal.SIGTERM) is before

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -301,7 +302,7 @@ def test_with_several_processes_a_fault_of_one_does_not_wait_for_the_others_to_s
         raise ZeroDivisionError
 
     install(monkeypatch)
-    monkeypatch.setattr(loop, "joined", object)
+    monkeypatch.setattr(loop, "joined", lambda: SimpleNamespace(begin_steps=lambda step: None))
     monkeypatch.setattr(TrainLoader, "__next__", fail)
     with open_run(stub_config(), str(tmp_path)) as run:
         monkeypatch.setattr(run, "save", lambda: pytest.fail("saves"))
@@ -476,14 +477,16 @@ def _falling(evaluation):
 
 
 def test_processes_compare_recipe_data_and_state_before_anything_is_compiled(tmp_path, monkeypatch):
-    compared = {}
+    compared, begun = {}, []
 
     def compare(name, facts):
         compared[name] = facts()
         if name == "data and state":
+            assert begun == [0]  # a signal may stop a process that has passed this comparison
             raise UserError("process 1")
 
     install(monkeypatch)
+    monkeypatch.setattr(loop, "joined", lambda: SimpleNamespace(begin_steps=begun.append))
     monkeypatch.setattr(loop, "compare", compare)
     monkeypatch.setattr(loop, "compile_steps", lambda *_: pytest.fail("compiled"))
     with pytest.raises(UserError, match=r"^process 1"):
