@@ -1,16 +1,17 @@
 """The weights of the classes."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
+from lga_jax.data.source import Record
 from lga_jax.errors import UserError
 from lga_jax.training.class_weights import class_weights
 
 
 def record(labels, crowd=None):
-    return SimpleNamespace(labels=np.array(labels), crowd=np.zeros(len(labels), bool) if crowd is None else crowd)
+    count = len(labels)
+    crowd = np.zeros(count, bool) if crowd is None else crowd
+    return Record(1, 8, 8, np.tile(np.float32([0, 0, 4, 4]), (count, 1)), np.array(labels), crowd)
 
 
 def test_balanced_weights_give_every_class_the_same_total():
