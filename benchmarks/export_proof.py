@@ -4,8 +4,8 @@
 
 Writes a table in Markdown. A row is a small detector with initial weights, larger where scores and boxes are predicted,
 or with --workdir the detector of a run. StableHLO is compared bit by bit. ONNX detections count as equal if there is
-one with the same class, all corners within 0.1 pixels, the score within 1e-4 and the mask centres within 0.05 pixels, at
-the same place of the order or at one with a score within 1e-4. OpenVINO takes part if it is installed.
+one with the same class, all corners within 0.1 pixels, the score within 1e-4 and the mask centres within 0.05 pixels,
+at the same place of the order or at one with a score within 1e-4. OpenVINO takes part if it is installed.
 """
 
 import argparse
