@@ -40,9 +40,12 @@ class Conv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ o"]:
+    def __call__(self, x: Float[Array, "b h w c"], scale: Float[Array, "o"] | None = None) -> Float[Array, "b _ _ o"]:
+        """`scale`: a factor for each channel of the result, before the bias."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
+        if scale is not None:
+            kernel *= scale
         y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
@@ -63,19 +66,26 @@ class ConvWeights(nn.Module):
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm with constant statistics, scale and bias; all four are stored in `batch_stats`."""
+    """Batch norm with constant statistics, scale and bias; all four are stored in `batch_stats`.
+
+    With `conv`, it normalises the result of this convolution: the kernel takes the factors, so that activations are
+    only shifted.
+    """
 
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], conv: Conv | None = None) -> Float[Array, "b _ _ o"]:
+        channels = x.shape[-1] if conv is None else conv.features
+
         def constant(name: str, value: float) -> Array:
-            return self.variable("batch_stats", name, jnp.full, (x.shape[-1],), value, jnp.float32).value
+            return self.variable("batch_stats", name, jnp.full, (channels,), value, jnp.float32).value
 
         scale = constant("scale", 1.0) * jax.lax.rsqrt(constant("var", 1.0) + self.epsilon)
         shift = constant("bias", 0.0) - constant("mean", 0.0) * scale
-        return x * scale.astype(self.dtype) + shift.astype(self.dtype)
+        scaled = x * scale.astype(self.dtype) if conv is None else conv(x, scale)
+        return scaled + shift.astype(self.dtype)
 
 
 def frozen_constants(batch_stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +103,8 @@ def frozen_constants(batch_stats: Mapping[str, Any]) -> dict[str, Any]:
 class Norm(nn.Module):
     """Normalisation by name: "frozen_bn", "bn" (statistics over all devices), "gn" (16 channels per group).
 
-    A number of channels that is no multiple of 16 has smaller groups: 8 channels for 24, 40 or 120.
+    A number of channels that is no multiple of 16 has smaller groups: 8 channels for 24, 40 or 120. With `conv`, the
+    result of this convolution of x is normalised.
     """
 
     kind: str  # one of NORMS
@@ -101,10 +112,11 @@ class Norm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool, conv: Conv | None = None) -> Float[Array, "b _ _ o"]:
+        if self.kind == "frozen_bn":
+            return FrozenBatchNorm(self.epsilon, self.dtype, name="bn")(x, conv)
+        x = x if conv is None else conv(x)
         match self.kind:
-            case "frozen_bn":
-                return FrozenBatchNorm(self.epsilon, self.dtype, name="bn")(x)
             case "bn":
                 norm = nn.BatchNorm(
                     use_running_average=not train,
@@ -142,5 +154,5 @@ def conv_norm(
 
     Call it inside a compact method; both layers become submodules of the module.
     """
-    x = Conv(features, kernel_size, use_bias=norm == "none", kernel_init=kernel_init, dtype=dtype, name=name)(x)
-    return x if norm == "none" else Norm(norm, dtype=dtype, name=f"{name}_norm")(x, train)
+    conv = Conv(features, kernel_size, use_bias=norm == "none", kernel_init=kernel_init, dtype=dtype, name=name)
+    return conv(x) if norm == "none" else Norm(norm, dtype=dtype, name=f"{name}_norm")(x, train, conv)

@@ -64,6 +64,23 @@ def test_frozen_batch_norm_is_the_textbook_formula():
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_a_frozen_norm_may_enter_the_kernel():
+    class Both(nn.Module):
+        together: bool
+
+        @nn.compact
+        def __call__(self, x):
+            conv, norm = Conv(32, 3, use_bias=False, name="conv"), Norm("frozen_bn", name="norm")
+            return norm(x, True, conv) if self.together else norm(conv(x), True)
+
+    variables = Both(False).init(jax.random.key(0), X)
+    assert jax.tree.map(jnp.shape, Both(True).init(jax.random.key(0), X)) == jax.tree.map(jnp.shape, variables)
+    random = np.random.default_rng(0)
+    stats = jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0.5, 2, 32), jnp.float32), variables["batch_stats"])
+    variables = {"params": variables["params"], "batch_stats": stats}
+    np.testing.assert_allclose(Both(True).apply(variables, X), Both(False).apply(variables, X), rtol=1e-4, atol=1e-4)
+
+
 def test_the_epsilon_of_a_norm_counts():
     plain, large = (Norm("frozen_bn", eps).init_with_output(jax.random.key(0), X, False)[0] for eps in (0.0, 3.0))
     np.testing.assert_allclose(plain, X, atol=1e-6)

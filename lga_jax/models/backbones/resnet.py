@@ -40,13 +40,13 @@ class ResidualBlock(nn.Module):
             convs = [(self.width, 1, first), (self.width, 3, second), (4 * self.width, 1, 1)]
         y = x
         for i, (features, kernel_size, stride) in enumerate(convs, start=1):
-            y = self._conv(features, kernel_size, stride, f"conv{i}")(y)
-            y = Norm(self.norm, self.norm_eps, self.dtype, name=f"norm{i}")(y, train)
+            conv = self._conv(features, kernel_size, stride, f"conv{i}")
+            y = Norm(self.norm, self.norm_eps, self.dtype, name=f"norm{i}")(y, train, conv)
             if i < len(convs):
                 y = nn.relu(y)
         if x.shape != y.shape:
-            x = self._conv(y.shape[-1], 1, self.stride, "shortcut_conv")(x)
-            x = Norm(self.norm, self.norm_eps, self.dtype, name="shortcut_norm")(x, train)
+            conv = self._conv(y.shape[-1], 1, self.stride, "shortcut_conv")
+            x = Norm(self.norm, self.norm_eps, self.dtype, name="shortcut_norm")(x, train, conv)
         return nn.relu(x + y)
 
     def _conv(self, features: int, kernel_size: int, stride: int, name: str) -> Conv:
@@ -75,8 +75,8 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
         kind, blocks = ARCHITECTURES[self.depth]
-        x = Conv(self.width, 7, 2, use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype, name="conv1")(x)
-        x = Norm(self.norm, self.norm_eps, self.dtype, name="norm1")(x, train and self.frozen_stages < 1)
+        conv = Conv(self.width, 7, 2, use_bias=False, kernel_init=kaiming_fan_out, dtype=self.dtype, name="conv1")
+        x = Norm(self.norm, self.norm_eps, self.dtype, name="norm1")(x, train and self.frozen_stages < 1, conv)
         x = nn.relu(x)
         x = max_pool(x)
         block_class = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
