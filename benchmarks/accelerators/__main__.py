@@ -4,7 +4,8 @@
     python -m benchmarks.accelerators --targets h100 --programs training:16,training:2:8,prediction:8
 
 A program is NAME:IMAGES or NAME:IMAGES:DEVICES, with the images of each device. Names: training, prediction, and the
-parts roi_align, proposals and matching. For a TPU compile the parts: the whole step takes longer than half an hour.
+parts roi_align, proposals and matching. For a TPU compile the parts: its compiler had not ended
+the whole step after 25 minutes.
 Every number is computed from the compiled program; nothing is measured.
 """
 
