@@ -52,6 +52,7 @@ class Disk:
         rng = np.random.default_rng([self._seed, number])
         kind = self._kinds[number % len(self._kinds)]
         folder = self._scratch / f"disk_{number}"
+        subprocess.run(["umount", "--lazy", folder / "run"], check=False, capture_output=True)  # of an ended harness
         shutil.rmtree(folder, ignore_errors=True)
         try:
             found = self._meet(kind, folder, rng)
@@ -73,7 +74,7 @@ class Disk:
 
     def _full(self, kind: str, folder: Path, rng: np.random.Generator) -> str:
         life = Life(folder, stub=True)
-        life.workdir.mkdir()
+        life.workdir.mkdir(exist_ok=True)
         small = f"size={_PAGE * rng.integers(2, self._pages)},nr_inodes=10000"
         if kind == "full of files":
             small = f"size={_LARGE},nr_inodes={rng.integers(5, self._files)}"
