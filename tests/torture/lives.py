@@ -133,7 +133,7 @@ def _sha(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def expect(process: Process, status: int, seconds: float = 600.0) -> None:
+def expect(process: Process, status: int, seconds: float = 3600.0) -> None:
     """Raises Fault unless the process ends with this status and without a traceback."""
     found = process.wait(seconds)
     if found != status:

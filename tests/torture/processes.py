@@ -55,7 +55,7 @@ class Process:
         """The exit status as a shell reports it: 128 + n after signal n."""
         return 128 - self._status if self._status < 0 else self._status
 
-    def wait(self, seconds: float = 600.0) -> int:
+    def wait(self, seconds: float = 3600.0) -> int:
         """The status. A process that has not ended by then is killed: TimeoutError."""
         end = time.monotonic() + seconds
         while not self.ended():

@@ -14,8 +14,8 @@ from tests.torture.journal import Result
 from tests.torture.processes import Process, call
 
 LONGEST = 10.0  # seconds of processor time of a trial; more is a hang
-_WAIT = 60.0  # seconds on the clock: the machine may have other work
-_PREPARING = 600.0  # seconds before the first trial
+_WAIT = 600.0  # seconds on the clock: the machine may have other work
+_PREPARING = 3600.0  # seconds before the first trial
 _TRIALS = 2000  # of one worker
 
 
