@@ -121,7 +121,8 @@ def test_table(tmp_path):
         {name: read_summary(tmp_path / f"{name}.jsonl") for name in PARTS},
         {"processor": "a processor", "python": "3.11 on", "jax": "1", "orbax-checkpoint": "2"},
     )
-    assert text.count("| 1 of 2 (killed 1") == len(PARTS) - 1
+    assert text.count("| 1 of 2 (a 1, b 0)") == 4  # kills and disk
+    assert text.count("| 1 of 2 (killed 1") == 3
     assert "the longest 1.5 s" in text and "a processor" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
@@ -243,4 +244,4 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(tmp_path):
     command = [sys.executable, "-m", "tests.torture", "kill-stub", "--trials", "2", *places]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "| 2 of 2 (killed 2) |" in done.stdout, done.stdout + done.stderr
+    assert "| 2 of 2 (compile 1, start-up 1) |" in done.stdout, done.stdout + done.stderr
