@@ -38,7 +38,7 @@ def table(summaries: Mapping[str, Mapping[str, Any]], machine: Mapping[str, str]
 
 
 def _figure(summary: Mapping[str, Any]) -> str:
-    """60 of 60 (start-up 30, save 30): by kind of trial where all kinds have the same good end, otherwise by its end."""
+    """60 of 60 (start-up 30, save 30): by kind of trial if all have the same good end, otherwise by end."""
     found = ", ".join(f"{word} {count:,}" for word, count in summary["found"].items())
     if summary["part"] == "endurance":
         return found.removesuffix(" 1") if not summary["faults"] else summary["faults"][0]
