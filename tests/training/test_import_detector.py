@@ -186,7 +186,7 @@ def test_scripts_work_on_an_imported_checkpoint(tmp_path):
     assert "objects in 1 image" in said
     again = ("-m", "lga_jax.commands.import_weights", "--config", "tiny.py", "--weights", "w.safetensors", *run)
     said = _call(tmp_path, *again, status=2)
-    assert len(said.splitlines()) == 1 and said.startswith("error: --workdir runs/tiny: ")
+    assert len(said.splitlines()) == 1 and said.startswith("error: workdir runs/tiny: ")
     assert "found checkpoints" in said
 
 
