@@ -20,7 +20,7 @@ from lga_jax.data.challenge.random_ints import RandomInts
 from lga_jax.data.challenge.scene import CHALLENGES, PAINT, PLAIN, Mixture, Scene, boxes_in_pixels, make_scene
 from lga_jax.data.challenge.vehicles import CLASS_NAMES
 from lga_jax.data.source import Record
-from lga_jax.errors import UserError
+from lga_jax.errors import UserError, counted
 
 _VERSION = 1  # raise it when the image of a (seed, index) changes
 
@@ -102,8 +102,9 @@ class Challenge:
             challenge if challenge == PLAIN else f"{challenge} {severity}" for challenge, severity in self.challenges
         )
         vehicles = sum(len(record.labels) for record in self.records)
-        lines = [f"challenge set, seed {self._seed}: {len(self.records)} images, {vehicles} vehicles"]
-        return lines + [f"{name}: {count} images" for name, count in sorted(counts.items())]
+        num_images = counted(len(self.records), "image")
+        lines = [f"challenge set, seed {self._seed}: {num_images}, {counted(vehicles, 'vehicle')}"]
+        return lines + [f"{name}: {counted(count, 'image')}" for name, count in sorted(counts.items())]
 
 
 def export(source: Challenge, root: str | Path) -> None:
