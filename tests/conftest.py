@@ -1,16 +1,15 @@
 """What every test stands on: a CPU split into four devices, and no randomness from outside."""
 
 import os
-from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
 # Tests run a program a few times at most: compiling it is what takes long, and half of that is optimising. In the
 # environment, before jax is imported, so that the processes that tests start compute the same bits.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-if version("jaxlib").startswith("0.10."):
-    # XLA's older generator of loops compiles a training step in half the time. jaxlib 0.11 has it no more, and ends the
-    # process at an unknown flag.
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+# XLA's older generator of loops compiles a training step in half the time.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
 
 import hypothesis
 import jax

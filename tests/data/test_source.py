@@ -83,3 +83,11 @@ def test_report_and_fingerprint_are_optional():
     assert report_of(Own()) == [] and fingerprint_of(Own()) == fingerprint_of(Own())
     assert fingerprint_of(Own(1.0)) != fingerprint_of(Own())
     assert isinstance(Own(), Source)
+
+
+def test_a_truth_that_is_passed_on_by_getattr_is_used():
+    class Wrapped(Own):
+        def __getattr__(self, name):
+            return {"truth": lambda: {"images": "its own"}}[name]
+
+    assert truth_of(Wrapped()) == {"images": "its own"}
