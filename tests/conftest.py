@@ -1,6 +1,7 @@
 """What every test stands on: a CPU split into four devices, and no randomness from outside."""
 
 import os
+import signal
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
 # Tests run a program a few times at most: compiling it is what takes long, and half of that is optimising. In the
@@ -14,6 +15,9 @@ os.environ["XLA_FLAGS"] = (
 import hypothesis
 import jax
 import pytest
+
+# A shell that starts the suite in the background lets SIGINT be ignored, also in the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Both must happen before the first array is made. Four devices cost nothing and make `pmap` tests real.
 jax.config.update("jax_platforms", "cpu")

@@ -303,7 +303,7 @@ def test_strict_names_what_is_missing_and_left_over():
 def test_other_shapes_are_named_as_the_file_has_them():
     arrays = foreign.resnet() | {"layer1.0.conv1.weight": np.zeros((64, 64, 3, 3), np.float32)}
     message = refused(arrays, FROZEN, r"this is torchvision's ResNet, ResNet-18; layer1.0.conv1.weight: expected shape")
-    assert "expected shape (8, 8, 3, 3) for the config's model, found (64, 64, 3, 3);" in message
+    assert "expected shape (8, 8, 3, 3) for the recipe's model, found (64, 64, 3, 3);" in message
     for changes, part in (
         ({"box_head.hidden": 16}, r"cls_score.weight: expected shape \(4, 16\) .* found \(4, 32\)"),
         ({"roi_align.crop_size": 5}, r"box_head.fc6.weight: expected shape \(32, 400\) .* found \(32, 784\)"),
