@@ -403,8 +403,12 @@ def test_a_signal_before_the_first_step_has_its_usual_effect(tmp_path, monkeypat
     """Nothing has to be saved: Ctrl-C ends the preparation with KeyboardInterrupt."""
     install(monkeypatch)
     monkeypatch.setattr(loop, "compile_steps", lambda *_: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        train(stub_config(), str(tmp_path))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background processes ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(stub_config(), str(tmp_path))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert _steps(tmp_path) == []
 
 
