@@ -13,6 +13,7 @@ import argparse
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -27,6 +28,7 @@ from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
 from lga_jax.models.postprocess import detect
+from lga_jax.models.roi.crops import RoICrops
 from lga_jax.recipe import check, load, override
 from lga_jax.structs import Batch, Outputs, Targets
 from lga_jax.training.step import create_state, make_train_step
@@ -38,7 +40,6 @@ STAGE_OF = {
     ("fpn", "__call__"): "FPN",
     ("rpn", "predict"): "RPN head",
     ("rpn", "propose"): "proposals",
-    ("crop",): "RoIAlign",
     ("stages_0", "attention", "__call__"): "attention",
     ("stages_0", "box_head", "__call__"): "box head",
 }
@@ -120,13 +121,18 @@ def observe(detector: Detector, variables: dict, batch: Batch, training: bool) -
         place = (*context.module.path, context.method_name)
         result = call(*args, **kwargs)
         if place in STAGE_OF:
-            seen.setdefault(STAGE_OF[place], result)  # the second crops belong to the guide
+            seen.setdefault(STAGE_OF[place], result)
+        return result
+
+    def crop(crops: RoICrops, level: str, call: Callable = RoICrops.__call__) -> jax.Array:
+        result = call(crops, level)
+        seen.setdefault("RoIAlign", result)  # the second crops belong to the guide
         return result
 
     targets = keys = None
     if training:
         targets, keys = batch.targets, jax.random.split(jax.random.key(0), batch.index.shape[0])
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(note), mock.patch.object(RoICrops, "__call__", crop):
         outputs, _ = detector.apply(variables, batch.images, batch.image_hw, targets, keys, mutable=["batch_stats"])
     if training:
         stage = outputs.stages[0]
