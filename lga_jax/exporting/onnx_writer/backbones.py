@@ -6,7 +6,20 @@ from functools import partial
 import flax.linen as nn
 
 from lga_jax.exporting.onnx_writer.graph import Tensor
-from lga_jax.exporting.onnx_writer.layers import Padding, Weights, conv_norm, relu, relu6
+from lga_jax.exporting.onnx_writer.layers import (
+    Padding,
+    Weights,
+    conv,
+    conv_norm,
+    gelu,
+    layer_norm,
+    pointwise,
+    relu,
+    relu6,
+)
+from lga_jax.models.backbones.convnext import ARCHITECTURES as CONVNEXT
+from lga_jax.models.backbones.convnext import EPSILON as CONVNEXT_EPSILON
+from lga_jax.models.backbones.convnext import ConvNeXt
 from lga_jax.models.backbones.efficientnet_lite import BlockRule, EfficientNetLite, architecture
 from lga_jax.models.backbones.resnet import ARCHITECTURES, BASIC, ResNet
 from lga_jax.ops.cpu.depthwise import same_padding
@@ -62,6 +75,33 @@ def _inverted_residual(x: Tensor, module: EfficientNetLite, rule: BlockRule, wei
     return x + y if x.shape == y.shape else y
 
 
+def convnext(x: Tensor, module: ConvNeXt, weights: Weights) -> list[Tensor]:
+    """C2..C5 of a ConvNeXt."""
+    blocks, _ = CONVNEXT[module.variant]
+    x = layer_norm(_patches(x, weights / "stem", 4), weights / "stem_norm", CONVNEXT_EPSILON)
+    features = []
+    for part, count in enumerate(blocks, start=1):
+        if part > 1:
+            x = layer_norm(x, weights / f"down{part}_norm", CONVNEXT_EPSILON)
+            x = _patches(x, weights / f"down{part}", 2)
+        for number in range(count):
+            x = _convnext_block(x, weights / f"layer{part}_{number}")
+        features.append(layer_norm(x, weights / f"output{part + 1}_norm", CONVNEXT_EPSILON))
+    return features
+
+
+def _convnext_block(x: Tensor, weights: Weights) -> Tensor:
+    own = weights / "depthwise"
+    y = conv(x, own.param("kernel"), own.param("bias"), groups=x.shape[1])
+    y = layer_norm(y, weights / "norm", CONVNEXT_EPSILON)
+    y = pointwise(gelu(pointwise(y, weights / "expand")), weights / "project")
+    return x + y * weights.param("layer_scale")[:, None, None]
+
+
+def _patches(x: Tensor, weights: Weights, size: int) -> Tensor:
+    return conv(x, weights.param("kernel"), weights.param("bias"), stride=size, padding=_same(x, size, size))
+
+
 def _layer(module: ResNet | EfficientNetLite) -> Callable[..., Tensor]:
     return partial(conv_norm, kind=module.norm, eps=module.norm_eps)
 
@@ -73,4 +113,5 @@ def _same(x: Tensor, kernel_size: int, stride: int) -> Padding:
 BACKBONES: dict[type[nn.Module], Callable[..., list[Tensor]]] = {
     ResNet: resnet,
     EfficientNetLite: efficientnet_lite,
+    ConvNeXt: convnext,
 }

@@ -109,6 +109,20 @@ def pointwise(x: Tensor, weights: Weights) -> Tensor:
     return conv(x, weights.param("kernel")[None, None], weights.param("bias") if "bias" in weights else None)
 
 
+def layer_norm(x: Tensor, weights: Weights, eps: float) -> Tensor:
+    """Layer norm over the channels of [n c h w]."""
+    count, channels, height, width = x.shape
+    scale, bias = (x.graph.constant(weights.param(name)) for name in ("scale", "bias"))
+    last = x.apply("Transpose", shape=(count, height, width, channels), perm=[0, 2, 3, 1])
+    normal = last.apply("LayerNormalization", scale, bias, axis=-1, epsilon=eps)
+    return normal.apply("Transpose", shape=x.shape, perm=[0, 3, 1, 2])
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution function of x, exact."""
+    return x * 0.5 * ((x * np.float32(math.sqrt(0.5))).apply("Erf") + 1.0)
+
+
 def relu(x: Tensor) -> Tensor:
     """max(x, 0)."""
     return x.apply("Relu")

@@ -16,7 +16,7 @@ ARCHITECTURES = {
     "small": ((3, 3, 27, 3), (96, 192, 384, 768)),
     "base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
 }
-_EPSILON = 1e-6  # of every layer norm
+EPSILON = 1e-6  # of every layer norm
 _small = nn.initializers.truncated_normal(0.02)
 
 
@@ -41,7 +41,7 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
         y = DepthwiseConv(self.dtype, name="depthwise")(x)
-        y = nn.LayerNorm(_EPSILON, dtype=self.dtype, name="norm")(y)
+        y = nn.LayerNorm(EPSILON, dtype=self.dtype, name="norm")(y)
         y = nn.gelu(Dense(4 * channels, kernel_init=_small, dtype=self.dtype, name="expand")(y), approximate=False)
         y = Dense(channels, kernel_init=_small, dtype=self.dtype, name="project")(y)
         return x + self.param("layer_scale", nn.initializers.constant(1e-6), (channels,)).astype(self.dtype) * y
@@ -84,7 +84,7 @@ class ConvNeXt(nn.Module):
         )
 
     def _norm(self, name: str) -> nn.LayerNorm:
-        return nn.LayerNorm(_EPSILON, dtype=self.dtype, name=name)
+        return nn.LayerNorm(EPSILON, dtype=self.dtype, name=name)
 
     @staticmethod
     def part_of(path: tuple[str, ...]) -> int:

@@ -6,12 +6,14 @@ import pytest
 
 from lga_jax.exporting.onnx_writer.backbones import BACKBONES
 from lga_jax.models import build
+from lga_jax.models.backbones import convnext
 from tests.exporting.onnx_writer.running import channels_first, run, variables_of, weights_of
 
 CASES = {
     "basic": ("resnet", dict(depth=18, width=8, norm="gn", frozen_stages=0)),
     "bottleneck": ("resnet", dict(depth=50, width=4, norm="bn", frozen_stages=0)),
     "stride_in_1x1": ("resnet", dict(depth=50, width=4, norm="frozen_bn", frozen_stages=0, stride_in_1x1=True)),
+    "convnext": ("convnext", dict(variant="tiny", frozen_stages=0)),
     "efficientnet_lite": ("efficientnet_lite", dict(variant=0, norm="bn", frozen_stages=0)),
 }
 
@@ -19,6 +21,12 @@ CASES = {
 def test_every_family_is_written():
     assert set(BACKBONES) == set(build.BACKBONES.values())
     assert {family for family, _ in CASES.values()} == set(build.BACKBONES)
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """A small ConvNeXt; the other families are narrow by their settings."""
+    monkeypatch.setitem(convnext.ARCHITECTURES, "tiny", ((1, 2, 1, 1), (8, 8, 16, 16)))
 
 
 @pytest.mark.parametrize("case", CASES)
