@@ -26,7 +26,11 @@ COMMANDS = {
 }
 
 # Folders of commands that are not directly in lga_jax.commands.
-_FOLDERS = {"compare": "runs.", "watch": "runs.", "convert": "data."}
+_FOLDERS = {
+    **dict.fromkeys(("compare", "watch"), "runs."),
+    **dict.fromkeys(("convert", "doctor", "prepare", "preview"), "data."),
+    **dict.fromkeys(("export-weights", "import-weights"), "weights."),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

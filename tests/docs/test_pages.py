@@ -14,7 +14,7 @@ PAGES = sorted(
 )
 SCRIPTS = sorted(
     path
-    for pattern in ("*.py", "configs/*.py", "lga_jax/commands/*.py")
+    for pattern in ("*.py", "configs/*.py", "lga_jax/commands/**/*.py")
     for path in ROOT.glob(pattern)
     if path.name != "__init__.py"
 )

@@ -13,7 +13,8 @@ from lga_jax.checkpoints.manifest import make_manifest
 from lga_jax.checkpoints.read import SCORE_FILE, restore_params
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.commands import eval as eval_command
-from lga_jax.commands import export_weights, predict
+from lga_jax.commands import predict
+from lga_jax.commands.weights import export_weights
 from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
 from lga_jax.models.build import build_detector, init_variables

@@ -178,13 +178,22 @@ def test_scripts_work_on_an_imported_checkpoint(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (50, 90, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), image)
     run = ("--workdir", "runs/tiny")
-    _call(tmp_path, "-m", "lga_jax.commands.import_weights", "--config", "tiny.py", "--weights", "w.safetensors", *run)
+    _call(
+        tmp_path,
+        "-m",
+        "lga_jax.commands.weights.import_weights",
+        "--config",
+        "tiny.py",
+        "--weights",
+        "w.safetensors",
+        *run,
+    )
     said = _call(tmp_path, str(ROOT / "eval.py"), "--config", "tiny.py", *run)
     assert "5 images" in said
     assert {path.name for path in (tmp_path / "runs" / "tiny").iterdir()} >= {"eval_0", "report.html"}
     said = _call(tmp_path, str(ROOT / "predict.py"), *run, "--input", "photos", "--output", "found")
     assert "objects in 1 image" in said
-    again = ("-m", "lga_jax.commands.import_weights", "--config", "tiny.py", "--weights", "w.safetensors", *run)
+    again = ("-m", "lga_jax.commands.weights.import_weights", "--config", "tiny.py", "--weights", "w.safetensors", *run)
     said = _call(tmp_path, *again, status=2)
     assert len(said.splitlines()) == 1 and said.startswith("error: workdir runs/tiny: ")
     assert "found checkpoints" in said

@@ -5,8 +5,7 @@ import shlex
 import cv2
 import numpy as np
 
-from lga_jax.commands import doctor
-from lga_jax.commands.data import convert
+from lga_jax.commands.data import convert, doctor
 from tests.commands.calling import run_command
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from lga_jax.commands import import_weights
+from lga_jax.commands.weights import import_weights
 from tests.commands.calling import run_command
 
 

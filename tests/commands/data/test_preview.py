@@ -2,7 +2,7 @@
 
 import cv2
 
-from lga_jax.commands import preview
+from lga_jax.commands.data import preview
 from tests.commands.calling import run_command
 
 

@@ -1,6 +1,6 @@
 """`lga_jax export_weights` as a user calls it; tests/checkpoints/test_export_torchvision.py has what is written."""
 
-from lga_jax.commands import export_weights
+from lga_jax.commands.weights import export_weights
 from tests.commands.calling import run_command
 
 

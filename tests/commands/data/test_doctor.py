@@ -1,4 +1,4 @@
-"""`python -m lga_jax.commands.doctor` as a user calls it."""
+"""`python -m lga_jax.commands.data.doctor` as a user calls it."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def _call(folder: Path, *args: str) -> subprocess.CompletedProcess:
     command = [
         sys.executable,
         "-m",
-        "lga_jax.commands.doctor",
+        "lga_jax.commands.data.doctor",
         "--config",
         str(ROOT / "configs" / "coco_json.py"),
         *args,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lga_jax.commands import prepare as prepare_command
+from lga_jax.commands.data import prepare as prepare_command
 from tests.data.tfds_sets import taken_for_official, voc_archives
 
 VOC = {"000005": [dict(name="car", difficult=0, xmin=1, ymin=1, xmax=60, ymax=40)]}
@@ -23,7 +23,7 @@ def test_a_folder_is_prepared_from_the_command_line(make_folder, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "lga_jax.commands.prepare",
+        "lga_jax.commands.data.prepare",
         "coco_json",
         "--name",
         "mine",
