@@ -18,6 +18,7 @@ COMMANDS = {
     "preview": "draw the images as training sees them",
     "prepare": "prepare data sets of TensorFlow Datasets, or a folder with COCO annotations, for fast reading",
     "convert": "convert YOLO's or Pascal VOC's annotations to COCO JSON",
+    "weights": "list public weights that can be imported",
     "import-weights": "make a checkpoint of another project's detector",
     "export": "write a detector as one file that runs without this project",
     "export-weights": "write a checkpoint as torchvision's detector",
@@ -29,7 +30,7 @@ COMMANDS = {
 _FOLDERS = {
     **dict.fromkeys(("compare", "watch"), "runs."),
     **dict.fromkeys(("convert", "doctor", "prepare", "preview"), "data."),
-    **dict.fromkeys(("export-weights", "import-weights"), "weights."),
+    **dict.fromkeys(("export-weights", "import-weights", "weights"), "weights."),
 }
 
 
