@@ -147,7 +147,9 @@ def get_config() -> ConfigDict:
     )
     config.losses = ConfigDict(
         dict(
-            rpn_box_beta=0.0,  # smooth-L1 transition, in units of the deltas; 0: L1
+            rpn_box="l1",  # on the deltas of the RPN; or "giou", "diou", "ciou" on its boxes
+            rpn_box_beta=0.0,  # "l1" only: smooth-L1 transition, in units of the deltas; 0: L1
+            rpn_box_weight=1.0,  # weight of the RPN's box loss; about 10 for an IoU loss, whose values are smaller
             roi_class="cross_entropy",  # or "focal": less weight for RoIs whose class is already certain
             focal_gamma=2.0,  # "focal" only: the larger, the less certain RoIs count; 0: cross-entropy
             label_smoothing=0.0,  # share of the wanted probability spread over all classes, such as 0.1

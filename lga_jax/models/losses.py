@@ -23,11 +23,11 @@ def detection_losses(
         stages: the stages of the detector. The terms of the second stage are named roi_class_2 and so on.
         outputs: the outputs of the detector with targets.
         targets: the same targets.
-        rule: the recipe's `losses`, with `class_weights` for all classes or (). roi_box_weight and guide_weight are the
-            weights of every 'roi_box' and 'guide' in the sum.
+        rule: the recipe's `losses`, with `class_weights` for all classes or (). rpn_box_weight, roi_box_weight and
+            guide_weight are the weights of 'rpn_box' and of every 'roi_box' and 'guide' in the sum.
     """
-    terms = rpn_losses(outputs.rpn, targets, rule["rpn_box_beta"])
-    weights = {}
+    terms = rpn_losses(outputs.rpn, targets, rule["rpn_box"], rule["rpn_box_beta"])
+    weights = {"rpn_box": rule["rpn_box_weight"]}
     for number, (stage, answers) in enumerate(zip(stages, outputs.stages, strict=True), start=1):
         ending = f"_{number}" if number > 1 else ""
         own = {f"{name}{ending}": value for name, value in stage.losses(answers, rule).items()}

@@ -13,6 +13,7 @@ from lga_jax.models.layers import Conv, ConvWeights
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.anchors import pyramid_anchors
 from lga_jax.ops.cpu import conv2d
+from lga_jax.ops.iou_losses import iou_loss
 from lga_jax.ops.matching import match
 from lga_jax.ops.nms import nms
 from lga_jax.ops.sampling import sample_balanced
@@ -175,19 +176,28 @@ def sample_anchors(
     )
 
 
-def rpn_losses(outputs: RPNOutputs, targets: Targets, beta: float) -> dict[str, Float[Array, ""]]:
-    """Binary cross-entropy of the sampled anchors, smooth L1 on the deltas of positive anchors.
+def rpn_losses(outputs: RPNOutputs, targets: Targets, kind: str, beta: float) -> dict[str, Float[Array, ""]]:
+    """Binary cross-entropy of the sampled anchors, and the box loss of positive anchors.
 
-    Both are divided by the number of sample slots. `beta`: the transition of smooth L1; 0 is plain L1.
+    Both are divided by the number of sample slots.
+
+    Args:
+        outputs: the outputs of the RPN with targets.
+        targets: the same targets.
+        kind: "l1" on the deltas, or "giou", "diou", "ciou" on the boxes.
+        beta: only for "l1": the transition of smooth L1; 0 is plain L1.
     """
     samples = outputs.samples
     objectness = jnp.take_along_axis(outputs.objectness, samples.index, axis=1)
     deltas = jnp.take_along_axis(outputs.deltas, samples.index[..., None], axis=1)
     matched = jnp.take_along_axis(targets.boxes, samples.matched[..., None], axis=1)
-    wanted = box_ops.encode(matched, outputs.anchors[samples.index], CODER_WEIGHTS)
+    anchors = outputs.anchors[samples.index]
 
     entropy = optax.sigmoid_binary_cross_entropy(objectness, samples.positive)
-    distance = box_ops.smooth_l1(deltas - wanted, beta).sum(axis=-1)
+    if kind == "l1":
+        distance = box_ops.smooth_l1(deltas - box_ops.encode(matched, anchors, CODER_WEIGHTS), beta).sum(axis=-1)
+    else:
+        distance = iou_loss(box_ops.decode(deltas, anchors, CODER_WEIGHTS), matched, kind)
     return {
         "rpn_objectness": jnp.mean(jnp.where(samples.valid, entropy, 0.0)),
         "rpn_box": jnp.mean(jnp.where(samples.positive, distance, 0.0)),

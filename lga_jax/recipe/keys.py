@@ -61,6 +61,7 @@ def _no_parts(value: Any) -> Any:
 _COUNT = whole(1)
 _SHARE = number(0, 1)
 _IOU = number(0, 1)
+_BOX_LOSSES = ("l1", "giou", "diou", "ciou")
 _COLOURS = "three numbers (red, green, blue)"
 
 KEYS: dict[str, Rule] = {
@@ -160,13 +161,15 @@ KEYS: dict[str, Rule] = {
     "model.box_head.norm": choice("none", *NORMS),
     "model.box_head.dense_init": choice("detectron2", "torchvision"),
     "model.box_head.class_agnostic": flag(),
+    "losses.rpn_box": choice(*_BOX_LOSSES),
     "losses.rpn_box_beta": number(0),
+    "losses.rpn_box_weight": number(0),
     "losses.roi_class": choice("cross_entropy", "focal"),
     "losses.focal_gamma": number(0, 100),
     "losses.label_smoothing": number(0, below=1),
     "losses.class_weights": several(number(0, 1e6), "a number of at least 0 per class, as (1.0, 2.5), or ()"),
     "losses.balance_classes": flag(),
-    "losses.roi_box": choice("l1", "giou", "diou", "ciou"),
+    "losses.roi_box": choice(*_BOX_LOSSES),
     "losses.roi_box_beta": number(0),
     "losses.roi_box_weight": number(0),
     "losses.guide_weight": number(0),

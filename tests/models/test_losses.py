@@ -18,9 +18,9 @@ RPN_OUTPUTS = RPNOutputs(
 )
 
 
-def terms_of(*stages):
+def terms_of(*stages, **changes):
     modules = [test_stage.stage()] * len(stages)
-    terms = detection_losses(modules, Outputs(RPN_OUTPUTS, stages), TARGETS, RULE)
+    terms = detection_losses(modules, Outputs(RPN_OUTPUTS, stages), TARGETS, RULE | changes)
     return {name: float(value) for name, value in terms.items()}
 
 
@@ -28,7 +28,15 @@ def test_the_total_is_the_sum_of_the_rpns_and_the_stages_terms():
     terms = terms_of(test_stage.outputs())
     assert list(terms) == ["rpn_objectness", "rpn_box", "roi_class", "roi_box", "total"]
     assert terms["total"] == pytest.approx(sum(value for name, value in terms.items() if name != "total"))
-    assert {name: terms[name] for name in ("rpn_objectness", "rpn_box")} == rpn_losses(RPN_OUTPUTS, TARGETS, 0.0)
+    assert {name: terms[name] for name in ("rpn_objectness", "rpn_box")} == rpn_losses(RPN_OUTPUTS, TARGETS, "l1", 0.0)
+
+
+def test_the_box_losses_count_with_their_weights():
+    terms, weighted = (
+        terms_of(test_stage.outputs(), **weights) for weights in ({}, dict(rpn_box_weight=10.0, roi_box_weight=3.0))
+    )
+    assert weighted["total"] == pytest.approx(terms["total"] + 9 * terms["rpn_box"] + 2 * terms["roi_box"])
+    assert terms_of(test_stage.outputs(), rpn_box="giou")["rpn_box"] == pytest.approx(0.5)  # half of the object
 
 
 def test_the_guide_counts_with_its_weight():

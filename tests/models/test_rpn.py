@@ -1,6 +1,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.test_util import check_grads
 
 from lga_jax.models.rpn import RPN, rpn_losses, sample_anchors, select_proposals
 from lga_jax.structs import RPNOutputs, Samples, Targets
@@ -72,21 +74,26 @@ def test_sampled_anchors_overlap_what_they_matched():
     assert set(samples.index[2:].tolist()) == {3, 4}
 
 
-def losses(beta=0.0):
+OUTPUTS = RPNOutputs(
+    anchors=jnp.array([[0.0, 0, 10, 10], [0, 0, 20, 20], [5, 5, 15, 15]]),
+    objectness=jnp.zeros((1, 3)),
+    deltas=jnp.zeros((1, 3, 4)),
+    samples=Samples(
+        index=jnp.array([[1, 2, 0, 0]]),
+        positive=jnp.array([[True, False, False, False]]),
+        valid=jnp.array([[True, True, False, False]]),
+        matched=jnp.array([[1, 0, 0, 0]]),
+    ),
+)
+TARGETS = Targets(
+    boxes=jnp.array([[[0.0, 0, 10, 10], [0, 0, 20, 40]]]), labels=jnp.array([[1, 0]]), valid=jnp.array([[True, True]])
+)
+KINDS = ["l1", "giou", "diou", "ciou"]
+
+
+def losses(kind="l1", beta=0.0, targets=TARGETS, **changes):
     """Four slots for samples, two of them filled; anchor 1 should become (0, 0, 20, 40)."""
-    outputs = RPNOutputs(
-        anchors=jnp.array([[0.0, 0, 10, 10], [0, 0, 20, 20], [5, 5, 15, 15]]),
-        objectness=jnp.zeros((1, 3)),
-        deltas=jnp.zeros((1, 3, 4)),
-        samples=Samples(
-            index=jnp.array([[1, 2, 0, 0]]),
-            positive=jnp.array([[True, False, False, False]]),
-            valid=jnp.array([[True, True, False, False]]),
-            matched=jnp.array([[1, 0, 0, 0]]),
-        ),
-    )
-    truth = jnp.array([[[0.0, 0, 10, 10], [0, 0, 20, 40]]])
-    return rpn_losses(outputs, Targets(truth, jnp.array([[1, 0]]), jnp.array([[True, True]])), beta)
+    return rpn_losses(OUTPUTS._replace(**changes), targets, kind, beta)
 
 
 def test_losses_by_hand():
@@ -96,3 +103,35 @@ def test_losses_by_hand():
 
 def test_smooth_l1_below_its_transition_is_quadratic():
     np.testing.assert_allclose(losses(beta=1.0)["rpn_box"], 0.5 * (0.5**2 + np.log(2) ** 2) / 4, rtol=1e-6)
+
+
+def test_an_iou_loss_compares_the_decoded_boxes():
+    np.testing.assert_allclose(losses("giou")["rpn_box"], (1 - 20 / 40) / 4, rtol=1e-6)
+    np.testing.assert_allclose(losses("diou")["rpn_box"], (1 - 20 / 40 + 10**2 / (20**2 + 40**2)) / 4, rtol=1e-6)
+    assert losses("ciou")["rpn_box"] > losses("diou")["rpn_box"]  # the shapes differ too
+    grown = jnp.zeros((1, 3, 4)).at[0, 1].set(jnp.array([0.0, 0.5, 0.0, np.log(2.0)]))  # exactly the object
+    for kind in KINDS:
+        np.testing.assert_allclose(losses(kind, deltas=grown)["rpn_box"], 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_box_losses_reach_the_deltas_of_positive_anchors_alone(kind):
+    @jax.jit
+    def total(deltas):
+        return losses(kind, deltas=deltas)["rpn_box"]
+
+    deltas = 0.3 * jax.random.normal(jax.random.key(0), (1, 3, 4))
+    if kind != "ciou":  # its gradient leaves out a factor on purpose
+        check_grads(total, (deltas,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
+    gradient = jax.grad(total)(deltas)
+    assert gradient[0, 1].any() and not gradient[0, 0].any() and not gradient[0, 2].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_objects_there_is_no_box_loss_and_its_gradient_is_zero(kind):
+    none = OUTPUTS.samples._replace(positive=jnp.zeros((1, 4), bool), matched=jnp.zeros((1, 4), jnp.int32))
+    empty = TARGETS._replace(boxes=jnp.zeros((1, 2, 4)), valid=jnp.zeros((1, 2), bool))
+    loss, gradient = jax.value_and_grad(
+        lambda deltas: losses(kind, targets=empty, samples=none, deltas=deltas)["rpn_box"]
+    )(OUTPUTS.deltas)
+    assert loss == 0 and not np.any(gradient)

@@ -296,7 +296,7 @@ def test_rpn_losses_of_unfilled_slots(record, rng):
     samples, labels = unfilled_samples(rng, num_slots, num_filled, 20, 500)
     outputs = RPNOutputs(anchors=anchors, objectness=objectness, deltas=deltas, samples=samples)
     targets = Targets(truth[None], jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
-    ours = rpn_losses(outputs, targets, 1 / 9)
+    ours = rpn_losses(outputs, targets, "l1", 1 / 9)
     network = RegionProposalNetwork(None, None, 0.7, 0.3, 256, 0.5, None, None, 0.7)
     network.fg_bg_sampler = lambda labels: ([label == 1 for label in labels], [label == 0 for label in labels])
     wanted = network.box_coder.encode_single(their_truth.expand(500, 4), their_anchors)
