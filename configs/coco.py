@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 2_500  # steps
     config.eval_every = 10_000  # steps; the last step is always evaluated; 0: only the last
     config.eval_losses = False  # True: evaluation also computes the training losses on data.eval; takes twice the time
+    config.eval_raw = False  # True: also scores the parameters without the moving average (ema_decay); doubles the time
     config.early_stopping = ConfigDict(
         dict(
             patience=0,  # stop after this number of evaluations without a better value; 0: never

@@ -48,7 +48,7 @@ _FOR_PREDICTION = (
 _FREE = {
     "images_at_once",
     *("log_every", "checkpoint_every", "eval_every", "model.init_from", "model.init_strict"),
-    *("eval_losses", "early_stopping.patience", "early_stopping.metric"),
+    *("eval_losses", "eval_raw", "early_stopping.patience", "early_stopping.metric"),
     *("data.max_faulty", "data.num_workers", "data.prefetch"),
 }
 

@@ -73,6 +73,7 @@ KEYS: dict[str, Rule] = {
     "checkpoint_every": _COUNT,
     "eval_every": whole(0),
     "eval_losses": flag(),
+    "eval_raw": flag(),
     "early_stopping.patience": whole(0, 10_000),
     "early_stopping.metric": choice("AP", "loss"),
     "data.short_edges": several(whole(1, _SIDE), "one length or more in whole pixels, as (640, 800)", least=1),

@@ -72,6 +72,14 @@ def evaluation_losses(values: Values) -> Iterator[UserError]:
         )
 
 
+def raw_weights(values: Values) -> Iterator[UserError]:
+    """Without a moving average the raw parameters are those that are evaluated anyway."""
+    if values["eval_raw"] and not values["optim.ema_decay"]:
+        yield UserError(
+            "eval_raw", expected="False without a moving average", found="True", remedy="set optim.ema_decay, as 0.999"
+        )
+
+
 def class_weights(values: Values) -> Iterator[UserError]:
     """Weights are given, or computed."""
     if values["losses.class_weights"] and values["losses.balance_classes"]:
@@ -286,6 +294,7 @@ def _longest(edges: int | tuple[int, ...]) -> int:
 
 RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
     evaluation_losses,
+    raw_weights,
     class_weights,
     milestones,
     short_edges,

@@ -27,7 +27,7 @@ def _parse(data: bytes) -> dict | None:
         return None
     if not isinstance(line, dict) or not math.isfinite(_number(line.get("step"))):
         return None
-    sections = (line[name] for name in ("eval", "losses") if line.get(name) is not None)
+    sections = (line[name] for name in ("eval", "eval_raw", "losses") if line.get(name) is not None)
     return line if all(isinstance(section, dict) for section in sections) else None
 
 
@@ -75,13 +75,21 @@ def validation_curves(scores: Sequence[dict]) -> list[Curve]:
 
 
 def score_curves(scores: Sequence[dict]) -> list[Curve]:
-    """AP and AP50 of the evaluations, with their last values in the names; a missing one leaves a gap."""
-    steps = _steps(scores)
-    curves = []
-    for name, colour in (("AP", COLOURS[0]), ("AP50", COLOURS[1])):
-        values = np.array([_number(line["eval"].get(name)) for line in scores])
-        curves.append(Curve(f"{name} {values[-1]:.3f}", steps, values, colour, strong=name == "AP", dots=True))
+    """AP and AP50 of the evaluations, with their last values in the names; a missing one leaves a gap.
+
+    A third curve shows the AP without the moving average where a run computed it.
+    """
+    curves = [_score_curve(scores, "eval", name, colour) for name, colour in (("AP", COLOURS[0]), ("AP50", COLOURS[1]))]
+    curves[0] = curves[0]._replace(strong=True)
+    if any(line.get("eval_raw") for line in scores):
+        raw = _score_curve(scores, "eval_raw", "AP", COLOURS[2])
+        curves.append(raw._replace(name=f"{raw.name} without moving average"))
     return curves
+
+
+def _score_curve(scores: Sequence[dict], section: str, name: str, colour: str) -> Curve:
+    values = np.array([_number((line.get(section) or {}).get(name)) for line in scores])
+    return Curve(f"{name} {values[-1]:.3f}", _steps(scores), values, colour, dots=True)
 
 
 def smooth(values: Float[np.ndarray, "n"], window: int) -> Float[np.ndarray, "n"]:

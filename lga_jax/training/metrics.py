@@ -5,6 +5,7 @@ metrics.jsonl has one JSON object per line, sorted by step (the number of comple
     {"step": 20, "total": 1.9, "rpn_box": 0.1, ..., "grad_norm": 3.2, "lr": 0.0004}      every log_every steps
     {"step": 100, "eval": {"AP": 0.21, ...}, "per_class": {"crane": 0.18, ...}}          every evaluation
     {"step": 100, "eval": ..., "per_class": ..., "losses": {"total": 1.2, ...}}          with eval_losses
+    {"step": 100, "eval": ..., "per_class": ..., "eval_raw": {"AP": 0.19, ...}}          with eval_raw
 
 The file contains no times: a resumed run and an uninterrupted run write the same file.
 """
@@ -87,14 +88,18 @@ class MetricsLog:
         summary: Mapping[str, float],
         per_class: Mapping[str, float],
         losses: Mapping[str, float] | None = None,
+        raw: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes the result of an evaluation."""
+        """Writes the result of an evaluation. `raw`: the summary of the parameters without the moving average."""
         self.evaluations[step] = summary["AP"]
         line = {"step": step, "eval": null_for_nan(summary), "per_class": null_for_nan(per_class)}
         if losses:
             self.evaluation_losses[step] = losses["total"]
             line["losses"] = null_for_nan(losses)
             self._draw(step, {f"eval_losses/{name}": value for name, value in losses.items()})
+        if raw:
+            line["eval_raw"] = null_for_nan(raw)
+            self._draw(step, {f"eval_raw/{name}": value for name, value in raw.items()})
         self._file.write(line)
         self.restart_clock()
         self._draw(step, {f"eval/{name}": value for name, value in summary.items()})

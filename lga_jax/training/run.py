@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -25,7 +25,7 @@ from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source
 from lga_jax.errors import counted
-from lga_jax.evaluation.evaluate import score_source
+from lga_jax.evaluation.evaluate import EvalResult, score_source
 from lga_jax.evaluation.losses import LossStep, make_loss_step
 from lga_jax.files import WriteError
 from lga_jax.inference.step import PredictStep, make_predict_step
@@ -253,31 +253,39 @@ class Run:
     def _evaluate(self) -> bool:
         """Evaluates the parameters and stores the score. Returns False if a signal stopped the evaluation."""
         parts = self._parts
-        result = score_source(
-            parts.predict_step,
-            scored_variables(self.state),
-            parts.eval_source,
-            self.recipe.data,
-            self.recipe.batch_size,
-            should_stop=lambda: parts.interrupt.requested > 0,
-            progress=jax.process_index() == 0,
-            loss_step=parts.loss_step,
-        )
-        if result is None:
+        result, raw = self._score(scored_variables(self.state), parts.loss_step), None
+        if result and self.recipe.eval_raw:
+            raw = self._score({"params": self.state.params, "batch_stats": self.state.batch_stats})
+        if result is None or (self.recipe.eval_raw and raw is None):
             parts.interrupt.agree()
             return False
         self.result = result
         parts.checkpoints.score(self.step, result.summary["AP"])
-        parts.log.evaluated(self.step, result.summary, result.per_class, result.losses)
+        parts.log.evaluated(self.step, result.summary, result.per_class, result.losses, raw and raw.summary)
         if jax.process_index() == 0:
             parts.log.pictures(self.step, draw_samples(parts.eval_source, result.detections))
         found = f"AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}"
+        found += f", AP {raw.summary['AP']:.4f} without the moving average" if raw else ""
         found += f", loss {result.losses['total']:.4f}" if result.losses else ""
         say(f"step {self.step:,}: {found}; {_best(parts.checkpoints.scores)}")
         if result.num_non_finite:
             found = counted(result.num_non_finite, "detection")
             say(f"step {self.step:,}: {found} without finite numbers left out of the score")
         return True
+
+    def _score(self, variables: Mapping[str, Any], loss_step: LossStep | None = None) -> EvalResult | None:
+        """None if a signal stopped the evaluation."""
+        parts = self._parts
+        return score_source(
+            parts.predict_step,
+            variables,
+            parts.eval_source,
+            self.recipe.data,
+            self.recipe.batch_size,
+            should_stop=lambda: parts.interrupt.requested > 0,
+            progress=jax.process_index() == 0,
+            loss_step=loss_step,
+        )
 
     def closing_lines(self) -> list[str]:
         """Messages about the end of the run."""

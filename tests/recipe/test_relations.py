@@ -16,6 +16,7 @@ from tests.recipe.faults import changed, faults
         ({"batch_size": 8, "images_at_once": 1, "model.fpn.norm": "bn"}, dict(device_count=4), "images_at_once"),
         ({"batch_size": 4001}, dict(), "batch_size"),
         ({"losses.class_weights": (1, 2), "losses.balance_classes": True}, dict(), "losses.class_weights"),
+        ({"eval_raw": True, "optim.ema_decay": 0.0}, dict(), "eval_raw"),
         ({"eval_losses": True, "model.fpn.norm": "bn"}, dict(), "eval_losses"),
         (
             {"early_stopping.patience": 2, "early_stopping.metric": "loss", "eval_every": 9},
@@ -47,6 +48,7 @@ def test_values_that_do_not_go_together(changes, how, key):
         ({"optim.schedule": "step", "optim.milestones": (60000, 80000)}, {}),  # a short try of a long recipe
         ({"data.scale_jitter": (0.1, 2.0), "data.short_edges": (800,)}, {}),
         ({"model.cbam.reduction": 97}, {}),  # attention is "lga"
+        ({"eval_raw": True, "optim.ema_decay": 0.9}, {}),
         ({"early_stopping.metric": "loss"}, {}),  # patience is 0
         ({"early_stopping.patience": 2, "early_stopping.metric": "loss", "eval_losses": True, "eval_every": 9}, {}),
         ({"model.backbone.frozen_stages": 1, "model.init_from": "r18.npz"}, dict(new_run=True)),

@@ -51,6 +51,13 @@ def test_scores_are_drawn_at_their_steps_and_a_missing_one_leaves_a_gap():
     np.testing.assert_array_equal((ap50.x, ap50.y), [[40, 80, 120], [0.4, 0.6, 0.7]])
 
 
+def test_scores_without_the_moving_average_are_a_third_curve():
+    raw = [SCORES[0], SCORES[1] | {"eval_raw": {"AP": 0.1, "AP50": 0.3}}]
+    *_, curve = score_curves(raw)
+    assert len(score_curves(raw)) == 3 and curve.name.startswith("AP 0.100")
+    np.testing.assert_array_equal((curve.x, curve.y), [[40, 80], [np.nan, 0.1]])
+
+
 def test_losses_are_drawn_as_logged_and_smoothed_over_a_sixtieth_of_their_points():
     values = np.random.default_rng(0).random(240)
     total, rpn_box = loss_curves([{"step": 5 * i, "total": v, "rpn_box": 2 * v} for i, v in enumerate(values.tolist())])

@@ -167,6 +167,28 @@ class _LossStep:
         return jax.jit(lambda: 0).lower()
 
 
+def test_parameters_without_the_moving_average_are_scored_too(tmp_path, monkeypatch):
+    """A signal in the second of both evaluations stops the run; nothing of the first is written then."""
+    evaluation = install(monkeypatch, StubEvaluation(during=lambda: signal_in(2)))
+
+    def signal_in(call):
+        if evaluation.calls == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = stub_config(eval_raw=True, num_steps=3)
+    assert train(config, str(tmp_path)) == signal.SIGTERM
+    assert "eval" not in _metrics(tmp_path)
+    with open_run(config, tmp_path) as run:
+        list(run)
+        scores = {
+            name: float(np.abs(params["conv"]["kernel"]).sum() % 1)
+            for name, params in (("eval", run.state.ema_params), ("eval_raw", run.state.params))
+        }
+    line = json.loads(_metrics(tmp_path).splitlines()[-1])
+    assert {name: line[name]["AP"] for name in scores} == pytest.approx(scores)
+    assert scores["eval"] != scores["eval_raw"] and run.result.summary["AP"] == line["eval"]["AP"]
+
+
 def test_resumed_run_equals_an_undisturbed_one(undisturbed, tmp_path, monkeypatch):
     install(monkeypatch)
     train(stub_config(num_steps=3), str(tmp_path))
