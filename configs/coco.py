@@ -54,10 +54,20 @@ def get_config() -> ConfigDict:
             long_edge=1333,  # pixels, upper bound after resizing
             size_rounding="nearest",  # how resized heights and widths are rounded to pixels; or "floor"
             resize="bilinear",  # or "antialias": Pillow's filter, which becomes wider when an image shrinks
+            # augment(config, "strong"), or --config.data.augment=strong, sets the next eight keys to a preset: "none",
+            # "standard" (as here), "strong", "aerial" or "text". lga_jax/recipe/augmentation.py has their values.
             scale_jitter=(),  # or (0.1, 2.0): large-scale jitter instead of short_edges; 1.0 fits the bucket
-            flip_probability=0.5,
+            object_crop=0.0,  # probability that only a window around an object is seen (large images)
+            flip_probability=0.5,  # left to right
+            quarter_turns=0.0,  # probability of a turn by 90, 180 or 270 degrees (aerial images: 0.75)
             photometric=0.0,  # probability of each change: brightness, contrast, saturation, hue (SSD: 0.5)
+            blur=0.0,  # probability of a Gaussian blur with a sigma from 0.5 to 1.5 pixels
+            jpeg=0.0,  # probability of JPEG compression with a quality from 30 to 90
             copy_paste=0.0,  # probability that objects of another image are pasted in
+            object_crop_sides=(
+                400,
+                800,
+            ),  # object_crop: shortest and longest short side of the window, pixels of the stored image
             repeat_threshold=0.0,  # classes in a smaller share of the images are repeated (LVIS: 1e-3); 0: none
             buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the smallest that fits
             eval_buckets=(),  # buckets of evaluation; (): the same

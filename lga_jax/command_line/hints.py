@@ -22,6 +22,10 @@ _ANSWERS = {
         ("epochs", "num_epochs", "max_epochs", "epoch"),
         "a recipe counts steps: --config.num_steps=N, with N = epochs x images / batch_size",
     ),
+    **dict.fromkeys(
+        ("augment", "augmentation", "augmentations"),
+        "a preset is set with --config.data.augment=none, standard, strong, aerial or text",
+    ),
 }
 
 

@@ -7,6 +7,7 @@
 Imports neither jax nor other packages of lga_jax, so a wrong value is reported within seconds.
 """
 
+from lga_jax.recipe.augmentation import augment
 from lga_jax.recipe.check import RecipeError, check
 from lga_jax.recipe.compare import differences, flatten
 from lga_jax.recipe.keys import KEYS
@@ -17,6 +18,7 @@ __all__ = [
     "KEYS",
     "RecipeError",
     "as_recipe",
+    "augment",
     "check",
     "default_workdir",
     "differences",

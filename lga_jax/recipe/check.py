@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.errors import UserError, listed
 from lga_jax.recipe import relations
+from lga_jax.recipe.augmentation import AUGMENT
 from lga_jax.recipe.keys import rules_of
 from lga_jax.recipe.nearest import did_you_mean, nearest_keys
 from lga_jax.recipe.rule import Rule
@@ -98,6 +99,13 @@ def _unknown(key: str, value: Any, rules: Mapping[str, Rule]) -> UserError:
         names = dict.fromkeys(known.removeprefix(f"{key}.").split(".")[0] for known in inside)
         return UserError(
             key, expected=f"a section with {listed(list(names))}", found=_shown(value), remedy="correct the recipe"
+        )
+    if key == AUGMENT:
+        return UserError(
+            key,
+            expected="no such key in a recipe, but the values of a preset",
+            found=_shown(value),
+            remedy=f"call augment(config, {value!r}), from lga_jax.recipe",
         )
     return UserError(
         key,

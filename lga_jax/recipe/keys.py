@@ -53,6 +53,18 @@ def _jitter() -> Rule:
     return Rule(f"(), or (lowest, highest) factor, above 0 and at most {MAX_JITTER}, as (0.1, 2.0)", accept)
 
 
+def _sides() -> Rule:
+    pair = several(whole(1, _SIDE), "", least=2, most=2)
+
+    def accept(value: Any) -> tuple[int, int]:
+        lowest, highest = pair.accept(value)
+        if lowest > highest:
+            raise ValueError
+        return lowest, highest
+
+    return Rule("(shortest, longest) side in whole pixels, as (400, 800)", accept)
+
+
 def _no_parts(value: Any) -> Any:
     """Rejects every value: existing parts follow the rules of their settings, see `_source_rules`."""
     raise ValueError
@@ -82,9 +94,14 @@ KEYS: dict[str, Rule] = {
     "data.size_rounding": choice("nearest", "floor"),
     "data.resize": choice("bilinear", "antialias"),
     "data.scale_jitter": _jitter(),
+    "data.object_crop": _SHARE,
     "data.flip_probability": _SHARE,
+    "data.quarter_turns": _SHARE,
     "data.photometric": _SHARE,
+    "data.blur": _SHARE,
+    "data.jpeg": _SHARE,
     "data.copy_paste": _SHARE,
+    "data.object_crop_sides": _sides(),
     "data.repeat_threshold": _SHARE,
     "data.buckets": _buckets("pairs of (height, width) in whole pixels, as ((800, 1344),)", least=1),
     "data.eval_buckets": _buckets("(), or pairs of (height, width) in whole pixels, as ((800, 1344),)", least=0),

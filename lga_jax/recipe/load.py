@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lga_jax.errors import UserError, listed
+from lga_jax.recipe.augmentation import AUGMENT, preset
 from lga_jax.recipe.keys import rules_of
 from lga_jax.recipe.rule import read_literal
 
@@ -86,9 +87,12 @@ def folder() -> Path:
 def override(config: ConfigDict, changes: Mapping[str, str]) -> None:
     """Sets values by key from texts of the command line, {'optim.lr': '0.01'}. `check` reports unknown keys.
 
-    Raises UserError for a key below a value, such as optim.lr.x.
+    'data.augment' sets all values of a preset first, so other values win.
+    Raises UserError for a key below a value, such as optim.lr.x, and for an unknown preset.
     """
-    nested = config.to_dict()
+    nested, changes = config.to_dict(), dict(changes)
+    if AUGMENT in changes:
+        nested.setdefault("data", {}).update(preset(changes.pop(AUGMENT)))
     for key, text in sorted(changes.items(), key=lambda change: not change[0].endswith(".source")):
         *sections, name = key.split(".")
         place = nested

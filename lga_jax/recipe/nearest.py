@@ -52,6 +52,11 @@ def nearest_keys(name: str, keys: Iterable[str]) -> list[str]:
     return [key for key in keys if alike[key] == most] if most > 0.75 else []
 
 
+def closest(name: str, names: Iterable[str], otherwise: str) -> str:
+    """A remedy for a name that is not among `names`."""
+    return did_you_mean(difflib.get_close_matches(name, list(names), 1), otherwise)
+
+
 def did_you_mean(candidates: list[str], otherwise: str) -> str:
     """A remedy for an unknown name."""
     return f"did you mean {' or '.join(candidates[:3])}?" if candidates else otherwise

@@ -94,12 +94,9 @@ def _draw(source: Source, file_name: str | None, row: Batch, colours: Sequence[C
         original = draw_unreadable((record.height, record.width), _TILE)
     valid = targets.valid
     seen = _labels(source, colours, targets.boxes[valid], targets.labels[valid], np.zeros(valid.sum(), bool))
-    resized = np.round(row.scale_hw * (record.height, record.width)).astype(int)
-    bucket = row.images.shape[:2]
-    caption = (
-        f"{drawable(name)}: {record.width} x {record.height}, resized to {resized[1]} x {resized[0]}"
-        f" in {bucket[1]} x {bucket[0]}"
-    )
+    height, width = row.images.shape[:2]
+    stored, scale = f"{record.width} x {record.height}", row.scale_hw.mean()
+    caption = f"{drawable(name)}: {stored}, scaled by {scale:.2f} into {width} x {height}"
     return Sample(caption, original, draw_tile(row.images, seen, _TILE))
 
 

@@ -23,6 +23,7 @@ def known():
         ("resume", "same --workdir"),
         ("num_gpus", "JAX_PLATFORMS"),
         ("epochs", "--config.num_steps=N"),
+        ("augmentation", "--config.data.augment="),
     ],
 )
 def test_a_flag_that_does_not_exist_is_answered_with_the_right_form(known, name, remedy):

@@ -31,7 +31,7 @@ def test_a_sample_is_what_the_loader_makes_beside_its_original():
         batch = jax.device_get(next(loader))
     for number, sample in enumerate(samples[:4]):
         index = int(batch.index[0, number])
-        assert sample.caption == f"{index}: 64 x 64, resized to 64 x 64 in 96 x 64"
+        assert sample.caption == f"{index}: 64 x 64, scaled by 1.00 into 96 x 64"
         assert sample.original.shape == (384, 384, 3) and sample.seen.shape == (256, 384, 3)
         seen = cv2.resize(sample.seen, (96, 64), interpolation=cv2.INTER_AREA).astype(int)
         assert np.median(np.abs(seen - batch.images[0, number])) < 6  # but for boxes and letters
@@ -82,7 +82,7 @@ def _of_files(root: Path, files: dict[str, np.ndarray | bytes], annotations: lis
 def test_images_have_the_names_of_their_files(tmp_path):
     config = _of_files(tmp_path, {"a.png": np.zeros((64, 64, 3), np.uint8)}, [])
     (sample,) = preview.draw_samples(config, 1)
-    assert sample.caption == "a.png: 64 x 64, resized to 64 x 64 in 96 x 64"
+    assert sample.caption == "a.png: 64 x 64, scaled by 1.00 into 96 x 64"
 
 
 def test_crowds_are_dashed_beside_the_other_boxes(tmp_path):

@@ -31,6 +31,5 @@ def draw_donor(
     if rng.random() >= data_config.copy_paste:
         return None
     index = int(rng.integers(len(records)))
-    record = records[index]
-    view = draw_view(rng, (record.height, record.width), bucket_hw, data_config)
-    return Donor(index, view, (rng.random(len(record.crowd)) < _PASTED) & ~record.crowd)
+    crowd, view = records[index].crowd, draw_view(rng, records[index], bucket_hw, data_config)
+    return Donor(index, view, (rng.random(len(crowd)) < _PASTED) & ~crowd)

@@ -69,6 +69,18 @@ def flip_boxes(boxes: Float[np.ndarray, "n 4"], width: int) -> Float[np.ndarray,
     return np.stack([width - x2, y1, width - x1, y2], axis=1)
 
 
+def turn_boxes(boxes: Float[np.ndarray, "n 4"], hw: tuple[int, int], turns: int) -> Float[np.ndarray, "n 4"]:
+    """The boxes of an image of size `hw` after `turns` quarter turns to the left, from 0 to 3."""
+    (height, width), (x1, y1, x2, y2) = hw, boxes.T
+    turned = (
+        (x1, y1, x2, y2),
+        (y1, width - x2, y2, width - x1),
+        (width - x2, height - y2, width - x1, height - y1),
+        (height - y2, x1, height - y1, x2),
+    )
+    return np.stack(turned[turns], axis=1)
+
+
 def scale_boxes(boxes: Float[np.ndarray, "n 4"], scale_hw: Float[np.ndarray, "2"]) -> Float[np.ndarray, "n 4"]:
     """The boxes after a resize by `scale_hw` (resized / original, per axis)."""
     return boxes * scale_hw[[1, 0, 1, 0]]

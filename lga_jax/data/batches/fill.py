@@ -55,7 +55,7 @@ def write_image(
     height, width = seen_hw = content_hw(view, batch.images.shape[1:3])
     hw = record.height, record.width
     batch.image_hw[row], batch.index[row] = seen_hw, index
-    batch.scale_hw[row] = np.divide(view.resized_hw, hw)
+    batch.scale_hw[row] = np.divide(view.resized_hw, view.source_hw(hw))
     content = batch.images[row, :height, :width]
     if image is None:
         content[:] = _GREY

@@ -117,7 +117,7 @@ class TrainLoader:
         views, donors = [], []
         for position, image in enumerate(index, start=share.start):
             rng = self._plan.view_rng(step, position)
-            views.append(draw_view(rng, _stored_hw(source, image), bucket_hw, data_config))
+            views.append(draw_view(rng, source.records[image], bucket_hw, data_config))
             donors.append(draw_donor(rng, source.records, bucket_hw, data_config))
         return Job(bucket_hw, index, views, donors)
 

@@ -16,6 +16,7 @@ from lga_jax.data.augment.geometry import (
     resize_into,
     scale_boxes,
     scaled_hw,
+    turn_boxes,
 )
 
 
@@ -175,3 +176,12 @@ def test_crop_boxes_by_hand():
 )
 def test_a_box_has_an_area_if_it_has_both_sides(box, expected):
     assert have_area(np.array([box], np.float32)).tolist() == [expected]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_boxes_turn_with_the_image(turns):
+    image = np.zeros((7, 11), np.uint8)
+    image[1:4, 2:8] = 1
+    rows, columns = (np.flatnonzero(np.rot90(image, turns).any(axis)) for axis in (1, 0))
+    boxes = turn_boxes(np.array([[2, 1, 8, 4]], np.float32), (7, 11), turns)
+    assert boxes.tolist() == [[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs.coco import get_config
-from lga_jax.data.augment.photometric import Colour
+from lga_jax.data.augment.photometric import Colour, draw_colour
 from lga_jax.data.augment.view import (
     View,
     content_hw,
@@ -16,6 +16,8 @@ from lga_jax.data.augment.view import (
     see_image,
     training_hw,
 )
+from lga_jax.data.augment.window import Window
+from lga_jax.data.source import Record
 
 SIDES = st.tuples(st.integers(5, 900), st.integers(5, 900))
 
@@ -27,8 +29,13 @@ def _data(**values: object) -> ConfigDict:
 
 
 def _draw(count: int, hw: tuple[int, int], bucket_hw: tuple[int, int], **values: object) -> list[View]:
-    rng = np.random.default_rng(0)
-    return [draw_view(rng, hw, bucket_hw, _data(**values)) for _ in range(count)]
+    rng, record = np.random.default_rng(0), _record(hw)
+    return [draw_view(rng, record, bucket_hw, _data(**values)) for _ in range(count)]
+
+
+def _record(hw: tuple[int, int], *boxes: list[float]) -> Record:
+    labels = np.zeros(len(boxes), np.int32)
+    return Record(0, *hw, np.array(boxes, np.float32).reshape(-1, 4), labels, labels > 0)
 
 
 def test_views_take_every_edge_and_flip_as_often_as_asked():
@@ -50,7 +57,7 @@ def test_views_are_resized_to_the_edges_and_fit_their_bucket():
 
 @given(hw=SIDES, bucket_hw=SIDES, seed=st.integers(0, 99))
 def test_jitter_stays_within_its_range_and_its_bucket(hw, bucket_hw, seed):
-    view = draw_view(np.random.default_rng(seed), hw, bucket_hw, _data(scale_jitter=(0.1, 2.0)))
+    view = draw_view(np.random.default_rng(seed), _record(hw), bucket_hw, _data(scale_jitter=(0.1, 2.0)))
     fitting = min(bucket_hw[0] / hw[0], bucket_hw[1] / hw[1])
     for axis in (0, 1):
         assert 0.1 * fitting * hw[axis] - 1 <= view.resized_hw[axis] <= 2.0 * fitting * hw[axis] + 1
@@ -144,3 +151,58 @@ def test_a_flip_mirrors_on_the_width_of_what_is_seen():
     boxes = see_boxes(np.array([[1, 2, 5, 4]], np.float32), (10, 20), View((10, 20), (0, 0), True), (10, 20))
     assert boxes.tolist() == [[15, 2, 19, 4]]
     assert boxes.dtype == np.float32
+
+
+def test_an_image_and_its_boxes_are_cut_turned_resized_and_flipped_alike():
+    """The window is rows 2 to 10 and columns 4 to 20; a turn to the left makes it 16 x 8; then twice the size."""
+    image = np.zeros((12, 24, 3), np.uint8)
+    image[4:7, 6:12] = 255
+    for turns, size, expected in (
+        (1, (32, 16), [4, 16, 10, 28]),
+        (2, (16, 32), [16, 6, 28, 12]),
+        (3, (32, 16), [6, 4, 12, 16]),
+    ):
+        view = View(size, (0, 0), False, window=Window(2, 4, 8, 16), turns=turns)
+        assert view.source_hw((12, 24)) == (size[0] // 2, size[1] // 2)
+        seen = np.zeros((*size, 3), np.uint8)
+        see_image(seen, image, view, "bilinear")
+        boxes = see_boxes(np.array([[6, 4, 12, 7], [0, 0, 2, 2]], np.float32), (12, 24), view, size)
+        assert boxes[0].tolist() == expected and boxes.dtype == np.float32
+        assert (boxes[1, 2:] == boxes[1, :2]).all()  # outside the window
+        bright = seen[..., 0] > 127
+        rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+        assert [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] == expected
+
+
+def test_a_turned_image_fits_its_bucket():
+    views = _draw(200, (480, 640), (640, 800), short_edges=(640,), quarter_turns=0.75)
+    assert {view.resized_hw for view in views if view.turns % 2 == 0} == {(600, 800)}
+    assert {view.resized_hw for view in views if view.turns % 2} == {(640, 480)}
+    np.testing.assert_allclose(np.bincount([view.turns for view in views]), [50] * 4, atol=25)
+
+
+def test_a_window_is_resized_as_an_image_of_its_size():
+    record = _record((900, 1200), [600, 300, 640, 330])
+    data = _data(short_edges=(450,), object_crop=1.0, object_crop_sides=(300, 300))
+    view = draw_view(np.random.default_rng(0), record, (450, 600), data)
+    assert (view.window.height, view.window.width, view.resized_hw) == (300, 400, (450, 600))
+
+
+def test_blur_and_compression_are_seen_and_change_no_size():
+    image = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    plain = View((9, 12), (0, 0), False)
+    for changed in (plain._replace(blur=1.0), plain._replace(quality=30)):
+        seen = np.zeros_like(image)
+        see_image(seen, image, changed, "bilinear")
+        assert 5 < np.abs(seen.astype(int) - image).mean() < 90
+    views = _draw(400, (50, 50), (99, 99), blur=0.5, jpeg=0.25)
+    assert abs(sum(view.blur > 0 for view in views) - 200) < 50
+    assert abs(sum(view.quality > 0 for view in views) - 100) < 40
+
+
+def test_keys_that_are_off_draw_no_random_numbers():
+    """Views of a seed stay what they were before there were these keys."""
+    off = draw_view(np.random.default_rng(5), _record((480, 640)), (800, 1344), _data(photometric=0.5))
+    rng = np.random.default_rng(5)
+    edge, flip = (640, 672, 704, 736, 768, 800)[rng.integers(6)], bool(rng.random() < 0.5)
+    assert off == View((edge, round(edge * 4 / 3)), (0, 0), flip, draw_colour(rng, 0.5))

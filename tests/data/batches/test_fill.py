@@ -146,9 +146,10 @@ def test_under_jitter_boxes_follow_pixels(corner, hw, bucket_hw, kernel, seed):
     image[y : y + height, x : x + width] = 255
     data = get_config().data
     data.scale_jitter = (0.3, 2.0)
-    view = draw_view(np.random.default_rng(seed), (90, 110), bucket_hw, data)
+    record = _record((90, 110), [[x, y, x + width, y + height]])
+    view = draw_view(np.random.default_rng(seed), record, bucket_hw, data)
     batch = empty_batch(1, bucket_hw, slots=1)
-    write_image(batch, 0, 0, _record((90, 110), [[x, y, x + width, y + height]]), image, view, kernel)
+    write_image(batch, 0, 0, record, image, view, kernel)
     bright = batch.images[0, ..., 0] > 127
     (seen,), (box,) = batch.targets.valid[0], batch.targets.boxes[0].tolist()
     if seen and min(box[2] - box[0], box[3] - box[1]) > 2:

@@ -79,8 +79,14 @@ def test_a_batch_holds_the_images_it_says():
 
 VIEWS = pytest.mark.parametrize(
     "values",
-    [{}, {"scale_jitter": (0.1, 2.0), "resize": "antialias"}, {"photometric": 0.5}, {"copy_paste": 0.5}],
-    ids=["edges", "jitter", "colours", "pasting"],
+    [
+        {},
+        {"scale_jitter": (0.1, 2.0), "resize": "antialias"},
+        {"photometric": 0.5, "blur": 0.5, "jpeg": 0.5},
+        {"object_crop": 0.5, "object_crop_sides": (8, 16), "quarter_turns": 0.75},
+        {"copy_paste": 0.5},
+    ],
+    ids=["edges", "jitter", "pixels", "parts", "pasting"],
 )
 
 
