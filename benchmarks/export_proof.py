@@ -153,7 +153,8 @@ def run_batch(run: object, batch: object) -> Detections:
     image_hw = np.asarray(batch.image_hw[0, 0])
     found = run(dict(image=np.asarray(batch.images[0, 0]), image_hw=image_hw, original_hw=image_hw))
     no_masks = np.zeros((len(found["scores"]), 0, 2), np.float32)
-    return Detections(**{"mask_centres": no_masks, "mask_sigmas": no_masks} | found)
+    no_object_masks = np.zeros((len(found["scores"]), 0, 0), np.float32)
+    return Detections(**{"mask_centres": no_masks, "mask_sigmas": no_masks, "masks": no_object_masks} | found)
 
 
 def difference(pairs: list[tuple[Detections, Detections]]) -> Difference:

@@ -8,7 +8,8 @@ Letters, used throughout the project:
     a  anchors over all levels         k  foreground classes; background is class k, the last
     g  ground-truth slots per image    m  Gaussian masks per RoI
     l  class logits, k + 1             d  detections per image
-    n  any other count
+    n  any other count                 p  side of the predicted mask of an object, cells
+                                       q  side of the stored true mask of an object, cells
 
 `boxes` always means (x1, y1, x2, y2), float32, continuous pixel coordinates of the padded network input (the box of the
 first pixel is (0, 0, 1, 1)). Variables in other coordinates have them in their names (`boxes_original`, `boxes_xywh`)
@@ -34,6 +35,8 @@ class Targets(NamedTuple):
     boxes: Float[Array, "*b g 4"]
     labels: Int[Array, "*b g"]  # 0..k-1
     valid: Bool[Array, "*b g"]
+    masks: UInt8[Array, "*b g q q"] | None = None  # inside each box: covered share of a cell, 0..255; only for masks
+    has_mask: Bool[Array, "*b g"] | None = None  # False: no usable mask; the box counts, the mask loss leaves it out
 
 
 class Batch(NamedTuple):
@@ -68,6 +71,7 @@ class RoITargets(NamedTuple):
 
     labels: Int[Array, "*b r"]  # 0..k-1, background k
     boxes: Float[Array, "*b r 4"]  # matched ground truth; defined only for labels < k
+    matched: Int[Array, "*b r"]  # its ground-truth slot; defined only for labels < k
     valid: Bool[Array, "*b r"]
 
 
@@ -108,6 +112,14 @@ class StageOutputs(NamedTuple):
     coder_weights: Float[Array, "4"]
 
 
+class MaskOutputs(NamedTuple):
+    """(t) Predictions of the mask head for the positive RoIs of the last stage."""
+
+    logits: Float[Array, "b r p p"]  # the mask of the true class inside each RoI
+    targets: Float[Array, "b r p p"]  # the true mask inside each RoI, 0..1
+    valid: Bool[Array, "b r"]  # RoIs in the loss: positive, and their object has a mask
+
+
 class Outputs(NamedTuple):
     """All outputs of the detector. Fields marked (t) exist only with targets.
 
@@ -116,11 +128,11 @@ class Outputs(NamedTuple):
 
     rpn: RPNOutputs
     stages: tuple[StageOutputs, ...]  # one stage, or the stages of a cascade in order
-    masks: None = None  # no mask head yet
+    masks: MaskOutputs | None = None  # (t) None without a mask head
 
 
 class Detections(NamedTuple):
-    """Final detections, highest score first. Boxes and masks are in pixels of the padded input."""
+    """Final detections, highest score first. Boxes and Gaussian masks are in pixels of the padded input."""
 
     boxes: Float[Array, "*b d 4"]
     scores: Float[Array, "*b d"]
@@ -129,6 +141,7 @@ class Detections(NamedTuple):
     rois: Float[Array, "*b d 4"]  # the RoI of each detection; its masks are defined in this box
     mask_centres: Float[Array, "*b d m 2"]  # (x, y) pixels; m = 0 without Gaussian masks
     mask_sigmas: Float[Array, "*b d m 2"]  # (x, y) pixels
+    masks: Float[Array, "*b d p p"]  # object mask: probability of each cell of the box; p = 0 without a mask head
 
 
 class TrainState(NamedTuple):

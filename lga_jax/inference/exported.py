@@ -57,7 +57,7 @@ def outputs_of(
 ) -> dict[str, Float[Array, "..."] | Array]:
     """The outputs of an exported program: detections of one image [1 d ...] in pixels of the original image [d ...].
 
-    With equal sizes, the values do not change by a bit.
+    With equal sizes, the values do not change by a bit. The output 'masks' exists only with a mask head.
     """
     scale_xy = (image_hw / original_hw)[::-1]
     limit_xy = original_hw[::-1]
@@ -66,6 +66,7 @@ def outputs_of(
         return (pairs[0].reshape(-1, 2) / scale_xy).reshape(pairs.shape[1:])
 
     boxes = original(found.boxes)
+    masks = {"masks": found.masks[0]} if found.masks.shape[-1] else {}
     return {
         "boxes": jnp.clip(boxes.reshape(-1, 2, 2), 0.0, limit_xy).reshape(boxes.shape),
         "scores": found.scores[0],
@@ -74,7 +75,7 @@ def outputs_of(
         "rois": original(found.rois),
         "mask_centres": original(found.mask_centres),
         "mask_sigmas": original(found.mask_sigmas),
-    }
+    } | masks
 
 
 class ExportedStep:
@@ -91,7 +92,7 @@ class ExportedStep:
             found = sorted(lowered.out_info)
         except (ValueError, TypeError) as error:
             found = shown(" ".join(str(error).split()))
-        if found != sorted(Detections._fields):
+        if not set(Detections._fields) - {"masks"} <= set(found) <= set(Detections._fields):
             raise UserError(
                 "exported file",
                 expected="programs that map its parameters and an image to detections",
@@ -103,10 +104,15 @@ class ExportedStep:
     def __call__(self, variables: Mapping[str, Array], batch: Batch) -> Detections:
         """Detections [1 b d ...] in pixels of the padded input, image by image."""
         found = [self._program(batch)(variables, *_row(batch, row)) for row in range(batch.images.shape[1])]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves)[None], *(Detections(**outputs) for outputs in found))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves)[None], *map(_detections, found))
 
     def _program(self, batch: Batch) -> Callable:
         return self._programs[batch.images.shape[2:4]]
+
+
+def _detections(outputs: Mapping[str, Array]) -> Detections:
+    """The outputs of a program as a struct. A detector without a mask head has no output `masks`."""
+    return Detections(**{"masks": jnp.zeros((len(outputs["valid"]), 0, 0))} | outputs)
 
 
 def _row(batch: Batch, row: int) -> tuple[UInt8[Array, "h w 3"], Float[Array, "2"], Float[Array, "2"]]:

@@ -61,6 +61,7 @@ class Found(NamedTuple):
     rois: Float[np.ndarray, "n 4"]
     mask_centres: Float[np.ndarray, "n m 2"]
     mask_sigmas: Float[np.ndarray, "n m 2"]
+    masks: Float[np.ndarray, "n p p"]
     cut: Bool[np.ndarray, "n"]  # by an inner border of a tile
 
 
@@ -220,7 +221,8 @@ def _in_image(located: Located, row: int, part: Part, record: Record) -> Found:
     boxes = boxes.reshape(-1, 4)
     cut = ((np.abs(boxes - ends) <= _BORDER) & inner).any(axis=1)
     centres = place(one.mask_centres)
-    leaves = (boxes, one.scores, one.labels, rois.reshape(-1, 4), centres, one.mask_sigmas / scale_xy)
+    masks = one.masks[..., ::-1] if part.flip else one.masks
+    leaves = (boxes, one.scores, one.labels, rois.reshape(-1, 4), centres, one.mask_sigmas / scale_xy, masks)
     return Found(*(leaf.astype(np.float32) if leaf.dtype.kind == "f" else leaf for leaf in leaves), cut)
 
 

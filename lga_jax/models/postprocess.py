@@ -57,6 +57,7 @@ def detect(
             rois=attended,
             mask_centres=centres,
             mask_sigmas=sigmas,
+            masks=jnp.zeros((best.shape[0], 0, 0)),
         )
         return jax.tree.map(
             lambda leaf: jnp.where(valid.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, jnp.zeros_like(leaf)), found

@@ -44,6 +44,7 @@ def oracle(source, spoil=lambda index, box: box, slots=2):
             rois=padded,
             mask_centres=empty,
             mask_sigmas=empty,
+            masks=np.zeros((*valid.shape, 0, 0), np.float32),
         )
 
     return predict

@@ -24,6 +24,7 @@ def detections_of(boxes, *, labels=None, valid=None, num_masks=2):
         rois=boxes,
         mask_centres=centres,
         mask_sigmas=np.broadcast_to(np.float32([4, 6]), centres.shape),
+        masks=np.zeros((1, count, 0, 0), np.float32),
     )
 
 

@@ -108,7 +108,7 @@ from lga_jax.inference.images import GivenImages
 model = lga_jax.load(run)
 located = next(model.locate(GivenImages([np.load("images.npz")["same"]], model.class_names)))
 detections = jax.tree.map(lambda leaf: leaf[0][located.detections.valid[0]], located.detections)
-print(all(np.array_equal(getattr(detections, name), found[0][name]) for name in detections._fields))
+print(all(np.array_equal(getattr(detections, name), values) for name, values in found[0].items()))
 """
 
 

@@ -41,6 +41,7 @@ def find_the_middle(variables, batch):
         rois=boxes.astype(np.float32),
         mask_centres=centres.astype(np.float32),
         mask_sigmas=np.full_like(centres, 5, dtype=np.float32),
+        masks=np.zeros((*valid.shape, 0, 0), np.float32),
     )
 
 

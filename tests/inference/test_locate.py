@@ -16,7 +16,8 @@ def located(index, slots=2):
     scores[:, 0] = np.array(index) / 10
     pairs = np.zeros((count, slots, 0, 2), np.float32)
     boxes = np.zeros((count, slots, 4), np.float32)
-    detections = Detections(boxes, scores, np.ones((count, slots), np.int32), scores > 0, boxes, pairs, pairs)
+    masks = np.zeros((count, slots, 0, 0), np.float32)
+    detections = Detections(boxes, scores, np.ones((count, slots), np.int32), scores > 0, boxes, pairs, pairs, masks)
     return Located(np.array(index, np.int32), np.full((count, 2), 0.5, np.float32), detections)
 
 

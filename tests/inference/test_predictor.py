@@ -128,8 +128,9 @@ def test_detections_that_are_not_finite_are_left_out_and_said(tiny_run, monkeypa
             pairs = np.zeros((*shape, 2, 1, 2), np.float32)
             boxes = np.broadcast_to(np.float32([[0, 0, 4, 4], [0, 0, np.nan, 4]]), (*shape, 2, 4))
             ones = np.ones((*shape, 2))
+            scores, labels, valid = ones.astype(np.float32), ones.astype(np.int32), ones.astype(bool)
             return Detections(
-                boxes, ones.astype(np.float32), ones.astype(np.int32), ones.astype(bool), boxes, pairs, pairs
+                boxes, scores, labels, valid, boxes, pairs, pairs, np.zeros((*shape, 2, 0, 0), np.float32)
             )
 
     monkeypatch.setattr(predictor_module, "make_predict_step", lambda detector, inference: Nan())

@@ -39,6 +39,7 @@ def found_of(boxes, scores, labels=None, cut=None):
         np.float32(boxes),
         masks,
         masks,
+        np.zeros((count, 0, 0), np.float32),
         np.array(cut or [False] * count, bool),
     )
 
@@ -74,7 +75,9 @@ class Board:
             scores = np.float32(0.9 + 0.01 * np.arange(len(middle)))[None]  # all views are equally sure
             masks = 2 * middle.astype(np.float32)[None, :, None]
             labels = np.zeros(scores.shape, np.int32)
-            detections = Detections(boxes, scores, labels, visible[None], boxes, masks, masks * 0 + 4)
+            # The object mask of each box covers its left half.
+            halves = np.tile(np.float32([0.1, 0.9] if flip else [0.9, 0.1]), (*scores.shape, 2, 1))
+            detections = Detections(boxes, scores, labels, visible[None], boxes, masks, masks * 0 + 4, halves)
             yield Located(np.array([number]), np.full((1, 2), 2, np.float32), detections)
 
 
@@ -90,6 +93,7 @@ def test_every_object_is_found_once_at_its_place(flip, tile):
     np.testing.assert_allclose(detections.boxes[order], objects, atol=1e-3)
     centres = (np.float32(objects)[:, :2] + np.float32(objects)[:, 2:]) / 2
     np.testing.assert_allclose(detections.mask_centres[order][:, 0], centres, atol=1e-3)
+    np.testing.assert_allclose(detections.masks[:, 0], np.tile(np.float32([0.9, 0.1]), (len(objects), 1)))
     assert located.detections.valid.shape == (1, 20) and (located.scale_hw == 1).all() and located.index.tolist() == [0]
 
 

@@ -315,7 +315,7 @@ def test_roi_losses_of_unfilled_slots(record, rng):
     valid = jnp.arange(num_slots) < num_filled
     outputs = stage_outputs(
         rois=RoIs(rois[None], jnp.zeros((1, num_slots)), valid[None]),
-        targets=RoITargets(jnp.asarray(labels)[None], truth[None], valid[None]),
+        targets=RoITargets(jnp.asarray(labels)[None], truth[None], jnp.arange(num_slots)[None], valid[None]),
         class_logits=jnp.asarray(logits)[None],
         box_deltas=jnp.asarray(deltas)[None],
     )

@@ -77,7 +77,8 @@ def write_targets(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], l
         sides = boxes[kept, 2:] - boxes[kept, :2]
         kept = np.sort(kept[np.argsort(-sides.prod(axis=1), kind="stable")[:slots]])
     for leaf in targets:
-        leaf[row] = 0
+        if leaf is not None:
+            leaf[row] = 0
     targets.boxes[row, : len(kept)] = boxes[kept]
     targets.labels[row, : len(kept)] = labels[kept]
     targets.valid[row, : len(kept)] = True

@@ -120,4 +120,4 @@ def sample_rois(
         valid=samples.valid,
     )
     labels = jnp.where(samples.positive, targets.labels[samples.matched], num_classes)
-    return rois, RoITargets(labels=labels, boxes=targets.boxes[samples.matched], valid=samples.valid)
+    return rois, RoITargets(labels, targets.boxes[samples.matched], samples.matched, samples.valid)

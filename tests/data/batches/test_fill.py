@@ -1,5 +1,6 @@
 """An image and its boxes in a row of a batch."""
 
+import jax
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ def test_rows_without_an_image_are_harmless():
     np.testing.assert_array_equal(batch.image_hw, [[24, 48]] * 2)
     np.testing.assert_array_equal(batch.scale_hw, 1)
     assert not batch.images.any()
-    assert not any(leaf.any() for leaf in batch.targets)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(batch.targets))
 
 
 def test_the_images_of_a_batch_lie_where_the_cpu_device_takes_them_without_a_copy():

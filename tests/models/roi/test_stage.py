@@ -43,7 +43,10 @@ def outputs(**changes):
     return StageOutputs(
         rois=rois,
         targets=RoITargets(
-            labels=jnp.array([[1, 2]]), boxes=jnp.array([[[0.0, 0, 10, 20], [0, 0, 1, 1]]]), valid=rois.valid
+            labels=jnp.array([[1, 2]]),
+            boxes=jnp.array([[[0.0, 0, 10, 20], [0, 0, 1, 1]]]),
+            matched=jnp.array([[0, 0]]),
+            valid=rois.valid,
         ),
         gaussians=None,
         guide_logits=None,
