@@ -49,14 +49,24 @@ def make_columns(
 
 def to_records(image_ids: Iterable[ImageId], hw: Int[np.ndarray, "m 2"], columns: Columns) -> list[Record]:
     """One record for each image, with its usable boxes."""
-    rows = np.flatnonzero(columns.usable)
-    rows = rows[np.argsort(columns.image[rows], kind="stable")]
-    ends = np.cumsum(np.bincount(columns.image[rows], minlength=len(hw)))[:-1]
+    rows, ends = _by_image(columns, len(hw))
     parts = (np.split(column[rows], ends) for column in (columns.boxes, columns.labels, columns.crowd))
     return [
         Record(image_id, height, width, boxes, labels, crowd)
         for image_id, (height, width), boxes, labels, crowd in zip(image_ids, hw.tolist(), *parts, strict=True)
     ]
+
+
+def rows_of_images(columns: Columns, num_images: int) -> list[Int[np.ndarray, "_"]]:
+    """The rows of the usable boxes of each image, in the order of its record."""
+    return np.split(*_by_image(columns, num_images))
+
+
+def _by_image(columns: Columns, num_images: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "_"]]:
+    """The rows of all usable boxes, image after image, and where each image but the last one ends."""
+    rows = np.flatnonzero(columns.usable)
+    rows = rows[np.argsort(columns.image[rows], kind="stable")]
+    return rows, np.cumsum(np.bincount(columns.image[rows], minlength=num_images))[:-1]
 
 
 def is_empty(record: Record) -> bool:

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
-from lga_jax.data.source import Source, UnreadableImageError, unusable_boxes_of
+from lga_jax.data.object_masks import MASK_FAULTS
+from lga_jax.data.source import Source, UnreadableImageError, mask_counts_of, unusable_boxes_of
 from lga_jax.errors import UserError, counted, listed, printable
 
 _NUM_SAMPLED = 32  # images read at the start of a run
@@ -73,6 +74,32 @@ def check_data(place: str, source: Source, data_config: ConfigDict) -> None:
     _check_boxes(place, source, data_config.max_faulty)
     if data_config.max_faulty < 1:
         _check_sample(place, source, data_config.max_faulty, data_config.num_workers)
+
+
+def check_masks(place: str, source: Source) -> list[str]:
+    """Counts the object masks of a source for a detector with a mask head; report lines.
+
+    Raises UserError if no box has a usable one. place: "data.train" or "data.eval".
+    """
+    counted_sets = mask_counts_of(source)
+    total, lines = sum(counts.total for counts in counted_sets), []
+    faulty = sum(sum(counts.faults.values()) for counts in counted_sets)
+    if faulty == total:
+        raise UserError(
+            place,
+            expected="object masks for model.mask_head (`segmentation` in COCO's JSON)",
+            found=f"none that can be used, in {counted(total, 'box')}",
+            remedy="name annotations with masks, or train without a mask head",
+        )
+    for counts in counted_sets:
+        where = f"{counts.where}: " if counts.where else ""
+        usable = counts.total - sum(counts.faults.values())
+        lines.append(f"{where}{usable} object masks")
+        lines += [
+            f"{where}{counted(number, 'box')} {MASK_FAULTS[kind]}: left out of the mask loss, the boxes are kept"
+            for kind, number in counts.faults.items()
+        ]
+    return lines
 
 
 def _check_boxes(place: str, source: Source, largest_share: float) -> None:

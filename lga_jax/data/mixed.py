@@ -2,14 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
-from lga_jax.data.source import Record, Source, open_source, unusable_boxes_of
+from lga_jax.data.object_masks import ObjectMask
+from lga_jax.data.source import (
+    MaskCounts,
+    Record,
+    Source,
+    mask_counts_of,
+    object_masks_of,
+    open_source,
+    unusable_boxes_of,
+)
 from lga_jax.errors import UserError, listed, shown
 
 _NUM_NAMED = 5  # classes in a line of the report
@@ -53,9 +62,24 @@ class MixedSource:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index]."""
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        source = self._parts[number].source
-        return source.image(index - int(self._ends[number]) + len(source.records))
+        part, number = self._place(index)
+        return part.source.image(number)
+
+    def object_masks(self, index: int) -> Sequence[ObjectMask | None]:
+        """The mask of each box of records[index]; all None for a part without masks."""
+        part, number = self._place(index)
+        masks = object_masks_of(part.source, number)
+        names = part.source.class_names
+        labels = part.source.records[number].labels.tolist()
+        return [mask for mask, label in zip(masks, labels, strict=True) if names[label] in self.class_names]
+
+    def mask_counts(self) -> list[MaskCounts]:
+        """The counts of all parts, with their boxes of other classes."""
+        return [
+            counts._replace(where=f"data part {part.name!r}: {counts.where}")
+            for part in self._parts
+            for counts in mask_counts_of(part.source)
+        ]
 
     def truth(self) -> dict:
         """Ground truth of all parts for pycocotools; images, annotations and categories get new ids."""
@@ -76,6 +100,11 @@ class MixedSource:
             "categories": [{"id": number, "name": name} for name, number in ids.items()],
             "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, start=1)],
         }
+
+    def _place(self, index: int) -> tuple[_Part, int]:
+        """The part with records[index], and its position in the part."""
+        part = self._parts[number := int(np.searchsorted(self._ends, index, side="right"))]
+        return part, index - int(self._ends[number]) + len(part.source.records)
 
 
 def _open(name: str, /, *, weight: float, source: str, **settings: object) -> _Part:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from lga_jax.data.object_masks import ObjectMask
 from lga_jax.errors import UserError
 
 ImageId = int | str
@@ -37,6 +38,14 @@ class UnusableBoxes(NamedTuple):
     first: tuple[str, ...]  # names of the first images with such boxes
 
 
+class MaskCounts(NamedTuple):
+    """The object masks of an annotation file. Boxes without a usable mask are kept; mask losses leave them out."""
+
+    where: str  # the file or set
+    total: int  # usable boxes, with crowds
+    faults: dict[str, int]  # kind of object_masks.MASK_FAULTS -> number of boxes
+
+
 class UnreadableImageError(UserError):
     """An image that cannot be decoded. Loaders replace it by grey, count it and warn."""
 
@@ -50,6 +59,15 @@ class Source(Protocol):
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB pixels of records[index], as stored. Raises UnreadableImageError if they cannot be decoded."""
+        ...
+
+
+@runtime_checkable
+class Masked(Source, Protocol):
+    """A source with object masks. Only a detector with a mask head asks for them; several threads ask together."""
+
+    def object_masks(self, index: int) -> Sequence[ObjectMask | None]:
+        """The mask of each box of records[index], in pixels of the stored image; None for a box without one."""
         ...
 
 
@@ -99,6 +117,23 @@ def report_of(source: Source) -> list[str]:
 def unusable_boxes_of(source: Source) -> list[UnusableBoxes]:
     """The counts of the source, one for each annotation file; none if it has no `unusable_boxes`."""
     return list(getattr(source, "unusable_boxes", ()))
+
+
+def object_masks_of(source: Source, index: int) -> Sequence[ObjectMask | None]:
+    """The mask of each box of records[index]; all None if the source has no `object_masks`."""
+    if hasattr(source, "object_masks"):
+        return source.object_masks(index)
+    return [None] * len(source.records[index].labels)
+
+
+def mask_counts_of(source: Source) -> list[MaskCounts]:
+    """The counts of the source, one for each annotation file; without `mask_counts`, its masks are counted."""
+    own = getattr(source, "mask_counts", None)
+    if own is not None:
+        return own()
+    masks = [mask for index in range(len(source.records)) for mask in object_masks_of(source, index)]
+    missing = sum(mask is None for mask in masks)
+    return [MaskCounts("", len(masks), {"mask_missing": missing} if missing else {})]
 
 
 def fingerprint_of(source: Source) -> str:

@@ -23,6 +23,7 @@ from lga_jax.data.augment.geometry import (
 )
 from lga_jax.data.augment.photometric import Colour, distort, draw_colour
 from lga_jax.data.augment.window import Window, cut_boxes, draw_window
+from lga_jax.data.object_masks import AS_STORED, Placement
 from lga_jax.data.source import Record
 
 HW = tuple[int, int]
@@ -113,6 +114,19 @@ def see_boxes(boxes: Float[np.ndarray, "n 4"], hw: HW, view: View, seen_hw: HW) 
     scale_hw = np.divide(view.resized_hw, view.source_hw(hw))
     boxes = crop_boxes(scale_boxes(boxes, scale_hw), view.crop_yx, seen_hw)
     return (flip_boxes(boxes, seen_hw[1]) if view.flip else boxes).astype(np.float32)
+
+
+def see_points(hw: HW, view: View, seen_hw: HW) -> Placement:
+    """Where the points of an image of size `hw` are after the augmentation; object masks are drawn with it."""
+    placement = AS_STORED
+    if view.window is not None:
+        y, x, *hw = view.window
+        placement = placement.then(offset=(-x, -y))
+    for _ in range(view.turns % 4):  # to the left: x becomes y from below
+        placement, hw = placement.then(((0, 1), (-1, 0)), (0, hw[1])), hw[::-1]
+    y_scale, x_scale = np.divide(view.resized_hw, hw)
+    placement = placement.then(((x_scale, 0), (0, y_scale)), (-view.crop_yx[1], -view.crop_yx[0]))
+    return placement.then(((-1, 0), (0, 1)), (seen_hw[1], 0)) if view.flip else placement
 
 
 def training_hw(hw: HW, data_config: ConfigDict) -> HW:

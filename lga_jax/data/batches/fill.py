@@ -1,22 +1,34 @@
 """Writes an image and its boxes into a row of a batch."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from lga_jax.data.augment.geometry import have_area
-from lga_jax.data.augment.view import HW, View, content_hw, see_boxes, see_image
+from lga_jax.data.augment.view import HW, View, content_hw, see_boxes, see_image, see_points
+from lga_jax.data.object_masks import ObjectMask, Placement, cover
 from lga_jax.data.source import Record
 from lga_jax.structs import Batch, Targets
 
+MASK_SIDE = 112  # cells per axis of an object mask: four for each cell of a mask head of 28 x 28
 _GREY = 128  # pixel value of an image that cannot be decoded
 
 
-def empty_batch(size: int, bucket_hw: HW, slots: int) -> Batch:
+class SeenMask(NamedTuple):
+    """An object mask, and where it is seen after the augmentation."""
+
+    mask: ObjectMask
+    placement: Placement
+
+
+def empty_batch(size: int, bucket_hw: HW, slots: int, mask_side: int = 0) -> Batch:
     """An empty numpy batch of `size` images; `write_image` fills its rows.
 
     An unfilled row is a black image of the size of the bucket, with index -1 and no boxes.
+    mask_side: cells per axis of the object masks; 0: no masks.
     """
     return Batch(
         images=_aligned_zeros((size, *bucket_hw, 3)),
@@ -26,6 +38,8 @@ def empty_batch(size: int, bucket_hw: HW, slots: int) -> Batch:
             boxes=np.zeros((size, slots, 4), np.float32),
             labels=np.zeros((size, slots), np.int32),
             valid=np.zeros((size, slots), bool),
+            masks=np.zeros((size, slots, mask_side, mask_side), np.uint8) if mask_side else None,
+            has_mask=np.zeros((size, slots), bool) if mask_side else None,
         ),
         index=np.full(size, -1, np.int32),
     )
@@ -47,10 +61,11 @@ def write_image(
     image: UInt8[np.ndarray, "h w 3"] | None,
     view: View,
     kernel: str,
+    masks: Sequence[ObjectMask | None] | None = None,
 ) -> None:
     """Augments an image and its boxes and writes them into a row. `kernel`: resize method, one of geometry.KERNELS.
 
-    If `image` is None, the row is grey, of the same size and without boxes.
+    If `image` is None, the row is grey, of the same size and without boxes. `masks`: of each box of the record.
     """
     height, width = seen_hw = content_hw(view, batch.images.shape[1:3])
     hw = record.height, record.width
@@ -61,11 +76,28 @@ def write_image(
         content[:] = _GREY
         return
     see_image(content, image, view, kernel)
-    boxes = see_boxes(record.boxes_original[~record.crowd], hw, view, seen_hw)
-    write_targets(batch.targets, row, boxes, record.labels[~record.crowd])
+    trained = np.flatnonzero(~record.crowd)
+    boxes = see_boxes(record.boxes_original[trained], hw, view, seen_hw)
+    write_targets(batch.targets, row, boxes, record.labels[trained], see_masks(masks, trained, hw, view, seen_hw))
 
 
-def write_targets(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, "n"]) -> int:
+def see_masks(
+    masks: Sequence[ObjectMask | None] | None, chosen: Int[np.ndarray, "n"], hw: HW, view: View, seen_hw: HW
+) -> list[SeenMask | None] | None:
+    """The chosen masks of an image of size `hw` after the augmentation; None without masks."""
+    if masks is None:
+        return None
+    placement = see_points(hw, view, seen_hw)
+    return [None if masks[one] is None else SeenMask(masks[one], placement) for one in chosen.tolist()]
+
+
+def write_targets(
+    targets: Targets,
+    row: int,
+    boxes: Float[np.ndarray, "n 4"],
+    labels: Int[np.ndarray, "n"],
+    masks: Sequence[SeenMask | None] | None = None,
+) -> int:
     """Replaces the boxes of a row with those of `boxes` that have an area; with too few slots, keeps the largest.
 
     Returns the number of dropped boxes.
@@ -82,4 +114,15 @@ def write_targets(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], l
     targets.boxes[row, : len(kept)] = boxes[kept]
     targets.labels[row, : len(kept)] = labels[kept]
     targets.valid[row, : len(kept)] = True
+    if masks is not None:
+        _write_masks(targets, row, boxes[kept], [masks[one] for one in kept.tolist()])
     return num_lost
+
+
+def _write_masks(targets: Targets, row: int, boxes: Float[np.ndarray, "n 4"], masks: Sequence[SeenMask | None]) -> None:
+    """Resamples each mask to the cells of its box. A mask that is not seen in its box is no mask."""
+    cells_hw = targets.masks.shape[2:]
+    for slot, (box, seen) in enumerate(zip(boxes, masks, strict=True)):
+        if seen is not None:
+            targets.masks[row, slot] = cover(seen.mask, seen.placement.within(box, cells_hw), cells_hw)
+            targets.has_mask[row, slot] = targets.masks[row, slot].any()

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from lga_jax.data.augment.donor import draw_donor
 from lga_jax.data.augment.view import HW, draw_view, evaluation_hw, evaluation_view, training_hw
+from lga_jax.data.batches.fill import MASK_SIDE
 from lga_jax.data.batches.pipeline import Job, Pipeline
 from lga_jax.data.batches.plan import (
     BatchPlan,
@@ -44,8 +45,13 @@ class TrainLoader:
         local_devices: Sequence[jax.Device],
         process_index: int | None = None,
         process_count: int | None = None,
+        *,
+        object_masks: bool = False,
     ) -> None:
-        """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX."""
+        """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX.
+
+        object_masks: the targets have the masks of the objects too, which the source reads for it.
+        """
         share = _share(batch_size, local_devices, process_index, process_count)
         slots = num_slots(source.records, data_config.max_boxes, data_config.copy_paste > 0)
         largest_hw = partial(training_hw, data_config=data_config)
@@ -66,7 +72,8 @@ class TrainLoader:
             *report_overflow(source.records, slots),
         ]
         jobs = (self._job(step, share, source, data_config) for step in itertools.count(start_step))
-        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices, data_config.max_faulty)
+        mask_side = MASK_SIDE if object_masks else 0
+        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices, data_config.max_faulty, mask_side)
         self._shapes = _shapes(data_config.buckets, bucket_of, share)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -140,9 +147,11 @@ class EvalLoader:
         max_faulty: float = 1.0,
         *,
         with_targets: bool = False,
+        object_masks: bool = False,
     ) -> None:
         """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX.
 
+        object_masks: targets have the masks of the objects too.
         max_faulty: the largest share of unreadable images; `next` raises UserError for more. 1.0: no limit.
         """
         share = _share(batch_size, local_devices, process_index, process_count)
@@ -153,7 +162,8 @@ class EvalLoader:
             _evaluation_job(source, planned.index[share].tolist(), buckets[planned.bucket], data_config)
             for planned in plan_evaluation(bucket_of, batch_size)
         )
-        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices, max_faulty)
+        mask_side = MASK_SIDE if object_masks and with_targets else 0
+        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices, max_faulty, mask_side)
         self.shapes = _shapes(buckets, bucket_of, share)  # ((height, width), rows of this process) of all batches
 
     def __iter__(self) -> Iterator[Batch]:

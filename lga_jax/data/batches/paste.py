@@ -1,6 +1,7 @@
 """Copy-paste augmentation after Simple Copy-Paste (Ghiasi et al. 2021), with boxes instead of masks.
 
 Pasted objects keep their place in their own augmented image. Their rectangles are pasted without blending.
+`paste_masks` pastes the true pixels of objects, for detectors with a mask head.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ from lga_jax.data.batches.fill import write_targets
 from lga_jax.data.source import Record
 from lga_jax.structs import Batch
 
-_MIN_VISIBLE = 0.5  # share of a box; objects with less than this visible are dropped
+MIN_VISIBLE = 0.5  # share of a box; objects with less than this visible are dropped
 
 
 def paste(batch: Batch, row: int, record: Record, image: UInt8[np.ndarray, "h w 3"], donor: Donor, kernel: str) -> int:
@@ -32,7 +33,7 @@ def paste(batch: Batch, row: int, record: Record, image: UInt8[np.ndarray, "h w 
     boxes = crop_boxes(boxes, (0, 0), (height, width))
     covered = np.zeros((height, width), bool)
     for box in boxes[donor.pasted & have_area(boxes)]:
-        part = _pixels(box)
+        part = touched_pixels(box)
         batch.images[row][part] = seen[part]
         covered[part] = True
     below, new = batch.targets.valid[row], ~record.crowd
@@ -45,15 +46,15 @@ def _visible(boxes: Float[np.ndarray, "n 4"], visible: Bool[np.ndarray, "h w"]) 
     """The visible part of each box; no area if too little is visible."""
     left = np.zeros_like(boxes)
     for number in np.flatnonzero(have_area(boxes)):
-        rows, columns = part = _pixels(boxes[number])
-        if visible[part].mean() >= _MIN_VISIBLE:
+        rows, columns = part = touched_pixels(boxes[number])
+        if visible[part].mean() >= MIN_VISIBLE:
             y, x = (np.flatnonzero(visible[part].any(axis)) for axis in (1, 0))
             left[number, :2] = np.maximum(boxes[number, :2], (columns.start + x[0], rows.start + y[0]))
             left[number, 2:] = np.minimum(boxes[number, 2:], (columns.start + x[-1] + 1, rows.start + y[-1] + 1))
     return left
 
 
-def _pixels(box: Float[np.ndarray, "4"]) -> tuple[slice, slice]:
+def touched_pixels(box: Float[np.ndarray, "4"]) -> tuple[slice, slice]:
     """The rows and columns that a box touches."""
     (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int).tolist(), np.ceil(box[2:]).astype(int).tolist()
     return slice(y1, y2), slice(x1, x2)

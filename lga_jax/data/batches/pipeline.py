@@ -16,8 +16,10 @@ from lga_jax.data.augment.donor import Donor
 from lga_jax.data.augment.view import HW, View
 from lga_jax.data.batches.fill import empty_batch, write_image
 from lga_jax.data.batches.paste import paste
+from lga_jax.data.batches.paste_masks import Below, paste_masks
 from lga_jax.data.faulty import ImageCount
-from lga_jax.data.source import Source, UnreadableImageError
+from lga_jax.data.object_masks import ObjectMask
+from lga_jax.data.source import Source, UnreadableImageError, object_masks_of
 from lga_jax.structs import DEVICE_AXIS, Batch
 
 _LOG = logging.getLogger(__name__)
@@ -58,9 +60,13 @@ class Pipeline:
         slots: int,
         local_devices: Sequence[jax.Device],
         max_faulty: float,
+        mask_side: int,
     ) -> None:
-        """`max_faulty`: the largest share of unreadable images; `next` raises UserError for more."""
-        self._source, self._jobs, self._slots = source, jobs, slots
+        """`max_faulty`: the largest share of unreadable images; `next` raises UserError for more.
+
+        mask_side: cells per axis of the object masks; 0: no masks are read.
+        """
+        self._source, self._jobs, self._slots, self._mask_side = source, jobs, slots, mask_side
         self._kernel, self._prefetch = data_config.resize, data_config.prefetch
         self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
         self._sharding = NamedSharding(Mesh(np.array(local_devices), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS))
@@ -89,7 +95,7 @@ class Pipeline:
 
     def empty_batch(self, bucket_hw: HW, num_rows: int) -> Batch:
         """An empty batch of a bucket; `num_rows` are the rows of this process."""
-        return self._to_devices(empty_batch(num_rows, bucket_hw, self._slots))
+        return self._to_devices(empty_batch(num_rows, bucket_hw, self._slots, self._mask_side))
 
     @property
     def num_unreadable(self) -> int:
@@ -109,7 +115,7 @@ class Pipeline:
             job = next(self._jobs, None)
             if job is None:
                 return
-            batch = empty_batch(len(job.index), job.bucket_hw, self._slots)
+            batch = empty_batch(len(job.index), job.bucket_hw, self._slots, self._mask_side)
             rows = [
                 self._workers.submit(self._load, batch, row, index, view, donor)
                 for row, (index, view, donor) in enumerate(zip(job.index, job.views, job.donors, strict=True))
@@ -123,12 +129,26 @@ class Pipeline:
     def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> _Row:
         """Fills a row."""
         records, errors, seen, num_lost = self._source.records, {}, [index], 0
-        write_image(batch, row, index, records[index], self._image(index, errors), view, self._kernel)
+        masks, image = self._masks(index), self._image(index, errors)
+        write_image(batch, row, index, records[index], image, view, self._kernel, masks)
+        below = None if image is None else Below(records[index], view, masks)
         if donor and donor.pasted.any():
             seen.append(donor.index)
             if (image := self._image(donor.index, errors)) is not None:
-                num_lost = paste(batch, row, records[donor.index], image, donor, self._kernel)
+                num_lost = self._paste(batch, row, below, image, donor)
         return _Row(seen, errors, num_lost)
+
+    def _paste(
+        self, batch: Batch, row: int, below: Below | None, image: UInt8[np.ndarray, "h w 3"], donor: Donor
+    ) -> int:
+        record = self._source.records[donor.index]
+        if not self._mask_side:
+            return paste(batch, row, record, image, donor, self._kernel)
+        masks = self._masks(donor.index)
+        return paste_masks(batch, row, below, record, masks, image, donor, self._kernel)
+
+    def _masks(self, index: int) -> Sequence[ObjectMask | None] | None:
+        return object_masks_of(self._source, index) if self._mask_side else None
 
     def _image(self, index: int, errors: dict[int, UnreadableImageError]) -> UInt8[np.ndarray, "h w 3"] | None:
         try:

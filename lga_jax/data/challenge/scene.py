@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lga_jax.data.challenge.random_ints import RandomInts
 from lga_jax.data.challenge.vehicles import CLASS_NAMES, Appearance, Shape, vehicle_shape
@@ -74,6 +74,11 @@ class Vehicle(NamedTuple):
         points = self.shape.points[self.shape.of_part]
         (left, top), (right, bottom) = points.min(0).tolist(), (points.max(0) + 1).tolist()
         return self.x + left, self.y + top, self.x + right, self.y + bottom
+
+    @property
+    def outline(self) -> list[Int[np.ndarray, "_ 2"]]:
+        """The corners of its polygons in half-pixels, which they include."""
+        return np.split(self.shape.points + (self.x, self.y), self.shape.ends[:-1])
 
 
 class Scene(NamedTuple):

@@ -19,6 +19,7 @@ from lga_jax.data.challenge.drawing import draw_scene
 from lga_jax.data.challenge.random_ints import RandomInts
 from lga_jax.data.challenge.scene import CHALLENGES, PAINT, PLAIN, Mixture, Scene, boxes_in_pixels, make_scene
 from lga_jax.data.challenge.vehicles import CLASS_NAMES
+from lga_jax.data.object_masks import ObjectMask, Polygons
 from lga_jax.data.source import Record
 from lga_jax.errors import UserError, counted
 
@@ -64,6 +65,13 @@ class Challenge:
         scene = make_scene(self._seed, index, self._mixture)
         return draw_scene(scene, RandomInts(self._seed, index, PAINT), self._mixture.image_hw)
 
+    def object_masks(self, index: int) -> list[ObjectMask]:
+        """The mask of each vehicle of records[index], whatever lies over it: another vehicle, smoke or flames."""
+        scene = make_scene(self._seed, range(len(self.records))[index], self._mixture)
+        # The middle of a corner's half-pixel is half a half-pixel further.
+        outlines = ([((part + 0.5) / 2).astype(np.float32) for part in one.outline] for one in scene.vehicles)
+        return [Polygons(tuple(parts)) for parts in outlines]
+
     def truth(self) -> dict:
         """COCO ground truth; every annotation has its `part_bbox`, every image its `challenge` and `severity`.
 
@@ -108,7 +116,7 @@ class Challenge:
 
 
 def export(source: Challenge, root: str | Path) -> None:
-    """Writes images/NNNNNN.png and annotations/instances.json under `root`, a folder with COCO JSON.
+    """Writes images/NNNNNN.png and annotations/instances.json under `root`, a folder with COCO JSON and its masks.
 
     Raises UserError if `root` is a file or not empty.
     """
@@ -123,6 +131,9 @@ def export(source: Challenge, root: str | Path) -> None:
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
     coco = source.truth()
+    masks = [mask for index in range(len(source.records)) for mask in source.object_masks(index)]
+    for annotation, mask in zip(coco["annotations"], masks, strict=True):
+        annotation["segmentation"] = [part.ravel().tolist() for part in mask.parts]
     for index, entry in enumerate(coco["images"]):
         path = root / "images" / entry["file_name"]
         if not cv2.imwrite(str(path), source.image(index)[..., ::-1]):

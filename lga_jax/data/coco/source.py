@@ -3,18 +3,30 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lga_jax.data.annotations import Columns, count_unusable, is_empty, make_columns, report_counts, to_records
+from lga_jax.data.annotations import (
+    Columns,
+    count_unusable,
+    is_empty,
+    make_columns,
+    report_counts,
+    rows_of_images,
+    to_records,
+)
 from lga_jax.data.coco.box_format import report_layout
 from lga_jax.data.coco.faults import Fault
 from lga_jax.data.coco.image_files import describe_changes, find_image_files
 from lga_jax.data.coco.schema import category_names, parse_coco, read_annotation_file, refuse
+from lga_jax.data.coco.segmentations import count_faults, read_masks
 from lga_jax.data.decode import AnnotatedImages, read_image_file
+from lga_jax.data.object_masks import ObjectMask
+from lga_jax.data.source import MaskCounts
 from lga_jax.errors import UserError
 
 
@@ -56,6 +68,7 @@ class CocoJson:
         self.class_names = tuple(names.values())
         self.records = [records[number] for number in used]
         self.file_names = [files.paths[number] for number in used]  # relative to the image folder
+        self._used, self._masks, self._mask_lock = used, None, threading.Lock()
         self.report = [
             f"{self._annotations}: {len(records)} images, {columns.usable.sum()} boxes, {len(names)} classes",
             *notes,
@@ -85,14 +98,7 @@ class CocoJson:
         from 1: pycocotools treats the id 0 as "no match" and loses repeated ids.
         Every call reads the file again, because calls are rare and COCO's training set would occupy gigabytes.
         """
-        data = read_annotation_file(self._annotations)
-        if hashlib.sha256(data).hexdigest() != self.fingerprint:
-            raise UserError(
-                str(self._annotations),
-                expected="the same content as at the start",
-                found="another",
-                remedy="start again",
-            )
+        data = self._read_again()
         truth = parse_coco(data, str(self._annotations)).content
         names = category_names(truth)
         usable = read_columns(truth, names).usable
@@ -103,6 +109,40 @@ class CocoJson:
             "categories": [{**category, "name": names[category["id"]]} for category in truth["categories"]],
             "annotations": [_completed(annotation, number) for number, annotation in enumerate(kept, start=1)],
         }
+
+    def object_masks(self, index: int) -> Sequence[ObjectMask | None]:
+        """The mask of each box of records[index]. The first call reads those of the whole file."""
+        self.mask_counts()
+        return self._masks[index]
+
+    def mask_counts(self) -> list[MaskCounts]:
+        """The number of boxes without a usable mask, by kind of fault."""
+        with self._mask_lock:
+            if self._masks is None:
+                self._read_masks()
+        return [self._mask_counts]
+
+    def _read_masks(self) -> None:
+        data = self._read_again()
+        truth = parse_coco(data, str(self._annotations)).content
+        columns = read_columns(truth, category_names(truth))
+        masks = read_masks(data, range(len(columns.usable)), columns, read_hw(truth))
+        rows = rows_of_images(columns, len(truth["images"]))
+        usable = [[masks[row] for row in of_image.tolist()] for of_image in rows]
+        faults = count_faults([mask for of_image in usable for mask in of_image])
+        self._mask_counts = MaskCounts(str(self._annotations), int(columns.usable.sum()), faults)
+        self._masks = [[None if isinstance(mask, str) else mask for mask in usable[number]] for number in self._used]
+
+    def _read_again(self) -> bytes:
+        data = read_annotation_file(self._annotations)
+        if hashlib.sha256(data).hexdigest() != self.fingerprint:
+            raise UserError(
+                str(self._annotations),
+                expected="the same content as at the start",
+                found="another",
+                remedy="start again",
+            )
+        return data
 
 
 def read_columns(truth: Mapping, category_ids: Iterable[int]) -> Columns:

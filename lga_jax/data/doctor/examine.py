@@ -17,6 +17,7 @@ from tqdm import tqdm
 from lga_jax.data.doctor.findings import Case, Finding, Findings
 from lga_jax.data.doctor.open_faulty import OpenedSource, from_source, open_faulty
 from lga_jax.data.faulty import is_beyond_chance
+from lga_jax.data.object_masks import Polygons, crosses_itself
 from lga_jax.data.source import Record, Source
 from lga_jax.errors import UserError, counted, name_differences, printable, shown
 
@@ -69,9 +70,10 @@ class Report(NamedTuple):
         return [finding for source_report in self.sources.values() for finding in source_report.findings] + self.between
 
 
-def examine(data_config: ConfigDict, quick: bool) -> Report:
+def examine(data_config: ConfigDict, quick: bool, object_masks: bool = False) -> Report:
     """Examines data.train and data.eval of a recipe, and each part of a mixed set.
 
+    object_masks: examine the masks of the objects too.
     quick: skip the images. Otherwise a progress bar on stderr shows the reading.
     Raises UserError if no data set can be opened.
     """
@@ -80,13 +82,14 @@ def examine(data_config: ConfigDict, quick: bool) -> Report:
         opened_sources = []
         for place, arguments in _parts(f"data.{name}", data_config[name].to_dict()):
             findings = Findings()
-            opened = open_faulty(arguments, findings)
+            opened = open_faulty(arguments, findings, object_masks)
             if opened is None:
                 sources[place] = SourceReport([], 0, {}, {}, findings.listed(), [])
                 continue
             class_boxes = _check_classes(opened, findings)
             _check_records(opened, findings, data_config.max_boxes)
             _check_share(opened, findings, data_config.max_faulty)
+            _check_masks(opened, findings)
             if not quick:
                 opened = _check_images(opened, findings, place, data_config.num_workers)
             _check_repeated(opened, findings)
@@ -170,6 +173,20 @@ def _check_share(opened: OpenedSource, findings: Findings, largest_share: float)
     for boxes in opened.unusable_boxes:
         if boxes.count and is_beyond_chance(boxes.count, boxes.total, largest_share):
             findings.add("many_unusable", Case(f"{boxes.count:,} of {counted(boxes.total, 'box')}"))
+
+
+def _check_masks(opened: OpenedSource, findings: Findings) -> None:
+    """Adds the faults of the object masks. A set without any mask is one error."""
+    all_masks = [mask for masks in opened.masks for mask in masks]
+    if all_masks and all(mask == "mask_missing" for mask in all_masks):
+        findings.add("no_masks", Case(counted(len(all_masks), "box")))
+        return
+    for index, masks in enumerate(opened.masks):
+        for row, mask in enumerate(masks):
+            if isinstance(mask, str):
+                _add_box(opened, findings, mask, index, row)
+            elif isinstance(mask, Polygons) and any(map(crosses_itself, mask.parts)):
+                _add_box(opened, findings, "mask_crosses", index, row)
 
 
 def _check_images(opened: OpenedSource, findings: Findings, what: str, num_threads: int) -> OpenedSource:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lga_jax.data.coco.box_format import BOX_FORMATS
+from lga_jax.data.object_masks import MASK_FAULTS
 from lga_jax.data.source import ImageId
 from lga_jax.errors import counted
 
@@ -49,6 +50,16 @@ KINDS = {
     **{kind: ("warning", "box", *texts) for kind, texts in BOX_FORMATS.items()},
     "degenerate": ("warning", "box", "without an area, or with nan or infinity: left out", "correct or remove them"),
     "outside": ("warning", "box", "outside the image: left out", "correct bbox, or the size of the image"),
+    "no_masks": (
+        "error",
+        "set",
+        "without an object mask, which model.mask_head needs",
+        "name annotations with `segmentation`, or train without a mask head",
+    ),
+    **{
+        kind: ("warning", "box", f"{text}: left out of the mask loss", "correct the segmentation")
+        for kind, text in MASK_FAULTS.items()
+    },
     "repeated_box": ("warning", "box", "equal to another of the same class", "keep one of each"),
     "nearly_repeated_box": (
         "warning",
@@ -87,6 +98,7 @@ KINDS = {
     "exif_turned": ("note", "image", "turned by EXIF: the annotated size decides whether the turn is applied", ""),
     "cmyk": ("note", "image", "in CMYK: converted to RGB without a colour profile", ""),
     "grey": ("note", "image", "in grey: converted to three equal channels", ""),
+    "mask_crosses": ("note", "box", "with a polygon that crosses itself: filled as COCO fills it", ""),
     "clipped": ("note", "box", "more than a pixel outside the image: clipped for training", ""),
     "crowd": ("note", "box", "around a crowd: not trained on, ignored by the score", ""),
     "empty": ("note", "image", "without a box to train on", ""),

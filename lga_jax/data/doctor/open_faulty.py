@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from lga_jax.data.annotations import count_unusable, to_records
+from lga_jax.data.annotations import count_unusable, rows_of_images, to_records
 from lga_jax.data.coco.box_format import suspicious_layout
 from lga_jax.data.coco.faults import Fault, find_faults, is_bbox
 from lga_jax.data.coco.ids import unify_ids
 from lga_jax.data.coco.image_files import ImageFiles, find_image_files
 from lga_jax.data.coco.schema import category_names, read_annotation_file, read_coco, sound_entries
+from lga_jax.data.coco.segmentations import read_masks
 from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.decode import decode_image, read_header, read_image_file
 from lga_jax.data.doctor.findings import Case, Findings
+from lga_jax.data.object_masks import ObjectMask
 from lga_jax.data.source import (
     ImageId,
     Record,
@@ -27,6 +29,7 @@ from lga_jax.data.source import (
     UnusableBoxes,
     find_source,
     fingerprint_of,
+    object_masks_of,
     report_of,
     unusable_boxes_of,
 )
@@ -73,6 +76,7 @@ class OpenedSource(NamedTuple):
     file_names: Sequence[str | None]
     identities: list[str]  # equal for equal images, also of different sources
     unusable_boxes: list[UnusableBoxes]
+    masks: Sequence[Sequence[ObjectMask | str]]  # of each box of each record, or its fault; () if they are not read
     check: Callable[[int], ImageCheck]
     read: Callable[[int], UInt8[np.ndarray, "h w 3"]]  # raises UserError
 
@@ -81,22 +85,24 @@ class OpenedSource(NamedTuple):
         return Case(detail, self.file_names[index], self.records[index].image_id, **more)
 
 
-def open_faulty(arguments: Mapping[str, Any], findings: Findings) -> OpenedSource | None:
+def open_faulty(arguments: Mapping[str, Any], findings: Findings, object_masks: bool = False) -> OpenedSource | None:
     """Opens the source of data.train or data.eval; None if that is impossible.
 
-    Faults of the data are added to `findings`.
+    Faults of the data are added to `findings`. object_masks: read the masks too.
     """
     settings = {key: value for key, value in arguments.items() if key != "source"}
     constructor = find_source(arguments["source"])
     try:
-        return _open_coco(findings, **settings) if constructor is CocoJson else from_source(constructor(**settings))
+        if constructor is CocoJson:
+            return _open_coco(findings, object_masks, **settings)
+        return from_source(constructor(**settings), object_masks)
     except UserError as error:
         findings.add("cannot_open", Case(str(error)))
         return None
 
 
-def from_source(source: Source) -> OpenedSource:
-    """Wraps a source that is already open."""
+def from_source(source: Source, object_masks: bool = False) -> OpenedSource:
+    """Wraps a source that is already open. object_masks: read the masks too."""
     if isinstance(source, CocoJson):
         identities, file_names = source.paths, source.file_names
     else:
@@ -110,14 +116,23 @@ def from_source(source: Source) -> OpenedSource:
         file_names=file_names,
         identities=identities,
         unusable_boxes=unusable_boxes_of(source),
+        masks=_masks(source) if object_masks else (),
         check=partial(_check_pixels, source),
         read=source.image,
     )
 
 
-def _open_coco(findings: Findings, root: str, annotations: str, images: str, skip_empty: bool) -> OpenedSource:
+def _masks(source: Source) -> list[list[ObjectMask | str]]:
+    every = (object_masks_of(source, index) for index in range(len(source.records)))
+    return [["mask_missing" if mask is None else mask for mask in masks] for masks in every]
+
+
+def _open_coco(
+    findings: Findings, object_masks: bool, root: str, annotations: str, images: str, skip_empty: bool
+) -> OpenedSource:
     path, folder = (Path(root, place).expanduser() for place in (annotations, images))
-    content = read_coco(read_annotation_file(path), str(path))
+    data = read_annotation_file(path)
+    content = read_coco(data, str(path))
     for note in unify_ids(content):
         findings.add("ids_converted", Case(note))
     faults = list(find_faults(content))
@@ -133,7 +148,7 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
     for position, changes in files.changes.items():
         detail = f"{shown(written[position])} ({', '.join(changes)})"
         findings.add("file_renamed", Case(detail, files.paths[position], sound["images"][position]["id"]))
-    records, unusable = _records(findings, sound, str(path))
+    records, unusable, masks = _records(findings, sound, str(path), data if object_masks else None)
     there = [position not in absent for position in written]
     paths = [os.path.join(os.path.abspath(folder), name) for name in files.paths.values()]
 
@@ -154,7 +169,7 @@ def _open_coco(findings: Findings, root: str, annotations: str, images: str, ski
     about = [f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
     class_names = category_names({"categories": sound["categories"].values()}).values()
     names = list(files.paths.values())
-    return OpenedSource(about, tuple(class_names), records, names, paths, unusable, check, read)
+    return OpenedSource(about, tuple(class_names), records, names, paths, unusable, masks, check, read)
 
 
 def _add_faults(findings: Findings, faults: Iterable[Fault], content: Mapping, images: Mapping[int, dict]) -> None:
@@ -200,15 +215,15 @@ def _shown_keys(entry: Mapping[str, Any], keys: Collection[str] | None) -> str:
 
 
 def _records(
-    findings: Findings, sound: Mapping[str, Mapping[int, dict]], where: str
-) -> tuple[list[Record], list[UnusableBoxes]]:
-    """The records and unusable boxes of CocoJson for these entries.
+    findings: Findings, sound: Mapping[str, Mapping[int, dict]], where: str, data: bytes | None
+) -> tuple[list[Record], list[UnusableBoxes], list[list[ObjectMask | str]]]:
+    """The records and unusable boxes of CocoJson for these entries, and the masks in the file's `data`.
 
     Boxes that it leaves out or changes are added to `findings`.
     """
     truth = {section: list(entries.values()) for section, entries in sound.items()}
     if not truth["images"]:
-        return [], []
+        return [], [], []
     columns, hw = read_columns(truth, category_names(truth)), read_hw(truth)
     xywh = read_xywh(truth)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -225,7 +240,9 @@ def _records(
             case = Case("", image["file_name"], image["id"], positions[row], xywh[row].tolist())
             findings.add(kind, case, index)
     unusable = count_unusable(columns, where, [image["file_name"] for image in truth["images"]])
-    return to_records([image["id"] for image in truth["images"]], hw, columns), [unusable]
+    masks = [] if data is None else read_masks(data, positions, columns, hw)
+    by_image = [[masks[row] for row in rows.tolist()] for rows in rows_of_images(columns, len(hw))] if masks else []
+    return to_records([image["id"] for image in truth["images"]], hw, columns), [unusable], by_image
 
 
 def _check_file(path: str, record: Record) -> ImageCheck:

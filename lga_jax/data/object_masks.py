@@ -1,0 +1,235 @@
+"""Object masks: the pixels of an object, as polygons or run lengths of COCO's format, or as a bitmap.
+
+pycocotools fills polygons and codes run lengths. A polygon that crosses itself is filled as COCO fills it: a place is
+inside if a line to it crosses the outline an odd number of times.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy.typing import ArrayLike
+from PIL import Image
+from pycocotools import mask as coco_masks
+
+HW = tuple[int, int]
+FULL = 255  # the value of a cell that lies in the object completely
+_FINE = 2  # cells per axis in which polygons are filled, for each cell of the result
+_MOST_DIGITS = 7  # of a run length in COCO's compressed code, five bits each
+
+# kind: what is wrong with the mask of a box.
+MASK_FAULTS = {
+    "mask_missing": "without an object mask",
+    "mask_malformed": "with a segmentation that is neither polygons nor RLE of its image's pixels",
+    "mask_open": "with a polygon of fewer than three points",
+    "mask_outside": "with an object mask outside the image or the box",
+    "mask_empty": "with an object mask without a pixel",
+    "mask_size": "with RLE of another size than the image",
+}
+
+
+class Polygons(NamedTuple):
+    """The union of polygons, (x, y) in pixels."""
+
+    parts: tuple[Float[np.ndarray, "_ 2"], ...]
+
+
+class RunLengths(NamedTuple):
+    """COCO's compressed run-length encoding (RLE) of a whole image."""
+
+    hw: HW
+    counts: bytes
+
+
+class Bitmap(NamedTuple):
+    """The pixels of a rectangle."""
+
+    pixels: Bool[np.ndarray, "h w"]
+    origin: tuple[int, int] = (0, 0)  # (x, y) of the first pixel
+
+
+ObjectMask = Polygons | RunLengths | Bitmap
+
+
+class Placement(NamedTuple):
+    """Where a point (x, y) of the stored image is seen: at matrix @ point + offset.
+
+    The matrix scales, mirrors and turns by quarters: one number of each row and column is not 0.
+    """
+
+    matrix: Float[np.ndarray, "2 2"]
+    offset: Float[np.ndarray, "2"]
+
+    def then(self, matrix: ArrayLike = ((1, 0), (0, 1)), offset: ArrayLike = (0, 0)) -> "Placement":
+        """This placement followed by another."""
+        matrix = np.array(matrix, np.float64)
+        return Placement(matrix @ self.matrix, matrix @ self.offset + offset)
+
+    def within(self, box: Float[np.ndarray, "4"], cells_hw: HW) -> "Placement":
+        """The placement in a grid of cells that fills a box of the seen image."""
+        x_factor, y_factor = np.array(cells_hw[::-1]) / (box[2:] - box[:2]).astype(np.float64)
+        return self.then(offset=-box[:2]).then(((x_factor, 0), (0, y_factor)))
+
+
+AS_STORED = Placement(np.eye(2), np.zeros(2))
+
+
+def parse_mask(segmentation: Any, hw: HW, box: Float[np.ndarray, "4"]) -> ObjectMask | str:
+    """The mask of COCO's `segmentation`, a list of polygons or RLE, or a kind of MASK_FAULTS.
+
+    hw: size of the image. box: (x1, y1, x2, y2) of the object, clipped to the image.
+    """
+    if segmentation in (None, [], {}):
+        return "mask_missing"
+    if isinstance(segmentation, list):
+        return _parse_polygons(segmentation, box)
+    if isinstance(segmentation, dict):
+        return _parse_rle(segmentation, hw)
+    return "mask_malformed"
+
+
+def cover(mask: ObjectMask, placement: Placement, hw: HW) -> UInt8[np.ndarray, "h w"]:
+    """The share of each cell of a grid of size `hw` that lies in the object, 0 to FULL.
+
+    `placement`: of the mask in the grid. The object may reach out of the grid; the grid lies in the image.
+    """
+    if isinstance(mask, Polygons):
+        return _fill(mask, placement, hw)
+    bitmap, scale = _decoded(mask) if isinstance(mask, RunLengths) else mask, placement.matrix.diagonal()
+    if not scale.all():  # a quarter turn: x and y change places
+        bitmap, scale = Bitmap(bitmap.pixels.T, bitmap.origin[::-1]), placement.matrix[:, ::-1].diagonal()
+    low, high = (((0, 0), hw[::-1]) - placement.offset) / scale - bitmap.origin
+    mirrored = low > high
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    limit = np.array(bitmap.pixels.shape[::-1], np.float64)  # rounding may reach out of it
+    frame = (*np.clip(low, 0, limit), *np.clip(high, 0, limit))
+    pixels = Image.fromarray(np.where(bitmap.pixels, np.uint8(FULL), np.uint8(0)))
+    # With the box filter a cell is the mean of its pixels, weighted by their shares of it.
+    cells = np.asarray(pixels.resize(hw[::-1], Image.Resampling.BOX, frame))
+    return cells[:: -1 if mirrored[1] else 1, :: -1 if mirrored[0] else 1]
+
+
+def crosses_itself(polygon: Float[np.ndarray, "n 2"]) -> bool:
+    """Whether two sides of a polygon that are no neighbours cross."""
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+
+    def side_of(points: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, "n n"]:
+        """Row i: on which side of side i each point lies, -1, 0 or 1."""
+        along, to_point = (end - start)[:, None], points[None] - start[:, None]
+        return np.sign(along[..., 0] * to_point[..., 1] - along[..., 1] * to_point[..., 0]).astype(int)
+
+    parted = side_of(start) * side_of(end) < 0
+    return bool((parted & parted.T).any())
+
+
+def to_rle(mask: ObjectMask, hw: HW) -> dict[str, Any]:
+    """COCO's compressed RLE of the mask in an image of size `hw`, as pycocotools takes it."""
+    if isinstance(mask, Polygons):
+        return coco_masks.merge(coco_masks.frPyObjects([part.ravel() for part in mask.parts], *hw))
+    if isinstance(mask, RunLengths):
+        return {"size": list(mask.hw), "counts": mask.counts}
+    pixels = np.zeros(hw, np.uint8, order="F")
+    (x, y), (height, width) = mask.origin, mask.pixels.shape
+    pixels[y : y + height, x : x + width] = mask.pixels
+    return coco_masks.encode(pixels)
+
+
+def _parse_polygons(segmentation: Sequence[Any], box: Float[np.ndarray, "4"]) -> Polygons | str:
+    try:
+        parts = [np.array(part) for part in segmentation]
+    except ValueError:
+        return "mask_malformed"
+    if not all(part.ndim == 1 and (part.dtype.kind in "if" or not len(part)) for part in parts):
+        return "mask_malformed"
+    with np.errstate(over="ignore"):
+        parts = [part.astype(np.float32) for part in parts]
+    if not all(len(part) % 2 == 0 and np.isfinite(part).all() for part in parts):
+        return "mask_malformed"
+    if min(map(len, parts)) < 6:
+        return "mask_open"
+    points = np.concatenate(parts).reshape(-1, 2)
+    low, high = points.min(0), points.max(0)
+    if not (high > low).all():
+        return "mask_empty"
+    if not ((low < box[2:]) & (high > box[:2])).all():
+        return "mask_outside"
+    return Polygons(tuple(part.reshape(-1, 2) for part in parts))
+
+
+def _parse_rle(segmentation: dict[str, Any], hw: HW) -> RunLengths | str:
+    size, code = segmentation.get("size"), segmentation.get("counts")
+    if not (isinstance(size, list) and all(type(side) in (int, float) for side in size)):
+        return "mask_malformed"
+    if size != list(hw):
+        return "mask_size"
+    counts = _run_lengths(code) if isinstance(code, str | bytes) else _whole_numbers(code)
+    # pycocotools leaves pixels after the last run as they are in memory.
+    if counts is None or (counts < 0).any() or counts.astype(float).sum() != hw[0] * hw[1]:
+        return "mask_malformed"
+    if not counts[1::2].any():
+        return "mask_empty"
+    return RunLengths(hw, coco_masks.frPyObjects({"size": list(hw), "counts": counts.tolist()}, *hw)["counts"])
+
+
+def _whole_numbers(counts: Any) -> Int[np.ndarray, "n"] | None:
+    whole = isinstance(counts, list) and all(type(count) is int and abs(count) < 2**32 for count in counts)
+    return np.array(counts, np.int64) if whole else None
+
+
+def _run_lengths(code: str | bytes) -> Int[np.ndarray, "n"] | None:
+    """The run lengths of COCO's compressed code; None if it is no such code.
+
+    A number is written from its lowest digit, five bits per character from "0" on; 32 says that another digit follows.
+    From the fourth on, a number is the difference to the last but one.
+    """
+    try:
+        characters = np.frombuffer(code.encode("ascii") if isinstance(code, str) else code, np.uint8)
+    except UnicodeEncodeError:
+        return None
+    digits = characters.astype(np.int64) - 48
+    last = digits < 32
+    if not len(digits) or digits.min() < 0 or digits.max() > 63 or not last[-1]:
+        return None
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MOST_DIGITS:
+        return None
+    place = np.arange(len(digits)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((digits & 31) << 5 * place, starts)
+    numbers -= np.where(digits[ends] & 16, 1 << 5 * lengths, 0)  # two's complement
+    numbers[1::2], numbers[2::2] = np.cumsum(numbers[1::2]), np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _decoded(mask: RunLengths) -> Bitmap:
+    return Bitmap(coco_masks.decode({"size": list(mask.hw), "counts": mask.counts}).view(bool))
+
+
+def _fill(mask: Polygons, placement: Placement, hw: HW) -> UInt8[np.ndarray, "h w"]:
+    fine_hw = hw[0] * _FINE, hw[1] * _FINE
+    placed = ((part @ placement.matrix.T + placement.offset) * _FINE for part in mask.parts)
+    parts = [part.ravel() for part in (_clipped(part, fine_hw) for part in placed) if len(part) > 2]
+    if not parts:
+        return np.zeros(hw, np.uint8)
+    filled = coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(parts, *fine_hw)))
+    return cv2.resize(filled * np.uint8(FULL), hw[::-1], interpolation=cv2.INTER_AREA)
+
+
+def _clipped(points: Float[np.ndarray, "n 2"], hw: HW) -> Float[np.ndarray, "_ 2"]:
+    """The part of a polygon inside (0, 0, width, height) (Sutherland and Hodgman 1974).
+
+    A polygon far larger than the grid would cost pycocotools memory and time in proportion to its outline.
+    """
+    if (points >= 0).all() and (points <= hw[::-1]).all():
+        return points
+    for axis, sign, limit in ((0, 1, 0), (0, -1, hw[1]), (1, 1, 0), (1, -1, hw[0])):
+        depth = sign * (points[:, axis] - limit)
+        next_points, next_depth = np.roll(points, -1, axis=0), np.roll(depth, -1)
+        crossing = (depth >= 0) != (next_depth >= 0)
+        share = depth / np.where(crossing, depth - next_depth, 1.0)
+        border = points + share[:, None] * (next_points - points)
+        points = np.stack([points, border], axis=1)[np.stack([depth >= 0, crossing], axis=1)]
+    return points
