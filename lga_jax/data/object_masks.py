@@ -143,8 +143,7 @@ def _parse_polygons(segmentation: Sequence[Any], box: Float[np.ndarray, "4"]) ->
         return "mask_malformed"
     if not all(part.ndim == 1 and (part.dtype.kind in "if" or not len(part)) for part in parts):
         return "mask_malformed"
-    with np.errstate(over="ignore"):
-        parts = [part.astype(np.float32) for part in parts]
+    parts = [part.astype(np.float64) for part in parts]  # rounded to float32, some pixels would not be COCO's
     if not all(len(part) % 2 == 0 and np.isfinite(part).all() for part in parts):
         return "mask_malformed"
     if min(map(len, parts)) < 6:

@@ -69,7 +69,7 @@ class Challenge:
         """The mask of each vehicle of records[index], whatever lies over it: another vehicle, smoke or flames."""
         scene = make_scene(self._seed, range(len(self.records))[index], self._mixture)
         # The middle of a corner's half-pixel is half a half-pixel further.
-        outlines = ([((part + 0.5) / 2).astype(np.float32) for part in one.outline] for one in scene.vehicles)
+        outlines = ([(part + 0.5) / 2 for part in one.outline] for one in scene.vehicles)
         return [Polygons(tuple(parts)) for parts in outlines]
 
     def truth(self) -> dict:

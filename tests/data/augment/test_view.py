@@ -14,6 +14,7 @@ from lga_jax.data.augment.view import (
     evaluation_view,
     see_boxes,
     see_image,
+    see_points,
     training_hw,
 )
 from lga_jax.data.augment.window import Window
@@ -206,3 +207,18 @@ def test_keys_that_are_off_draw_no_random_numbers():
     rng = np.random.default_rng(5)
     edge, flip = (640, 672, 704, 736, 768, 800)[rng.integers(6)], bool(rng.random() < 0.5)
     assert off == View((edge, round(edge * 4 / 3)), (0, 0), flip, draw_colour(rng, 0.5))
+
+
+@given(SIDES, st.booleans(), st.integers(0, 3), st.booleans(), st.floats(0, 1))
+def test_points_are_seen_where_boxes_are(hw, flip, turns, in_window, place):
+    window = Window(1, 2, hw[0] - 2, hw[1] - 3) if in_window else None
+    part_hw = View((0, 0), (0, 0), False, window=window, turns=turns).source_hw(hw)
+    resized, seen_hw = (2 * part_hw[0], 3 * part_hw[1]), (2 * part_hw[0] - 1, 3 * part_hw[1] - 2)
+    view = View(resized, (round(place), round(2 * place)), flip, window=window, turns=turns)
+    placement = see_points(hw, view, seen_hw)
+    box = np.array([0.4 * hw[1], 0.4 * hw[0], 0.6 * hw[1], 0.6 * hw[0]], np.float32)
+    corners = box.reshape(2, 2) @ placement.matrix.T + placement.offset
+    expected = see_boxes(box[None], hw, view, seen_hw)[0]
+    if (expected[2:] - expected[:2] > 0).all():
+        limits = np.array(seen_hw[::-1] * 2)
+        np.testing.assert_allclose(np.clip([*corners.min(0), *corners.max(0)], 0, limits), expected, atol=1e-2)

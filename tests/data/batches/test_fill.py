@@ -1,14 +1,18 @@
 """An image and its boxes in a row of a batch."""
 
+import cv2
 import jax
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.coco import get_config
 from lga_jax.data.augment.geometry import KERNELS, fit_hw, resize_hw
 from lga_jax.data.augment.view import View, draw_view
+from lga_jax.data.augment.window import Window
 from lga_jax.data.batches.fill import empty_batch, write_image, write_targets
+from lga_jax.data.object_masks import AS_STORED, Bitmap, Polygons, cover
 from lga_jax.data.source import Record
 
 
@@ -159,3 +163,44 @@ def test_under_jitter_boxes_follow_pixels(corner, hw, bucket_hw, kernel, seed):
         np.testing.assert_allclose(box, found, atol=1.01)
     elif not seen:
         assert not bright.any()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("as_polygon", [False, True])
+def test_a_mask_is_cut_and_turned_with_its_image(flip, as_polygon):
+    """A triangle in an image of the same pixels: in its box, the cells show what the image shows."""
+    corners = np.array([[4, 2], [26, 4], [10, 18]], np.float32)
+    outline = Polygons((corners,))
+    pixels = cover(outline, AS_STORED, (20, 30)) > 127
+    image = np.repeat(pixels[..., None], 3, axis=2).astype(np.uint8) * 255
+    record = _record((20, 30), [[4, 2, 26, 18], [0, 0, 3, 3], [16, 10, 20, 13]])
+    masks = [outline if as_polygon else Bitmap(pixels), None, Bitmap(np.ones((2, 2), bool))]
+    batch = empty_batch(1, (24, 40), slots=4, mask_side=24)
+    write_image(batch, 0, 0, record, image, View((40, 60), (10, 6), flip), "bilinear", masks)
+    x1, y1, x2, y2 = batch.targets.boxes[0, 0].astype(int)
+    assert (y1, y2) == (0, 24)  # cut above and below
+    seen = cv2.resize(batch.images[0, y1:y2, x1:x2, 0], (24, 24), interpolation=cv2.INTER_AREA)
+    assert ((seen > 127) != (batch.targets.masks[0, 0] > 127)).mean() < 0.04
+    assert ((seen > 127) != (batch.targets.masks[0, 0, :, ::-1] > 127)).mean() > 0.1
+    np.testing.assert_array_equal(batch.targets.valid[0], [True, True, False, False])  # the second is cut off
+    np.testing.assert_array_equal(batch.targets.has_mask[0], [True, False, False, False])  # the last is not in its box
+    assert not batch.targets.masks[0, 1:].any()
+    write_targets(batch.targets, 0, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), [])
+    assert not any(leaf.any() for leaf in batch.targets)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("as_polygon", [False, True])
+def test_a_mask_is_turned_within_its_window(turns, as_polygon):
+    outline = Polygons((np.array([[4, 2], [26, 4], [10, 18]], np.float32),))
+    pixels = cover(outline, AS_STORED, (20, 30)) > 127
+    image = np.repeat(pixels[..., None], 3, axis=2).astype(np.uint8) * 255
+    batch = empty_batch(1, (60, 60), slots=1, mask_side=24)
+    window = Window(1, 2, 18, 27)
+    hw = View((0, 0), (0, 0), flip=False, window=window, turns=turns).source_hw((20, 30))
+    view = View((2 * hw[0], 2 * hw[1]), (0, 0), flip=True, window=window, turns=turns)
+    record = _record((20, 30), [[4, 2, 26, 18]])
+    write_image(batch, 0, 0, record, image, view, "bilinear", [outline if as_polygon else Bitmap(pixels)])
+    x1, y1, x2, y2 = batch.targets.boxes[0, 0].astype(int)
+    seen = cv2.resize(batch.images[0, y1:y2, x1:x2, 0], (24, 24), interpolation=cv2.INTER_AREA)
+    assert ((seen > 127) != (batch.targets.masks[0, 0] > 127)).mean() < 0.04

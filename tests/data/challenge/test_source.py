@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 from lga_jax.data.challenge.scene import CHALLENGES
 from lga_jax.data.challenge.source import Challenge, export
 from lga_jax.data.coco.source import CocoJson
+from lga_jax.data.object_masks import AS_STORED, cover
 from lga_jax.data.source import Source, open_source
 from tests.faults import refused
 
@@ -83,6 +84,27 @@ def test_an_exported_folder_reads_back_the_same(tmp_path):
         np.testing.assert_array_equal(record.boxes_original, original.boxes_original)
         np.testing.assert_array_equal(record.labels, original.labels)
         np.testing.assert_array_equal(back.image(index), source.image(index))
+
+
+def test_masks_are_the_drawn_vehicles(tmp_path):
+    """Vehicles of the same scene with and without camouflage differ where their masks are."""
+    plain, painted = (Challenge(6, 2, (96, 128), (name,), (3,)) for name in ("plain", "camouflage"))
+    for index, record in enumerate(plain.records):
+        masks = [cover(mask, AS_STORED, (96, 128)) for mask in plain.object_masks(index)]
+        assert len(masks) == len(record.labels)
+        for cells, (x1, y1, x2, y2) in zip(masks, record.boxes_original, strict=True):
+            rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
+            found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+            np.testing.assert_allclose(found, [x1, y1, x2, y2], atol=1)
+        changed = np.abs(plain.image(index).astype(int) - painted.image(index)).max(axis=-1) > 12
+        inside = np.max(masks, axis=0) > 127
+        assert changed[inside].mean() > 0.6
+        assert not changed[np.max(masks, axis=0) == 0].mean() > 0.02
+    export(plain, tmp_path / "set")
+    back = CocoJson(str(tmp_path / "set"), "annotations/instances.json", "images", skip_empty=False)
+    for index in range(6):
+        for mask, other in zip(back.object_masks(index), plain.object_masks(index), strict=True):
+            np.testing.assert_array_equal(np.concatenate(mask.parts), np.concatenate(other.parts))
 
 
 def test_export_overwrites_nothing(tmp_path):
