@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from numpy.typing import ArrayLike
 from PIL import Image
 from pycocotools import mask as coco_masks
 
 HW = tuple[int, int]
+Pair = tuple[float | int, float | int]
 FULL = 255  # the value of a cell that lies in the object completely
 _FINE = 2  # cells per axis in which polygons are filled, for each cell of the result
 _MOST_DIGITS = 7  # of a run length in COCO's compressed code, five bits each
@@ -62,15 +62,16 @@ class Placement(NamedTuple):
     matrix: Float[np.ndarray, "2 2"]
     offset: Float[np.ndarray, "2"]
 
-    def then(self, matrix: ArrayLike = ((1, 0), (0, 1)), offset: ArrayLike = (0, 0)) -> "Placement":
+    def then(self, matrix: Sequence[Pair] = ((1, 0), (0, 1)), offset: Pair = (0, 0)) -> "Placement":
         """This placement followed by another."""
         matrix = np.array(matrix, np.float64)
         return Placement(matrix @ self.matrix, matrix @ self.offset + offset)
 
     def within(self, box: Float[np.ndarray, "4"], cells_hw: HW) -> "Placement":
         """The placement in a grid of cells that fills a box of the seen image."""
-        x_factor, y_factor = np.array(cells_hw[::-1]) / (box[2:] - box[:2]).astype(np.float64)
-        return self.then(offset=-box[:2]).then(((x_factor, 0), (0, y_factor)))
+        x1, y1, x2, y2 = box.tolist()
+        factors = cells_hw[1] / (x2 - x1), cells_hw[0] / (y2 - y1)
+        return self.then(offset=(-x1, -y1)).then(((factors[0], 0), (0, factors[1])))
 
 
 AS_STORED = Placement(np.eye(2), np.zeros(2))

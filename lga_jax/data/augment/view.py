@@ -124,7 +124,7 @@ def see_points(hw: HW, view: View, seen_hw: HW) -> Placement:
         placement = placement.then(offset=(-x, -y))
     for _ in range(view.turns % 4):  # to the left: x becomes y from below
         placement, hw = placement.then(((0, 1), (-1, 0)), (0, hw[1])), hw[::-1]
-    y_scale, x_scale = np.divide(view.resized_hw, hw)
+    y_scale, x_scale = np.divide(view.resized_hw, hw).tolist()
     placement = placement.then(((x_scale, 0), (0, y_scale)), (-view.crop_yx[1], -view.crop_yx[0]))
     return placement.then(((-1, 0), (0, 1)), (seen_hw[1], 0)) if view.flip else placement
 
