@@ -7,8 +7,8 @@ from pycocotools import mask as coco_masks
 from lga_jax.data.object_masks import (
     AS_STORED,
     FULL,
+    MASK_FAULTS,
     Bitmap,
-    Placement,
     Polygons,
     RunLengths,
     cover,
@@ -16,6 +16,7 @@ from lga_jax.data.object_masks import (
     parse_mask,
     to_rle,
 )
+from tests.data.conftest import mutate
 
 HW = (20, 30)
 WHOLE = np.array([0, 0, 30, 20], np.float32)
@@ -84,6 +85,18 @@ def test_faults_of_a_segmentation(segmentation, kind):
     assert parse_mask(segmentation, HW, WHOLE) == kind
 
 
+@given(st.data())
+def test_any_segmentation_is_a_mask_or_has_a_known_fault(data):
+    content = {
+        "masks": [[[*SQUARE], [*SQUARE]], {"size": [20, 30], "counts": [300, 300]}, _rle(_pixels((4, 2, 10, 8)))]
+    }
+    content["masks"][2]["counts"] = content["masks"][2]["counts"].decode()
+    mutate(data, content)
+    for segmentation in content.get("masks") or []:
+        mask = parse_mask(segmentation, HW, WHOLE)
+        assert mask in MASK_FAULTS if isinstance(mask, str) else cover(mask, AS_STORED, HW).shape == HW
+
+
 def test_a_mask_beside_its_box_is_outside():
     assert parse_mask([SQUARE], HW, np.array([12, 2, 20, 8], np.float32)) == "mask_outside"
 
@@ -104,7 +117,7 @@ def test_compressed_counts_are_read_as_pycocotools_writes_them(pixels):
 @pytest.mark.parametrize("flip", [False, True])
 def test_cells_of_a_box_hold_their_covered_share(mask, flip):
     """Cells of 2 x 2 pixels from (3, 2) on: the first column is covered by half, from the second on completely."""
-    seen = Placement(np.array([-1.0, 1.0]), np.array([30.0, 0.0])) if flip else AS_STORED
+    seen = AS_STORED.then(((-1, 0), (0, 1)), (30, 0)) if flip else AS_STORED
     box = np.array([20, 2, 27, 8] if flip else [3, 2, 10, 8], np.float32)
     box[0 if flip else 2] += -1 if flip else 1  # eight pixels wide: the last column is half outside too
     cells = cover(mask, seen.within(box, (3, 4)), (3, 4))
@@ -131,7 +144,7 @@ def test_an_outline_far_out_of_a_sliver_is_filled_in_little_memory():
 def test_clipping_changes_no_cell(points):
     """The same polygon in a grid that needs no clipping, cut to the small grid."""
     mask = Polygons((np.array(points, np.float32),))
-    moved = Placement(np.ones(2), np.full(2, 48.0))
+    moved = AS_STORED.then(offset=(48, 48))
     wide = cover(mask, moved, (128, 128))[48 : 48 + HW[0], 48 : 48 + HW[1]].astype(int)
     differ = np.abs(cover(mask, AS_STORED, HW) - wide) > FULL // 2
     assert differ.sum() <= 2 * len(points)  # pycocotools rounds an outline at its corners, and clipping adds some

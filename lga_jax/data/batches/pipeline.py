@@ -60,7 +60,7 @@ class Pipeline:
         slots: int,
         local_devices: Sequence[jax.Device],
         max_faulty: float,
-        mask_side: int,
+        mask_side: int = 0,
     ) -> None:
         """`max_faulty`: the largest share of unreadable images; `next` raises UserError for more.
 

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from lga_jax.data.batches.fill import MASK_SIDE
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
+from lga_jax.data.challenge.source import Challenge
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.errors import UserError
 from lga_jax.structs import Batch
@@ -306,3 +308,16 @@ def test_evaluation_has_its_own_buckets_if_given_and_no_jitter():
     assert {batch.images.shape[2:4] for batch in with_own} == {(32, 48), (48, 32)}
     _assert_equal(with_own, _evaluate(Memory(), 4, resize="antialias"))
     assert {batch.images.shape[2:4] for batch in _evaluate(Memory(), 4, **values)} == {(16, 16)}
+
+
+def test_masks_come_with_pasted_objects_too():
+    data = data_config(short_edges=(64,), buckets=((64, 64),), copy_paste=1.0)
+    source = Challenge(6, image_hw=(64, 64))
+    with closing(TrainLoader(source, data, 0, 2, 0, jax.local_devices()[:1], object_masks=True)) as loader:
+        targets = jax.device_get(next(loader)).targets
+    with closing(TrainLoader(source, data, 0, 2, 0, jax.local_devices()[:1])) as loader:
+        assert jax.device_get(next(loader)).targets.masks is None
+    assert targets.masks.shape == (*targets.valid.shape, MASK_SIDE, MASK_SIDE)
+    np.testing.assert_array_equal(targets.has_mask, targets.valid)
+    shares = targets.masks[targets.valid].mean(axis=(1, 2)) / 255
+    assert ((shares > 0.1) & (shares < 1)).all()
