@@ -68,6 +68,7 @@ def get_config() -> ConfigDict:
                 400,
                 800,
             ),  # object_crop: shortest and longest short side of the window, pixels of the stored image
+            transform="",  # "FILE.py:NAME" or "MODULE:NAME": a function of your own (docs/extend.md)
             repeat_threshold=0.0,  # classes in a smaller share of the images are repeated (LVIS: 1e-3); 0: none
             buckets=((800, 1344), (1344, 800)),  # (height, width); an image is padded to the smallest that fits
             eval_buckets=(),  # buckets of evaluation; (): the same

@@ -45,6 +45,15 @@ def missing_device(error: BaseException) -> UserError | None:
     )
 
 
+def cause_in(error: BaseException, path: str | os.PathLike) -> str:
+    """What the code of a user raised, with the line of the file `path` if it was there: 'KeyError: a, line 7'."""
+    if isinstance(error, SyntaxError):
+        return f"{error.msg}, line {error.lineno} of {error.filename}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == os.fspath(path)]
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    return f"{text}, line {lines[-1]}" if lines else text
+
+
 def listed(names: Sequence[object], most: int = 5, separator: str = ", ") -> str:
     """The first names and the number of the others: 'a, b, c and 4 more'; 'none' without names."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

@@ -65,6 +65,18 @@ def _sides() -> Rule:
     return Rule("(shortest, longest) side in whole pixels, as (400, 800)", accept)
 
 
+def _function() -> Rule:
+    plain = text(may_be_empty=True)
+
+    def accept(value: Any) -> str:
+        place, _, name = plain.accept(value).rpartition(":")
+        if value and not (place and name.isidentifier()):
+            raise ValueError
+        return value
+
+    return Rule("a function, as 'FILE.py:NAME' or 'MODULE:NAME', or ''", accept, is_text=True)
+
+
 def _no_parts(value: Any) -> Any:
     """Rejects every value: existing parts follow the rules of their settings, see `_source_rules`."""
     raise ValueError
@@ -102,6 +114,7 @@ KEYS: dict[str, Rule] = {
     "data.jpeg": _SHARE,
     "data.copy_paste": _SHARE,
     "data.object_crop_sides": _sides(),
+    "data.transform": _function(),
     "data.repeat_threshold": _SHARE,
     "data.buckets": _buckets("pairs of (height, width) in whole pixels, as ((800, 1344),)", least=1),
     "data.eval_buckets": _buckets("(), or pairs of (height, width) in whole pixels, as ((800, 1344),)", least=0),

@@ -6,14 +6,14 @@ import difflib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from lga_jax.errors import UserError, listed
+from lga_jax.errors import UserError, cause_in, listed
 from lga_jax.recipe.augmentation import AUGMENT, preset
 from lga_jax.recipe.keys import rules_of
 from lga_jax.recipe.rule import read_literal
@@ -36,7 +36,7 @@ def load(name_or_path: str | os.PathLike) -> ConfigDict:
         raise UserError(
             f"recipe {name_or_path}",
             expected="a recipe like coco",
-            found=_cause(error, path),
+            found=cause_in(error, path),
             remedy='begin get_config with `config = start_from("coco")`, from lga_jax.recipe' if old else "",
         ) from error
     if not isinstance(config, ConfigDict):
@@ -155,19 +155,3 @@ def _remedy(given: str) -> str:
 
 def _first_line(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
-
-
-def _cause(error: Exception, path: Path) -> str:
-    if isinstance(error, SyntaxError):
-        return f"{error.msg}, line {error.lineno} of {error.filename}"
-    line = next((line for file, line in _places(error) if file == str(path)), None)
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}".rstrip(": ") + (f", line {line}" if line else "")
-
-
-def _places(error: Exception) -> Iterable[tuple[str, int]]:
-    trace, places = error.__traceback__, []
-    while trace:
-        places.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
-        trace = trace.tb_next
-    return reversed(places)

@@ -12,6 +12,7 @@ from configs.challenge import get_config
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import open_source
 from lga_jax.report import preview_sheet as preview
+from tests.faults import refused
 
 
 def _config(**values: object) -> object:
@@ -99,3 +100,14 @@ def test_an_image_that_cannot_be_read_says_so(tmp_path):
     (sample,) = preview.draw_samples(config, 1)
     assert sample.original.shape == (384, 384, 3)
     assert (sample.original > 230).any() and (sample.original == 128).mean() > 0.9
+
+
+def test_a_transform_of_the_users_own_is_seen(tmp_path):
+    own, code = tmp_path / "own.py", "def paint(image, boxes, labels, rng):\n    return {}, boxes, labels\n"
+    own.write_text(code.format("image * 0.5"))
+    config = _config(transform=f"{own}:paint")
+    with refused("data.transform", found="float64"):
+        next(preview.draw_samples(config, 1))
+    own.write_text(code.format("image * 0 + 200"))
+    (sample,) = preview.draw_samples(config, 1)
+    assert np.median(sample.seen[:250, :250]) == 200 and np.median(sample.original) != 200

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from lga_jax.data.augment.geometry import have_area
+from lga_jax.data.augment.transform import Transform, apply_transform
 from lga_jax.data.augment.view import HW, View, content_hw, see_boxes, see_image, see_points
 from lga_jax.data.object_masks import ObjectMask, Placement, cover
 from lga_jax.data.source import Record
@@ -89,6 +90,20 @@ def see_masks(
         return None
     placement = see_points(hw, view, seen_hw)
     return [None if masks[one] is None else SeenMask(masks[one], placement) for one in chosen.tolist()]
+
+
+def transform_row(
+    batch: Batch, row: int, transform: Transform, rng: np.random.Generator, num_classes: int, name: str
+) -> int:
+    """Replaces image and boxes of a row by what the user's transform makes of them. Returns the number of lost boxes.
+
+    Lost are boxes without a free slot. `name`: of the image, for errors. Raises UserError for a faulty result.
+    """
+    height, width = batch.image_hw[row].astype(int).tolist()
+    content, valid = batch.images[row, :height, :width], batch.targets.valid[row]
+    sample = content, batch.targets.boxes[row][valid], batch.targets.labels[row][valid]
+    content[:], boxes, labels = apply_transform(transform, sample, rng, num_classes, name)
+    return write_targets(batch.targets, row, boxes, labels)
 
 
 def write_targets(

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from lga_jax.data.augment.donor import draw_donor
+from lga_jax.data.augment.transform import KEY, Transform, find_transform
 from lga_jax.data.augment.view import HW, draw_view, evaluation_hw, evaluation_view, training_hw
 from lga_jax.data.batches.fill import MASK_SIDE
 from lga_jax.data.batches.pipeline import Job, Pipeline
@@ -32,7 +33,8 @@ class TrainLoader:
 
     The batch of step t has the same bytes for any number of workers and after a resume. The images of the global batch
     do not depend on the number of processes; each process loads its own part. `report` holds report lines for the start
-    of training; `num_unreadable` and `num_without_slot` are counts for its end.
+    of training; `num_unreadable` and `num_without_slot` are counts for its end. The user's transform is tried on the
+    first images when the loader is made.
     """
 
     def __init__(
@@ -72,8 +74,13 @@ class TrainLoader:
             *report_overflow(source.records, slots),
         ]
         jobs = (self._job(step, share, source, data_config) for step in itertools.count(start_step))
+        transform = _find_transform(data_config.transform, object_masks)
         mask_side = MASK_SIDE if object_masks else 0
-        self._pipeline = Pipeline(source, data_config, jobs, slots, local_devices, data_config.max_faulty, mask_side)
+        self._pipeline = Pipeline(
+            source, data_config, jobs, slots, local_devices, data_config.max_faulty, mask_side, transform
+        )
+        if transform:
+            self.report += self._pipeline.rehearse(self._job(start_step, share, source, data_config))
         self._shapes = _shapes(data_config.buckets, bucket_of, share)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -121,12 +128,13 @@ class TrainLoader:
     def _job(self, step: int, share: slice, source: Source, data_config: ConfigDict) -> Job:
         bucket, members = self._plan.batch(step)
         bucket_hw, index = data_config.buckets[bucket], members[share].tolist()
-        views, donors = [], []
+        views, donors, rngs = [], [], []
         for position, image in enumerate(index, start=share.start):
             rng = self._plan.view_rng(step, position)
             views.append(draw_view(rng, source.records[image], bucket_hw, data_config))
             donors.append(draw_donor(rng, source.records, bucket_hw, data_config))
-        return Job(bucket_hw, index, views, donors)
+            rngs.append(self._plan.transform_rng(step, position) if data_config.transform else None)
+        return Job(bucket_hw, index, views, donors, rngs)
 
 
 class EvalLoader:
@@ -181,6 +189,17 @@ class EvalLoader:
         self._pipeline.close()
 
 
+def _find_transform(name: str, object_masks: bool) -> Transform | None:
+    if name and object_masks:
+        raise UserError(
+            KEY,
+            expected="'' with masks of objects, which a transform does not move",
+            found=repr(name),
+            remedy="unset it",
+        )
+    return find_transform(name) if name else None
+
+
 def check_position(saved: Mapping, current: Mapping) -> None:
     """Raises UserError if the position in a checkpoint differs from that of a new TrainLoader."""
     names = {
@@ -225,7 +244,7 @@ def _report_small_buckets(
 
 def _evaluation_job(source: Source, index: list[int], bucket_hw: HW, data_config: ConfigDict) -> Job:
     views = [evaluation_view(_stored_hw(source, image), bucket_hw, data_config) for image in index]
-    return Job(bucket_hw, index, views, [None] * len(index))
+    return Job(bucket_hw, index, views, [None] * len(index), [None] * len(index))
 
 
 def _shapes(buckets: Sequence[HW], bucket_of: Int[np.ndarray, "n"], share: slice) -> list[tuple[HW, int]]:

@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from typing import NamedTuple
 
 import jax
@@ -13,16 +14,19 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from lga_jax.data.augment.donor import Donor
+from lga_jax.data.augment.transform import KEY, Transform
 from lga_jax.data.augment.view import HW, View
-from lga_jax.data.batches.fill import empty_batch, write_image
+from lga_jax.data.batches.fill import empty_batch, transform_row, write_image
 from lga_jax.data.batches.paste import paste
 from lga_jax.data.batches.paste_masks import Below, paste_masks
 from lga_jax.data.faulty import ImageCount
 from lga_jax.data.object_masks import ObjectMask
-from lga_jax.data.source import Source, UnreadableImageError, object_masks_of
+from lga_jax.data.source import Source, UnreadableImageError, name_of, object_masks_of
+from lga_jax.errors import UserError, counted
 from lga_jax.structs import DEVICE_AXIS, Batch
 
 _LOG = logging.getLogger(__name__)
+_REHEARSED = 16  # images on which the user's transform is tried
 
 
 class Job(NamedTuple):
@@ -32,6 +36,7 @@ class Job(NamedTuple):
     index: list[int]  # -1: leave the row empty
     views: list[View]  # ignored in empty rows
     donors: list[Donor | None]  # the second image of copy-paste
+    rngs: list[np.random.Generator | None]  # for the user's transform
 
 
 class _Row(NamedTuple):
@@ -61,12 +66,15 @@ class Pipeline:
         local_devices: Sequence[jax.Device],
         max_faulty: float,
         mask_side: int = 0,
+        transform: Transform | None = None,
     ) -> None:
         """`max_faulty`: the largest share of unreadable images; `next` raises UserError for more.
 
         mask_side: cells per axis of the object masks; 0: no masks are read.
+        transform: the user's; every job then has a generator for each image.
         """
         self._source, self._jobs, self._slots, self._mask_side = source, jobs, slots, mask_side
+        self._transform = transform
         self._kernel, self._prefetch = data_config.resize, data_config.prefetch
         self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
         self._sharding = NamedSharding(Mesh(np.array(local_devices), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS))
@@ -97,6 +105,28 @@ class Pipeline:
         """An empty batch of a bucket; `num_rows` are the rows of this process."""
         return self._to_devices(empty_batch(num_rows, bucket_hw, self._slots, self._mask_side))
 
+    def rehearse(self, job: Job) -> list[str]:
+        """Tries the user's transform on the first images of a job. Returns a report line if it removes boxes.
+
+        Raises UserError for a faulty result, if it removes all boxes, and if a second call with the same arguments
+        gives another result: then a resumed run would see other images.
+        """
+        rows, counts = list(zip(job.index, job.views, job.donors, job.rngs, strict=True))[:_REHEARSED], []
+        for index, view, donor, rng in rows:
+            plain, one, other = (empty_batch(1, job.bucket_hw, self._slots) for _ in range(3))
+            self._load(plain, 0, index, view, donor, None)
+            for batch in (one, other):
+                self._load(batch, 0, index, view, donor, deepcopy(rng))
+            if not all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other))):
+                raise UserError(
+                    KEY,
+                    expected=f"the same result for the same arguments, for {name_of(self._source, index)}",
+                    found="two different results",
+                    remedy="draw random numbers from the argument rng only",
+                )
+            counts.append((int(plain.targets.valid.sum()), int(one.targets.valid.sum())))
+        return _report_removed(counts, name_of(self._source, job.index[0]))
+
     @property
     def num_unreadable(self) -> int:
         """Unreadable images in the batches that `next` returned, each counted once."""
@@ -117,17 +147,25 @@ class Pipeline:
                 return
             batch = empty_batch(len(job.index), job.bucket_hw, self._slots, self._mask_side)
             rows = [
-                self._workers.submit(self._load, batch, row, index, view, donor)
-                for row, (index, view, donor) in enumerate(zip(job.index, job.views, job.donors, strict=True))
-                if index >= 0
+                self._workers.submit(self._load, batch, row, *arguments)
+                for row, arguments in enumerate(zip(job.index, job.views, job.donors, job.rngs, strict=True))
+                if arguments[0] >= 0
             ]
             self._loading.append(_Loading(batch, rows))
 
     def _num_rows_loading(self) -> int:
         return sum(len(loading.batch.index) for loading in self._loading)
 
-    def _load(self, batch: Batch, row: int, index: int, view: View, donor: Donor | None) -> _Row:
-        """Fills a row."""
+    def _load(
+        self,
+        batch: Batch,
+        row: int,
+        index: int,
+        view: View,
+        donor: Donor | None,
+        rng: np.random.Generator | None,
+    ) -> _Row:
+        """Fills a row. Without `rng` the user's transform is not called."""
         records, errors, seen, num_lost = self._source.records, {}, [index], 0
         masks, image = self._masks(index), self._image(index, errors)
         write_image(batch, row, index, records[index], image, view, self._kernel, masks)
@@ -136,6 +174,9 @@ class Pipeline:
             seen.append(donor.index)
             if (image := self._image(donor.index, errors)) is not None:
                 num_lost = self._paste(batch, row, below, image, donor)
+        if rng is not None and index not in errors:
+            num_classes, name = len(self._source.class_names), name_of(self._source, index)
+            num_lost += transform_row(batch, row, self._transform, rng, num_classes, name)
         return _Row(seen, errors, num_lost)
 
     def _paste(
@@ -178,3 +219,20 @@ class Pipeline:
         split = (self._num_devices, len(batch.index) // self._num_devices)
         batch = jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), batch)
         return jax.device_put(batch, self._sharding)
+
+
+def _report_removed(counts: Sequence[tuple[int, int]], first: str) -> list[str]:
+    """One report line if the user's transform removed boxes. `counts`: boxes before and after it, of each image.
+
+    Raises UserError if it removed all. `first`: the name of the first image.
+    """
+    before, after = map(sum, zip(*counts, strict=True))
+    if before and not after:
+        raise UserError(
+            KEY,
+            expected="a function that keeps boxes",
+            found=f"none of {counted(before, 'box')} left in {counted(len(counts), 'image')}, the first is {first}",
+            remedy="correct the function",
+        )
+    what = f"{KEY}: {counted(before, 'box')} of the first {counted(len(counts), 'image')} became {after:,}"
+    return [what] if after != before else []

@@ -15,7 +15,7 @@ from lga_jax.data.augment.geometry import fit_hw
 from lga_jax.data.augment.view import HW
 from lga_jax.data.source import Record
 
-_ORDER, _VIEWS = 0, 1  # independent streams of random numbers from one seed
+_ORDER, _VIEWS, _TRANSFORMS = 0, 1, 2  # independent streams of random numbers from one seed
 
 Buckets = Sequence[HW]
 
@@ -96,6 +96,10 @@ class BatchPlan:
     def view_rng(self, step: int, position: int) -> np.random.Generator:
         """Randomness for the image at `position` of the global batch of `step`, independent of all others."""
         return self._rng(_VIEWS, step, position)
+
+    def transform_rng(self, step: int, position: int) -> np.random.Generator:
+        """Randomness for the user's transform of this image, independent of its view."""
+        return self._rng(_TRANSFORMS, step, position)
 
     def _draw_epoch(self, epoch: int) -> tuple[Int[np.ndarray, "n b"], Int[np.ndarray, "n"]]:
         rng = self._rng(_ORDER, epoch)

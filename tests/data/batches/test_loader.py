@@ -104,6 +104,66 @@ def test_a_run_that_starts_later_sees_what_an_undisturbed_one_saw(values):
         _assert_equal(whole[start:], _train(14 - start, start=start, **values))
 
 
+_TRANSFORMS = """
+import numpy as np
+
+def noisy(image, boxes, labels, rng):
+    image = np.clip(image + rng.integers(-9, 9, image.shape), 0, 255).astype(np.uint8)
+    kept = rng.random(len(boxes)) < 0.7
+    return image[:, ::-1].copy(), boxes[kept] * (0.5, 1, 0.5, 1), labels[kept]
+
+def careless(image, boxes, labels, rng):
+    return np.random.randint(0, 255, image.shape).astype(np.uint8), boxes, labels
+
+def empty(image, boxes, labels, rng):
+    return image, [], []
+
+def wide(image, boxes, labels, rng):
+    return image, boxes * 2, labels
+"""
+
+
+@pytest.fixture
+def transforms(tmp_path):
+    (tmp_path / "own.py").write_text(_TRANSFORMS)
+    return f"{tmp_path / 'own.py'}:"
+
+
+def test_a_transform_of_the_users_own_is_a_function_of_seed_and_step(transforms):
+    own = {"transform": f"{transforms}noisy"}
+    whole = _train(8, num_workers=1, prefetch=0, **own)
+    _assert_equal(whole, _train(8, num_workers=3, prefetch=3, **own))
+    _assert_equal(whole[3:], _train(5, start=3, **own))
+    plain = _train(8)
+    assert all((one.images != other.images).any() for one, other in zip(whole, plain, strict=True))
+    _assert_equal([b.index for b in whole], [b.index for b in plain])
+    counts = [sum(batch.targets.valid.sum() for batch in batches) for batches in (whole, plain)]
+    assert 0.5 < counts[0] / counts[1] < 0.9
+    _assert_equal(_evaluate(Memory(), 4), _evaluate(Memory(), 4, **own))
+
+
+def test_a_transform_that_removes_boxes_is_reported(transforms):
+    with closing(
+        TrainLoader(Memory(), data_config(transform=f"{transforms}noisy"), 3, 8, 0, jax.local_devices()[:1])
+    ) as loader:
+        assert sum("data.transform: " in line for line in loader.report) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("careless", "two different"), ("empty", "8 images"), ("wide", r"\("), ("absent", "no such name")],
+)
+def test_a_transform_that_is_none_is_refused_before_the_first_batch(transforms, name, found):
+    with refused("data.transform", found=found):
+        TrainLoader(Memory(), data_config(transform=transforms + name), 3, 8, 0, jax.local_devices()[:1])
+
+
+def test_masks_of_objects_and_a_transform_do_not_fit_together(transforms):
+    with refused("data.transform"):
+        data = data_config(transform=f"{transforms}noisy")
+        TrainLoader(Memory(), data, 3, 8, 0, jax.local_devices()[:1], object_masks=True)
+
+
 def test_jitter_shows_images_in_all_sizes_and_parts():
     batches = _train(60, devices=1, scale_jitter=(0.1, 2.0), buckets=((48, 48),))
     hw = np.concatenate([batch.image_hw[0] for batch in batches])

@@ -24,7 +24,8 @@ BUCKET_HW = (32, 48)
 
 
 def _job(*index: int, donors: list[Donor | None] | None = None) -> Job:
-    return Job(BUCKET_HW, list(index), [_view(i) for i in index], donors or [None] * len(index))
+    none = [None] * len(index)
+    return Job(BUCKET_HW, list(index), [_view(i) for i in index], donors or none, none)
 
 
 def _view(index: int) -> View:
@@ -108,7 +109,7 @@ def test_images_and_donors_are_resized_with_the_kernel_of_the_recipe(kernel):
     source = Memory()
     source.records[2] = source.records[1]._replace(boxes_original=np.array([[16, 0, 30, 20]], np.float32))
     half = View((10, 15), (0, 0), flip=False)
-    job = Job(BUCKET_HW, [1], [half], [Donor(2, half, np.array([True]))])
+    job = Job(BUCKET_HW, [1], [half], [Donor(2, half, np.array([True]))], [None])
     (batch,) = _all(_pipeline(source, [job], resize=kernel))
     for index, columns in ((1, slice(0, 8)), (2, slice(8, 15))):
         expected = np.zeros((10, 15, 3), np.uint8)
