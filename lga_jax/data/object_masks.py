@@ -131,10 +131,7 @@ def to_rle(mask: ObjectMask, hw: HW) -> dict[str, Any]:
         return coco_masks.merge(coco_masks.frPyObjects([part.ravel() for part in mask.parts], *hw))
     if isinstance(mask, RunLengths):
         return {"size": list(mask.hw), "counts": mask.counts}
-    pixels = np.zeros(hw, np.uint8, order="F")
-    (x, y), (height, width) = mask.origin, mask.pixels.shape
-    pixels[y : y + height, x : x + width] = mask.pixels
-    return coco_masks.encode(pixels)
+    return _compressed(_count_runs(mask, hw), hw)
 
 
 def _parse_polygons(segmentation: Sequence[Any], box: Float[np.ndarray, "4"]) -> Polygons | str:
@@ -170,7 +167,25 @@ def _parse_rle(segmentation: dict[str, Any], hw: HW) -> RunLengths | str:
         return "mask_malformed"
     if not counts[1::2].any():
         return "mask_empty"
-    return RunLengths(hw, coco_masks.frPyObjects({"size": list(hw), "counts": counts.tolist()}, *hw)["counts"])
+    return RunLengths(hw, _compressed(counts, hw)["counts"])
+
+
+def _compressed(counts: Int[np.ndarray, "n"], hw: HW) -> dict[str, Any]:
+    return coco_masks.frPyObjects({"size": list(hw), "counts": counts.tolist()}, *hw)
+
+
+def _count_runs(bitmap: Bitmap, hw: HW) -> Int[np.ndarray, "n"]:
+    """The run lengths of a bitmap in an image of size `hw`, in the memory of the bitmap instead of the image."""
+    (x, y), height = bitmap.origin, bitmap.pixels.shape[0] + 1
+    columns = np.zeros((bitmap.pixels.shape[1], height), bool)  # with a pixel below each column, where runs end
+    columns[:, :-1] = bitmap.pixels.T
+    edges = np.flatnonzero(np.diff(columns.ravel().view(np.int8), prepend=np.int8(0)))
+    places = (x + edges // height) * hw[0] + y + edges % height
+    # In a bitmap as high as the image, a run ends where the next one starts.
+    joined = places[1:-1:2] == places[2::2]
+    kept = ~np.concatenate([[False], np.repeat(joined, 2), [False]]) if len(places) else np.zeros(0, bool)
+    counts = np.diff(np.concatenate([[0], places[kept], [hw[0] * hw[1]]]))
+    return counts[:-1] if len(counts) > 1 and not counts[-1] else counts
 
 
 def _whole_numbers(counts: Any) -> Int[np.ndarray, "n"] | None:

@@ -1,4 +1,4 @@
-"""COCO's average precision and recall of boxes, computed by pycocotools without its output."""
+"""COCO's average precision and recall of boxes and object masks, computed by pycocotools without its output."""
 
 import contextlib
 import io
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -36,7 +37,10 @@ class CocoMetrics(NamedTuple):
 
 
 def coco_metrics(
-    ground_truth: dict, detections: list[dict], image_ids: Iterable[int | str] | None = None
+    ground_truth: dict,
+    detections: list[dict],
+    image_ids: Iterable[int | str] | None = None,
+    kind: str = "bbox",
 ) -> CocoMetrics:
     """COCO's twelve numbers and the AP of each class.
 
@@ -45,6 +49,7 @@ def coco_metrics(
             'area' (default width x height) and 'iscrowd' (default 0) may be missing. It is not changed.
         detections: COCO results: 'image_id', 'category_id', 'bbox' (x, y, width, height) and 'score'.
         image_ids: the images to score; None: all. Detections in other images are ignored.
+        kind: "bbox", or "segm": annotations and detections also have 'segmentation', compressed RLE.
 
     Raises:
         ValueError: the image of a detection or of image_ids is missing in the ground truth.
@@ -52,8 +57,8 @@ def coco_metrics(
     wanted = [image["id"] for image in ground_truth["images"]] if image_ids is None else list(image_ids)
     _check_images_known(ground_truth, detections, wanted)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = (_index(dataset) for dataset in as_datasets(ground_truth, detections, wanted))
-        evaluation = COCOeval(truth, found, "bbox")
+        truth, found = (_index(dataset) for dataset in as_datasets(ground_truth, detections, wanted, kind))
+        evaluation = COCOeval(truth, found, kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -70,7 +75,9 @@ def _check_images_known(ground_truth: dict, detections: list[dict], wanted: list
         )
 
 
-def as_datasets(ground_truth: dict, detections: list[dict], image_ids: Iterable[int | str]) -> tuple[dict, dict]:
+def as_datasets(
+    ground_truth: dict, detections: list[dict], image_ids: Iterable[int | str], kind: str = "bbox"
+) -> tuple[dict, dict]:
     """Ground truth and detections as two COCO data sets with ids for pycocotools and hotcoco; neither input is changed.
 
     Images are numbered from 0 in the order of their sorted ids. The id of a box is its position, from 1, among the
@@ -79,7 +86,10 @@ def as_datasets(ground_truth: dict, detections: list[dict], image_ids: Iterable[
     numbers = {image_id: number for number, image_id in enumerate(in_order(image_ids))}
     # Ids as names: hotcoco takes no unpaired surrogate.
     categories = [{"id": category["id"], "name": str(category["id"])} for category in ground_truth["categories"]]
-    return _dataset(numbers, categories, ground_truth["annotations"]), _dataset(numbers, categories, detections)
+    if kind == "segm":  # the area of a detection decides whether it is small, and pycocotools decodes both
+        detections = [{**found, "area": float(coco_masks.area(found["segmentation"]))} for found in detections]
+    truth, found = (_dataset(numbers, categories, boxes, kind) for boxes in (ground_truth["annotations"], detections))
+    return truth, found
 
 
 def in_order(image_ids: Iterable[int | str]) -> list[int | str]:
@@ -87,14 +97,16 @@ def in_order(image_ids: Iterable[int | str]) -> list[int | str]:
     return sorted(image_ids, key=lambda image_id: (isinstance(image_id, str), image_id))
 
 
-def _dataset(numbers: dict[int | str, int], categories: list[dict], boxes: list[dict]) -> dict:
+def _dataset(numbers: dict[int | str, int], categories: list[dict], boxes: list[dict], kind: str) -> dict:
     kept = [box for box in boxes if box["image_id"] in numbers]
+    keys = ("iscrowd", "area", "bbox", "category_id", "score", *(["segmentation"] if kind == "segm" else []))
     return {
-        "images": [{"id": number} for number in numbers.values()],
+        # pycocotools asks for a size, which compressed RLE has itself.
+        "images": [{"id": number, "height": 0, "width": 0} for number in numbers.values()],
         "categories": categories,
         "annotations": [
             {"iscrowd": 0, "area": box["bbox"][2] * box["bbox"][3]}
-            | {key: box[key] for key in ("iscrowd", "area", "bbox", "category_id", "score") if key in box}
+            | {key: box[key] for key in keys if key in box}
             | {"id": position, "image_id": numbers[box["image_id"]]}
             for position, box in enumerate(kept, start=1)
         ],

@@ -19,8 +19,9 @@ from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.coco import coco_metrics
 from lga_jax.evaluation.losses import LossMeter, LossStep
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
-from lga_jax.inference.coco_results import count_non_finite, to_coco
-from lga_jax.inference.locate import Located, gather, in_source_order, join, locate
+from lga_jax.evaluation.segm import segm_metrics
+from lga_jax.inference.coco_results import CocoResults
+from lga_jax.inference.locate import locate
 from lga_jax.inference.predictor import Predictor, load
 from lga_jax.inference.step import PredictStep
 from lga_jax.recipe import check
@@ -29,7 +30,7 @@ from lga_jax.recipe import check
 class EvalResult(NamedTuple):
     """The result of an evaluation."""
 
-    summary: dict[str, float]  # COCO's twelve numbers, nan without objects
+    summary: dict[str, float]  # COCO's twelve numbers, nan without objects; of the masks too, as "segm/AP"
     per_class: dict[str, float]  # AP by class name, nan without objects
     detections: list[dict]  # COCO results, in the order of the source's images
     num_images: int
@@ -37,6 +38,7 @@ class EvalResult(NamedTuple):
     challenges: list[ChallengeAP]  # empty unless the source has challenges
     attention: AttentionStatistics | None  # None without annotated parts or without Gaussian masks
     analysis: Analysis | None = None  # None during training
+    segm_per_class: dict[str, float] | None = None  # AP of the masks; None without a mask head or without true masks
     losses: dict[str, float] | None = None  # means over the images; None unless asked for during training
 
 
@@ -71,14 +73,15 @@ def evaluate(
         )
     source = open_data(predictor, data)
     images_per_device = -(-predictor.recipe.batch_size // jax.local_device_count())
-    batches = []
+    truth = truth_of(source)
+    results = _open_results(source, truth)
     with _bar(len(source.records), progress) as bar:
         max_faulty = predictor.recipe.data.max_faulty
         for located in predictor.locate(source, batch_size=images_per_device, max_faulty=max_faulty):
-            batches.append(located)
+            results.add(located)
             bar.update(len(located.index))
-    result = summarise(source, in_source_order(join(batches), len(source.records)))
-    return result._replace(analysis=analyse(truth_of(source), result.detections))
+    result = summarise(source, truth, results)
+    return result._replace(analysis=analyse(truth, result.detections))
 
 
 def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDict | None = None) -> Source:
@@ -137,7 +140,8 @@ def score_source(
         progress: show a progress bar with images per second.
         loss_step: compute these losses too.
     """
-    batches = []
+    truth = truth_of(source)
+    results = _open_results(source, truth)
     loader = EvalLoader(
         source,
         data_config,
@@ -149,35 +153,35 @@ def score_source(
     meter = LossMeter(loss_step, variables) if loss_step else None
     with closing(loader), _bar(len(source.records), progress) as bar:
         for located in locate(predict_step, variables, meter.watch(loader) if meter else loader):
-            batches.append(located)
+            results.add(located)
             bar.update(min(int((located.index >= 0).sum()) * jax.process_count(), bar.total - bar.n))
             if _any_process(should_stop()):
                 return None
-    result = summarise(source, in_source_order(gather(join(batches)), len(source.records)))
+    results.gather()
+    result = summarise(source, truth, results)
     return result._replace(losses=meter.means() if meter else None)
 
 
-def summarise(source: Source, located: Located) -> EvalResult:
-    """Metrics of the detections of all images, in the order of the source."""
-    truth = truth_of(source)
-    ids = {category["name"]: category["id"] for category in truth["categories"]}
-    detections = to_coco(
-        located.detections,
-        located.scale_hw,
-        np.array([(record.height, record.width) for record in source.records]),
-        [record.image_id for record in source.records],
-        [ids[name] for name in source.class_names],
-    )
+def summarise(source: Source, truth: dict, results: CocoResults) -> EvalResult:
+    """Metrics of the detections of all images. `truth`: the ground truth of the source."""
+    detections = results.in_source_order()
     metrics = coco_metrics(truth, detections)
+    segm = segm_metrics(source, truth, detections) if results.have_masks else None
     return EvalResult(
-        summary=metrics.summary,
+        summary=metrics.summary | (segm.summary if segm else {}),
         per_class=metrics.per_class,
         detections=detections,
         num_images=len(source.records),
-        num_non_finite=count_non_finite(located.detections),
+        num_non_finite=results.num_non_finite,
         challenges=ap_per_challenge(truth, detections),
         attention=measure_attention(truth, detections),
+        segm_per_class=segm and segm.per_class,
     )
+
+
+def _open_results(source: Source, truth: dict) -> CocoResults:
+    ids = {category["name"]: category["id"] for category in truth["categories"]}
+    return CocoResults(source.records, [ids[name] for name in source.class_names])
 
 
 def _any_process(flag: bool) -> bool:

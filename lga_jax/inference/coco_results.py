@@ -1,12 +1,18 @@
 """Converts detections in pixels of the padded input to COCO results in pixels of the stored image."""
 
+import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Bool, Float, Int
 
+from lga_jax.data.object_masks import HW, to_rle
 from lga_jax.data.source import Record
-from lga_jax.inference.locate import Located
+from lga_jax.inference.locate import Located, without_filling
+from lga_jax.inference.pasting import paste
 from lga_jax.structs import Array, Detections
 
 
@@ -28,8 +34,9 @@ def to_coco(
 
     Returns:
         Dictionaries with 'image_id', 'category_id', 'bbox' (x, y, width, height) and 'score'; with Gaussian masks also
-        'roi' (x, y, width, height), 'mask_centres' ((x, y) per mask) and 'mask_sigmas'. Lengths are pixels of the
-        stored image, rounded to 0.001. Detections that are not finite are omitted; `count_non_finite` counts them.
+        'roi' (x, y, width, height), 'mask_centres' ((x, y) per mask) and 'mask_sigmas'; with a mask head also
+        'segmentation', COCO's compressed RLE of the object mask in the stored image. Lengths are pixels of the stored
+        image, rounded to 0.001. Detections that are not finite are omitted; `count_non_finite` counts them.
     """
     usable = np.asarray(detections.valid) & _finite(detections)
     results = []
@@ -53,6 +60,45 @@ def per_image(
             category_ids,
         )
         yield index, found
+
+
+class CocoResults:
+    """The COCO results of a source, collected batch by batch: so one batch of predicted masks is in memory."""
+
+    def __init__(self, records: Sequence[Record], category_ids: Sequence[int]) -> None:
+        """`category_ids`: of each label 0..k-1."""
+        self._records, self._category_ids = records, category_ids
+        self._found: list[tuple[int, list[dict]]] = []  # index of an image, its results
+        self.num_non_finite = 0  # omitted detections
+        self.have_masks = False  # the detector has a mask head
+
+    def add(self, located: Located) -> None:
+        """Adds the detections of a batch; rows with index -1 are left out."""
+        located = without_filling(located)
+        self.have_masks |= located.detections.masks.shape[-1] > 0
+        self.num_non_finite += count_non_finite(located.detections)
+        self._found += per_image(located, self._records, self._category_ids)
+
+    def gather(self) -> None:
+        """Adds what all other processes have; every process calls it."""
+        if jax.process_count() == 1:
+            return
+        own = np.frombuffer(json.dumps([self._found, self.num_non_finite]).encode(), np.uint8)
+        lengths = multihost_utils.process_allgather(np.array(len(own)))
+        texts = multihost_utils.process_allgather(np.pad(own, (0, lengths.max() - len(own))))
+        parts = [json.loads(text[:length].tobytes()) for text, length in zip(texts, lengths, strict=True)]
+        self._found = [(index, results) for found, _ in parts for index, results in found]
+        self.num_non_finite = sum(num_non_finite for _, num_non_finite in parts)
+
+    def in_source_order(self) -> list[dict]:
+        """The results of all images. Raises RuntimeError if an image is missing or repeated."""
+        found = sorted(self._found, key=lambda entry: entry[0])
+        if [index for index, _ in found] != list(range(len(self._records))):
+            raise RuntimeError(
+                f"evaluation: expected each of {len(self._records)} images once, found {len(found)} rows for "
+                f"{len({index for index, _ in found})} images"
+            )
+        return [result for _, results in found for result in results]
 
 
 def count_non_finite(detections: Detections) -> int:
@@ -88,8 +134,17 @@ def _image_results(
         }
         if centres.shape[1]:
             result |= {"roi": rois[i].tolist(), "mask_centres": centres[i].tolist(), "mask_sigmas": sigmas[i].tolist()}
+        if detections.masks.shape[-1]:
+            result["segmentation"] = _segmentation(
+                detections.masks[i], corners[i].reshape(4), tuple(original_hw.tolist())
+            )
         results.append(result)
     return results
+
+
+def _segmentation(mask: Float[np.ndarray, "p p"], box: Float[np.ndarray, "4"], hw: HW) -> dict[str, Any]:
+    rle = to_rle(paste(mask, box, hw), hw)
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
 def _xywh(corners: Float[np.ndarray, "n 2 2"]) -> Float[np.ndarray, "n 4"]:

@@ -161,3 +161,14 @@ def test_clipping_changes_no_cell(points):
 )
 def test_crossing_sides_are_found(points, crosses):
     assert crosses_itself(np.array(points, np.float32)) == crosses
+
+
+BITS = st.lists(st.booleans(), min_size=12, max_size=12).map(lambda bits: np.array(bits).reshape(4, 3))
+
+
+@given(BITS, st.sampled_from([(4, 3), (4, 9), (9, 3), (11, 8)]), st.integers(0, 5), st.integers(0, 5))
+def test_runs_of_a_bitmap_are_those_of_the_whole_image(pixels, hw, right, down):
+    x, y = min(right, hw[1] - 3), min(down, hw[0] - 4)
+    whole = np.zeros(hw, bool)
+    whole[y : y + 4, x : x + 3] = pixels
+    assert to_rle(Bitmap(pixels, (x, y)), hw) == _rle(whole)

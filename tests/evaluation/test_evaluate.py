@@ -147,6 +147,25 @@ def test_challenge_source_reports_challenges(tmp_path):
     assert sorted(path.name for path in (tmp_path / "eval_5").iterdir()) == ["detections.json", "metrics.json"]
 
 
+def test_masks_are_scored_beside_boxes(tmp_path):
+    """Vehicles fill between a fourth and all of their boxes: masks that fill their boxes are right for some IoUs."""
+    source = Challenge(num_images=12, seed=1, image_hw=(64, 64), max_objects=1)
+
+    def with_masks(variables, batch):
+        detections = oracle(source)(variables, batch)
+        return detections._replace(masks=np.ones((*detections.valid.shape, 4, 4), np.float32))
+
+    result = run(with_masks, source)
+    assert result.summary["AP"] == pytest.approx(1.0)
+    assert 0.05 < result.summary["segm/AP"] < result.summary["segm/AP50"] <= 1
+    assert result.segm_per_class.keys() == result.per_class.keys()
+    assert "segm/AP " in format_result(result)
+    write_result(result, source, tmp_path, {})
+    assert json.loads((tmp_path / "metrics.json").read_text())["summary"]["segm/AP"] == result.summary["segm/AP"]
+    assert json.loads((tmp_path / "detections.json").read_text())[0]["segmentation"]["size"] == [64, 64]
+    assert "segm/AP" not in run(oracle(source), source).summary
+
+
 TWO_PROCESSES = """
 import json, sys
 import jax

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_masks
 
+from lga_jax.data.object_masks import to_rle
 from lga_jax.data.source import Record
-from lga_jax.inference.coco_results import count_non_finite, per_image, to_coco
+from lga_jax.inference.coco_results import CocoResults, count_non_finite, per_image, to_coco
 from lga_jax.inference.locate import Located
+from lga_jax.inference.pasting import paste
 from lga_jax.structs import Detections
 
 
@@ -101,3 +104,26 @@ def test_per_image_gives_each_row_the_index_the_size_and_the_id_of_its_record():
     assert (first, second) == (2, 0)
     assert [(r["image_id"], r["category_id"], r["bbox"]) for r in results] == [("c", 3, [0, 0, 40, 20])]
     assert [(r["image_id"], r["category_id"], r["bbox"]) for r in others] == [("a", 7, [0, 0, 20, 15])]
+
+
+def test_a_mask_is_pasted_into_the_stored_image():
+    """The box is 40 x 20 pixels at (20, 10) of the stored image."""
+    detections = detections_of([10, 20, 30, 60])
+    detections = detections._replace(masks=np.tile(np.float32([1, 1, 0, 0]), (1, 1, 4, 1)))
+    (result,) = to_coco(detections, HALF_AND_DOUBLE, SIZE, ["a.png"], [3])
+    expected = to_rle(paste(detections.masks[0, 0], np.array([20.0, 10, 60, 30]), (40, 200)), (40, 200))
+    assert result["segmentation"] == {"size": [40, 200], "counts": expected["counts"].decode()}
+    assert 0.9 * 400 < coco_masks.area(expected) <= 400  # its left half
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_results_are_collected_in_the_order_of_the_source():
+    none = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
+    results = CocoResults([Record(name, 40, 40, *none) for name in "abc"], [3])
+    for index, slots in (([2, -1], 2), ([0, 1], 1)):
+        detections = detections_of([[0, 0, 5, 4]] * slots)
+        detections = Detections(*(np.concatenate([leaf] * 2) for leaf in detections))
+        results.add(Located(np.int32(index), np.ones((2, 2), np.float32), detections))
+    results.gather()  # one process has all
+    assert [result["image_id"] for result in results.in_source_order()] == ["a", "b", "c", "c"]
+    assert not results.have_masks

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.inference.locate import Located, gather, in_source_order, join, locate, without_filling
+from lga_jax.inference.locate import Located, locate, without_filling
 from lga_jax.structs import Batch, Detections, Targets
 
 
@@ -54,27 +54,3 @@ def test_rows_that_only_fill_a_batch_can_be_left_out():
     rest = without_filling(located([3, -1, 0, -1]))
     assert rest.index.tolist() == [3, 0]
     assert rest.detections.scores[:, 0].tolist() == pytest.approx([0.3, 0.0])
-
-
-def test_batches_with_fewer_slots_are_filled_with_invalid_ones():
-    joined = join([located([1], slots=2), located([2, 3], slots=5)])
-    assert joined.index.tolist() == [1, 2, 3]
-    assert joined.detections.valid.tolist() == [[True] + [False] * 4] * 3
-    assert joined.detections.boxes.shape == (3, 5, 4) and joined.detections.mask_sigmas.shape == (3, 5, 0, 2)
-
-
-def test_one_process_gathers_what_it_has():
-    mine = located([1, 2])
-    assert gather(mine) is mine
-
-
-def test_rows_are_brought_into_the_order_of_the_source():
-    ordered = in_source_order(located([2, -1, 0, 1]), 3)
-    assert ordered.index.tolist() == [0, 1, 2]
-    assert ordered.detections.scores[:, 0].tolist() == pytest.approx([0.0, 0.1, 0.2])
-
-
-@pytest.mark.parametrize(("index", "rows", "images"), [([0, 1], 2, 2), ([0, 1, 2, 2], 4, 3), ([0, 1, 1], 3, 2)])
-def test_a_missing_or_repeated_image_is_an_error(index, rows, images):
-    with pytest.raises(RuntimeError, match=f"each of 3 images once, found {rows} rows for {images} images"):
-        in_source_order(located(index), 3)
