@@ -249,6 +249,12 @@ BACKBONES: dict[str, dict[str, Rule]] = {
         "frozen_stages": whole(0, 5),
         "remat": flag(),
     },
+    "swin": {
+        "variant": choice("tiny", "small", "base"),
+        "version": choice(1, 2),
+        "frozen_stages": whole(0, 5),
+        "remat": flag(),
+    },
 }
 # The settings of data.train and data.eval depend on their `source`.
 SOURCES: dict[str, dict[str, Rule]] = {

@@ -9,6 +9,7 @@ from lga_jax.errors import UserError, shown
 from lga_jax.weights.families.convnext import examine_convnext
 from lga_jax.weights.families.efficientnet_lite import examine_efficientnet_lite
 from lga_jax.weights.families.resnet import examine_resnet
+from lga_jax.weights.families.swin import examine_swin
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
 from lga_jax.weights.layouts.layout import count_modules, found_norm
@@ -26,6 +27,7 @@ _FAMILIES = {
     "resnet": examine_resnet,
     "efficientnet_lite": examine_efficientnet_lite,
     "convnext": examine_convnext,
+    "swin": examine_swin,
 }
 # The input that a network was trained on: whether in the order blue, green, red, and the keys that say the rest.
 _INPUTS: dict[str, tuple[bool, dict[str, Any]]] = {

@@ -19,6 +19,7 @@ MODULES = (
     "test_network",
     "test_efficientnet_lite",
     "test_convnext",
+    "test_swin",
     "test_resize",
     "test_detector",
     "test_export",

@@ -12,6 +12,7 @@ from lga_jax.weights.layouts.detectron2 import detectron2
 from lga_jax.weights.layouts.efficientnet_pytorch import efficientnet_pytorch
 from lga_jax.weights.layouts.layout import ALL_PARTS, Layout, Slot
 from lga_jax.weights.layouts.own import own_layout
+from lga_jax.weights.layouts.swin import timm_swin, torchvision_swin
 from lga_jax.weights.layouts.torchvision import COCO_V1_DIGEST, torchvision_detector, torchvision_resnet
 
 __all__ = ["Layout", "Slot", "recognise"]
@@ -45,6 +46,10 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
         return torchvision_convnext()
     if has(r"stages\.\d\.blocks\.\d+\.conv_dw\."):
         return timm_convnext()
+    if has(r"features\.\d+\.\d+\.attn\.qkv\."):
+        return torchvision_swin()
+    if has(r"layers\.\d\.blocks\.\d+\.attn\.relative_position_bias_table$"):
+        return timm_swin(merges_first=not has(r"layers\.0\.downsample\."))
     if has(r"_blocks\.\d+\._depthwise_conv\.weight$"):
         return efficientnet_pytorch(arrays)
     if has(r"conv1(?:\.0)?\.weight$|layer[1-4]\.\d+\.conv\d\.weight$"):

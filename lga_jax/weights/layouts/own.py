@@ -25,5 +25,6 @@ def _family(names: Collection[str]) -> str:
         "params/backbone/layer1_0/conv1/": "resnet",
         "params/backbone/layer1_0/layer_scale": "convnext",
         "params/backbone/layer1_0/depthwise/": "efficientnet_lite",
+        "params/backbone/layer1_0/attention/": "swin",
     }
     return next((family for sign, family in signs.items() if any(name.startswith(sign) for name in names)), "")

@@ -1,0 +1,57 @@
+"""Examines the Swin Transformer in a weight file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lga_jax.errors import UserError
+from lga_jax.models.backbones.swin import ARCHITECTURES, WINDOWS, Architecture
+from lga_jax.weights.files import Weights
+from lga_jax.weights.layouts import Layout
+
+# Settings of other backbones in the description of a file's pixels.
+_IRRELEVANT = {"backbone.stride_in_1x1", "backbone.norm_eps"}
+
+
+def examine_swin(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> tuple[str, dict[str, Any], set[str]]:
+    """Returns a title, the keys of `model` with the values of the file, and keys without effect on this network.
+
+    Raises UserError for an unknown size or another side of the windows.
+    """
+
+    def size(key: str, axis: int) -> int:
+        name = layout.name_of(f"params/backbone/{key}", weights.arrays)
+        shape = weights.arrays[name].shape if name else ()
+        return shape[axis] if axis < len(shape) else 0
+
+    version = 2 if size("layer1_0/attention/logit_scale", 0) else 1
+    heads = "logit_scale" if version == 2 else "bias_table"
+    found = Architecture(
+        tuple(_blocks(layout, weights, stage) for stage in range(1, 5)),
+        size("layer1_0/attention/project/bias", 0),
+        tuple(size(f"layer{stage}_0/attention/{heads}", 0 if version == 2 else 1) for stage in range(1, 5)),
+    )
+    variant = next((variant for variant, built in ARCHITECTURES.items() if built == found), None)
+    if variant is None:
+        raise UserError(
+            f"weights {weights.where}",
+            expected=f"a whole Swin {', '.join(ARCHITECTURES)}",
+            found=f"one with {found.blocks} blocks, {found.channels} channels and {found.heads} heads",
+            remedy="use other weights",
+        )
+    side = WINDOWS[1]
+    if version == 1 and size("layer1_0/attention/bias_table", 0) != (2 * side - 1) ** 2:
+        raise UserError(
+            f"weights {weights.where}",
+            expected=f"windows of {side} x {side} cells",
+            found="windows of another side",
+            remedy="use other weights, as swin_tiny_patch4_window7_224",
+        )
+    about = {"backbone.variant": variant, "backbone.version": version}
+    return f"Swin {variant}, version {version}", about, _IRRELEVANT
+
+
+def _blocks(layout: Layout, weights: Weights, stage: int) -> int:
+    count = 0
+    while layout.name_of(f"params/backbone/layer{stage}_{count}/shrink/bias", weights.arrays):
+        count += 1
+    return count
