@@ -5,6 +5,7 @@ SHELL := /bin/sh
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+TRACKERS := $(VENV)/.trackers
 TORCH := $(VENV)/.torch
 COMPILERS := .venv-accelerators
 CPU := JAX_PLATFORMS=cpu
@@ -59,10 +60,10 @@ endef
 export HELD_OUT
 
 # tests/parity needs PyTorch, several gigabytes, and minutes: it has targets of its own.
-test: lint  ## lint and the whole test suite with shape checks, but for the comparison with torchvision
+test: lint $(TRACKERS)  ## lint and the whole test suite with shape checks, but for the comparison with torchvision
 	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/parity
 
-test-fast: $(STAMP)  ## the tests that take less than ten seconds each
+test-fast: $(TRACKERS)  ## the tests that take less than ten seconds each
 	$(CPU) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/parity -m "not slow"
 
 fuzz: $(STAMP)  ## 5,000 damaged annotation files of either of two kinds, two minutes
@@ -90,6 +91,11 @@ $(COMPILERS)/.installed: $(STAMP)
 	@echo "installing compilers for GPUs and TPUs, 1.3 GB, into $(COMPILERS)"
 	@$(PY) -m venv --clear $(COMPILERS)
 	@$(COMPILERS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,compilers]'
+	@touch $@
+
+$(TRACKERS): $(STAMP)  # `make demo` does without them
+	@echo "installing TensorBoard, W&B and MLflow into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,tensorboard,wandb,mlflow]'
 	@touch $@
 
 $(TORCH): $(STAMP)

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     )
     config.num_steps = 90_000
     config.log_every = 20  # steps
+    config.tracker = ""  # "wandb" or "mlflow" gets the metrics and pictures too, besides TensorBoard's files
     config.checkpoint_every = 2_500  # steps
     config.eval_every = 10_000  # steps; the last step is always evaluated; 0: only the last
     config.eval_losses = False  # True: evaluation also computes the training losses on data.eval; takes twice the time

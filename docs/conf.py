@@ -30,6 +30,7 @@ apidoc_modules = [
     }
 ]
 autodoc_default_options = {"ignore-module-all": True}  # names that a package re-exports appear in their own module
+autodoc_mock_imports = ["mlflow", "wandb"]  # extras
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True

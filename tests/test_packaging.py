@@ -38,8 +38,9 @@ def imported_modules(path: Path) -> set[str]:
 
 def test_declared_dependencies_are_those_that_are_imported():
     modules = set().union(*map(imported_modules, SOURCES)) - set(sys.stdlib_module_names)
-    extras = [name_of(wanted) for extra in ("torch", "export") for wanted in PROJECT["optional-dependencies"][extra]]
-    modules -= {"lga_jax", "configs", *extras}
+    extras = ("torch", "export", "wandb", "mlflow")
+    optional = [name_of(wanted) for extra in extras for wanted in PROJECT["optional-dependencies"][extra]]
+    modules -= {"lga_jax", "configs", *optional, "mlflow"}  # of mlflow-skinny
     assert {name_of(DISTRIBUTION.get(module, module)) for module in modules} == set(
         map(name_of, PROJECT["dependencies"])
     )
@@ -55,7 +56,10 @@ def test_every_dependency_is_pinned_for_every_python(python_version):
             if not marker or eval(marker, {"python_version": python_version}):
                 assert name_of(requirement) not in pinned, f"{requirement} is pinned twice"
                 pinned.add(name_of(requirement))
-    needed = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    extras = ("test", "tensorboard", "wandb", "mlflow")  # what `make test` installs
+    needed = PROJECT["dependencies"] + [
+        wanted for extra in extras for wanted in PROJECT["optional-dependencies"][extra]
+    ]
     assert set(map(name_of, needed)) <= pinned
 
 

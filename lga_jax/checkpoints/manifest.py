@@ -47,7 +47,7 @@ _FOR_PREDICTION = (
 # change too, because the loader's position identifies data by a fingerprint.
 _FREE = {
     "images_at_once",
-    *("log_every", "checkpoint_every", "eval_every", "model.init_from", "model.init_strict"),
+    *("log_every", "tracker", "checkpoint_every", "eval_every", "model.init_from", "model.init_strict"),
     *("eval_losses", "eval_raw", "early_stopping.patience", "early_stopping.metric"),
     *("data.max_faulty", "data.num_workers", "data.prefetch"),
 }

@@ -94,6 +94,7 @@ KEYS: dict[str, Rule] = {
     "images_at_once": whole(0, _IMAGES),
     "num_steps": _COUNT,
     "log_every": _COUNT,
+    "tracker": choice("", "wandb", "mlflow"),
     "checkpoint_every": _COUNT,
     "eval_every": whole(0),
     "eval_losses": flag(),

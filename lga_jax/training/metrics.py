@@ -1,4 +1,4 @@
-"""The metrics of a run: metrics.jsonl, TensorBoard, and the check that losses and parameters are finite.
+"""The metrics of a run: metrics.jsonl, trackers as TensorBoard, and the check that losses and parameters are finite.
 
 metrics.jsonl has one JSON object per line, sorted by step (the number of completed steps):
 
@@ -12,7 +12,7 @@ The file contains no times: a resumed run and an uninterrupted run write the sam
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -22,9 +22,9 @@ from jaxtyping import Array, PyTree
 
 from lga_jax.errors import UserError
 from lga_jax.files import make_folder, null_for_nan, write_atomically
-from lga_jax.training.board import Board
 from lga_jax.training.metrics_file import MetricsFile
 from lga_jax.training.optimizer import Schedule
+from lga_jax.training.trackers.tracker import Tracker
 
 
 class TrainingDivergedError(UserError):
@@ -37,8 +37,19 @@ class MetricsLog:
     The metrics of a step are read after the next step has started, so the devices do not wait for the host.
     """
 
-    def __init__(self, workdir: str, start_step: int, log_every: int, batch_size: int, schedule: Schedule) -> None:
-        """Opens the log for a run at `start_step`: lines of later steps are removed, because the run repeats them."""
+    def __init__(
+        self,
+        workdir: str,
+        start_step: int,
+        log_every: int,
+        batch_size: int,
+        schedule: Schedule,
+        trackers: Sequence[Tracker],
+    ) -> None:
+        """Opens the log for a run at `start_step`: lines of later steps are removed, because the run repeats them.
+
+        `trackers` get the same numbers, and pictures; none in processes other than 0.
+        """
         self.latest: dict[str, float] = {}  # the metrics that were read last
         self._file = MetricsFile(workdir, start_step)
         self.evaluations = self._file.evaluations
@@ -47,15 +58,13 @@ class MetricsLog:
         self._pending: tuple[int, Mapping[str, Array]] | None = None
         self._last_log = None
         self._samples = Path(workdir, "samples")
-        self._board = Board(Path(workdir, "tensorboard"), start_step) if jax.process_index() == 0 else None
+        self._trackers = trackers
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
-        if self._board:
-            self._board.close()
 
     def push(self, step: int, metrics: Mapping[str, Array]) -> None:
         """Stores the metrics of a step that has just started and reads the metrics of the previous step.
@@ -106,9 +115,10 @@ class MetricsLog:
         self._draw(step, {f"eval_per_class/{name}": value for name, value in per_class.items()})
 
     def pictures(self, step: int, jpegs: Mapping[str, bytes]) -> None:
-        """Adds sample pictures to TensorBoard, and replaces those in WORKDIR/samples."""
-        if self._board and jpegs:
-            self._board.add_images(step, {f"samples/{name}": jpeg for name, jpeg in jpegs.items()})
+        """Adds sample pictures to the trackers, and replaces those in WORKDIR/samples."""
+        for tracker in self._trackers if jpegs else ():
+            tracker.add_images(step, {f"samples/{name}": jpeg for name, jpeg in jpegs.items()})
+        if self._trackers and jpegs:
             make_folder(self._samples)
             for name, jpeg in jpegs.items():
                 write_atomically(self._samples / f"{name}.jpg", jpeg)
@@ -137,8 +147,8 @@ class MetricsLog:
         return {"images_per_second": self._log_every * self._batch_size / (self._last_log - before)} if before else {}
 
     def _draw(self, step: int, values: Mapping[str, float]) -> None:
-        if self._board:
-            self._board.add(step, {name: value for name, value in values.items() if math.isfinite(value)})
+        for tracker in self._trackers:
+            tracker.add(step, {name: value for name, value in values.items() if math.isfinite(value)})
 
 
 _REMEDY = (

@@ -52,6 +52,7 @@ from lga_jax.training.start import (
     scored_variables,
 )
 from lga_jax.training.step import ExtraLoss, Step, make_train_step
+from lga_jax.training.trackers.tracker import open_trackers
 
 
 def train(
@@ -87,7 +88,8 @@ def open_run(
 
     Iterating over the run trains until recipe.num_steps, or until SIGTERM or SIGINT. A reopened run resumes at its
     latest checkpoint with bit-identical results. Leaving the context without an exception saves the last step. The run
-    writes checkpoints/, metrics.jsonl and tensorboard/ into the workdir. With several processes, each one calls
+    writes checkpoints/, metrics.jsonl and tensorboard/ into the workdir, and to W&B or MLflow if
+    recipe.tracker names one. With several processes, each one calls
     lga_jax.join_processes and opens the run in the same shared workdir; an exception, or the loss of one process, then
     ends all of them. Raises UserError; TrainingDivergedError, a subclass, for values that are not finite.
 
@@ -137,16 +139,18 @@ def open_run(
             if member := joined():
                 member.begin_steps(beginning.step)  # before a comparison, so in all before a signal can stop one
             compare("data and state", lambda: run_facts(beginning, loader.position(), eval_source))
-            if beginning.step < recipe.num_steps:
-                compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe, loss_step)
-            log = MetricsLog(workdir, beginning.step, recipe.log_every, recipe.batch_size, beginning.schedule)
-            with log, closing(loader):
-                parts = _Parts(train_step, predict_step, loss_step, loader, eval_source, interrupt, checkpoints, log)
-                run = Run(recipe, workdir, beginning, parts)
-                interrupt.listen()
-                yield run
-                if run.step > beginning.step:
-                    run.save()
+            with open_trackers(recipe, workdir, beginning.step) as trackers, closing(loader):
+                if beginning.step < recipe.num_steps:
+                    compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe, loss_step)
+                rates = (recipe.log_every, recipe.batch_size, beginning.schedule)
+                with MetricsLog(workdir, beginning.step, *rates, trackers) as log:
+                    steps = (train_step, predict_step, loss_step)
+                    parts = _Parts(*steps, loader, eval_source, interrupt, checkpoints, log)
+                    run = Run(recipe, workdir, beginning, parts)
+                    interrupt.listen()
+                    yield run
+                    if run.step > beginning.step:
+                        run.save()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from lga_jax.files import WriteError
-from lga_jax.training.board import Board
+from lga_jax.training.trackers.board import Board
 from tests.faults import refused
 
 
@@ -51,6 +51,23 @@ def test_pictures_hold_the_jpeg_and_its_size(tmp_path):
     (value,) = event.summary.value
     assert (event.step, value.tag, value.image.encoded_image_string) == (6, "samples/a", jpeg)
     assert (value.image.height, value.image.width, value.image.colorspace) == (30, 40, 3)
+
+
+def test_tensorboard_reads_a_run_that_repeated_steps(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'lga_jax[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    jpeg = cv2.imencode(".jpg", np.zeros((30, 40, 3), np.uint8))[1].tobytes()
+    for start, steps in ((0, (2, 4, 6)), (4, (6, 8))):  # resumed at step 4
+        board = Board(tmp_path, start)
+        for step in steps:
+            board.add(step, {"train/lr": float(step)})
+        board.add_images(steps[-1], {"samples/sample_0": jpeg})
+        board.close()
+    read = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in read.Scalars("train/lr")] == [(2, 2), (4, 4), (6, 6), (8, 8)]
+    (picture,) = read.Images("samples/sample_0")
+    assert (picture.step, picture.encoded_image_string) == (8, jpeg)
 
 
 def test_each_part_of_a_run_has_a_file_of_its_own(tmp_path):

@@ -42,8 +42,8 @@ class Board:
             image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg)
             self._write(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
 
-    def close(self) -> None:
-        """Closes the file."""
+    def close(self, failed: bool = False) -> None:
+        """Closes the file; it is complete after every record."""
         self._file.close()
 
     def _write(self, **content: object) -> None:
