@@ -25,7 +25,10 @@ class Row(NamedTuple):
     num_masks: int = 4
     sigma: str = "per_axis"  # "isotropic"
     fusion: str = "sum"  # "concat", "union": x (1 + 1 - prod_k (1 - M_k)), in which overlapping masks add little
-    classifier: str = "per_mask"  # "shared", "joint": one linear layer over all k masked averages
+    classifier: str = (
+        "per_mask"  # "shared", "joint": one linear layer over all k masked averages; "subsets": it answers
+    )
+    # from every subset of them
     guide_weight: float = 0.5
     guide_rois: str = "all"  # "foreground"
     guide_into: str = "all"  # target of the guide's gradient; "masks": not the pooled features, "head": not the crops
@@ -36,6 +39,7 @@ class Row(NamedTuple):
     crop_size: int = 7  # cells; 14: attention on 14 x 14 cells, averaged to 7 x 7 for the box head
     close_up: int = 0  # points per side of a second crop around every mask, fused with the first; 0: none
     close_up_from: str = "pyramid"  # "c2": close-ups of the backbone's first stage
+    sigma_floor: float = 1.0  # smallest sigma, cells; eq. 1 has 1
 
 
 # Forms with separate masks on the part that identifies the class. DEFAULT is the library's default; rows below change
@@ -71,6 +75,9 @@ ROWS: dict[str, Row] = {
         close_up=6,
         close_up_from="c2",
     ),
+    # Two changes that may give every mask work (PLAN.md).
+    "subsets": Row("the guide answers from every subset of the masks", **DEFAULT | dict(classifier="subsets")),
+    "sigma_half": Row("the default with sigmas from half a cell", **DEFAULT, sigma_floor=0.5),
     # Single changes that may separate the masks, starting from one classifier per mask.
     "per_mask": Row("one classifier per mask, a sigma per axis"),
     "shared": Row("classifier shared by the masks", classifier="shared"),
@@ -225,7 +232,7 @@ def resolve(
     model.roi_align.crop_size = row.crop_size
     model.lga.update(num_masks=row.num_masks, mu=row.centres, sigma=row.sigma)
     model.lga.update(
-        classifier="joint" if row.classifier == "joint" else "shared",
+        classifier="joint" if row.classifier in ("joint", "subsets") else "shared",
         guide_level="c2" if row.guide_sees == "c2" else "pyramid",
     )
     model.lga.fusion = "concat" if row.fusion == "concat" else "sum"

@@ -5,6 +5,7 @@ the same as the library's head. studies/attention/rows.py explains the fields.
 """
 
 import functools
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -19,10 +20,13 @@ from lga_jax.models.detector import Detector
 from lga_jax.models.layers import Dense, xavier_caffe2
 from lga_jax.models.roi.attention import Crop, Level, RegionAttention, RoIFeatures
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
+from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.structs import Attention, Batch, Gaussians, Outputs
 from lga_jax.training.step import ExtraLoss
 from studies.attention.rows import Row
 
+# A variable with a weight per mask, 1 or 0; without it all masks take part. measure.py removes masks with it.
+KEPT = ("kept", "masks")
 HEAD_SIZE = 7  # cells of the box head's crop for every crop size of the attention
 
 
@@ -33,6 +37,8 @@ class StudyHead(LGAHead):
     close_up: int = 0  # points per side
     close_up_from: str = "pyramid"
     guide_reads_close_ups: bool = False
+    subsets: bool = False  # the guide's classifier answers from every subset of the masks
+    sigma_floor: float = 1.0  # of eq. 1, in cells
 
     def setup(self) -> None:
         super().setup()
@@ -50,6 +56,8 @@ class StudyHead(LGAHead):
         crops = crop("pyramid")
         gaussians = self.predict_gaussians(crops)
         details = self.close_ups(crop, gaussians)
+        if self.has_variable(*KEPT):
+            details = details * self.get_variable(*KEPT)[:, None].astype(details.dtype)
         fused = self.add_close_ups(self.highlight(crops, gaussians.masks), details)
         if not train:
             return Attention(fused, gaussians)
@@ -60,9 +68,15 @@ class StudyHead(LGAHead):
         return Attention(fused, gaussians, self.guide(seen, gaussians.masks))
 
     def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
-        return super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
+        found = super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
+        if self.sigma_floor == 1.0:
+            return found
+        sigmas = found.sigmas - 1.0 + self.sigma_floor
+        return Gaussians(found.centres, sigmas, gaussian_masks(found.centres, sigmas, crops.shape[-2]))
 
     def highlight(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ _ c"]:
+        if self.has_variable(*KEPT):
+            masks = masks * self.get_variable(*KEPT)[:, None, None]
         if not self.union:
             return average_to(super().highlight(crops, masks), HEAD_SIZE)
         union = 1.0 - jnp.prod(1.0 - masks.astype(crops.dtype), axis=-3)
@@ -70,12 +84,25 @@ class StudyHead(LGAHead):
 
     def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
         crops = crops if self.guide_into == "all" else jax.lax.stop_gradient(crops)
+        if self.subsets:
+            return self.guide_of_subsets(masked_averages(crops, masks))
         if not self.own_classifiers:
             return super().guide(crops, masks)
         # One product applies all classifiers to all masks; mask m keeps the logits of classifier m.
         logits = self.mask_classes(masked_averages(crops, masks))
         logits = logits.reshape(*logits.shape[:-1], self.num_masks, self.num_classes + 1)
         return jnp.einsum("...mmk->...mk", logits)
+
+    def guide_of_subsets(self, averages: Float[Array, "*n m c"]) -> Float[Array, "*n _ l"]:
+        """The logits of the joint classifier for every subset of the masks: the mean over all random removals.
+
+        The classifier is linear, so the logits of a subset are a sum over its masks. It is scaled to the size of a sum
+        over all of them, as in dropout.
+        """
+        subsets = np.array(list(itertools.product((0.0, 1.0), repeat=self.num_masks))[1:], np.float32)
+        weights = self.num_masks * subsets / subsets.sum(axis=1, keepdims=True)
+        masks = jnp.asarray(weights)[..., None] * averages[..., None, :, :]
+        return self.guide_classes(masks.reshape(*masks.shape[:-2], -1))
 
 
 class CloseUps(nn.Module):
@@ -169,6 +196,8 @@ def _build_attention(config: ConfigDict, row: Row, num_classes: int) -> RegionAt
         close_up=row.close_up,
         close_up_from=row.close_up_from,
         guide_reads_close_ups=row.guide_sees == "close_up",
+        subsets=row.classifier == "subsets",
+        sigma_floor=row.sigma_floor,
     )
 
 

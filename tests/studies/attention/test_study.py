@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lga_jax.checkpoints.read import restore_params
-from studies.attention import report
+from studies.attention import measure, report
 from studies.attention import study as study_module
 from studies.attention.report import attention_table, challenge_table, class_table, differences, latest, main_table
 from studies.attention.study import Job, Places, plan
@@ -58,6 +58,11 @@ def test_a_run_is_a_line_and_is_not_repeated(tmp_path):
     assert {"challenge", "severity", "num_images", "ap"} == set(run["challenges"][0])
     assert run["config"]["num_steps"] == 2
     assert "1 runs, 1 of them done" in study(tmp_path, "--rows=lga", "--seeds=0").stdout
+    for _ in range(2):  # the second time there is nothing to measure
+        measure.main([f"--workdir={tmp_path}", "--data=challenge"])
+    (measured,) = measure.read_measures(tmp_path)
+    assert measured["AP"] == run["AP"] and measure.key_of(measured) == measure.key_of(run)
+    assert len(measured["masks"]["worth"]) == 4 and set(measured["slices"]) == {"occlusion", "size", "pair"}
 
 
 def test_a_run_that_fails_is_named_and_stops_no_other(tmp_path, monkeypatch):

@@ -9,8 +9,9 @@ import pytest
 
 from configs import challenge
 from lga_jax.models.build import init_variables
-from lga_jax.models.roi.attention.lga import LGAHead
+from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
 from lga_jax.models.roi.crops import RoICrops
+from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.recipe import check
 from lga_jax.structs import Batch, Gaussians, Outputs, StageOutputs, Targets
 from studies.attention.rows import ROWS, Row, digest, resolve
@@ -71,7 +72,8 @@ def test_every_row_has_the_same_parts_around_its_attention(name):
     row, (stage,) = ROWS[name], outputs.stages
     if row.attention in ("lga", "auxiliary"):
         assert stage.gaussians.masks.shape[2:] == (row.num_masks, row.crop_size, row.crop_size)
-        assert stage.guide_logits.shape[2:] == (1 if row.classifier == "joint" else row.num_masks, 9)
+        answers = {"joint": 1, "subsets": 2**row.num_masks - 1}.get(row.classifier, row.num_masks)
+        assert stage.guide_logits.shape[2:] == (answers, 9)
 
 
 def test_the_row_lga_is_the_librarys_default():
@@ -170,6 +172,44 @@ def test_gradients_reach_centres_and_sigmas_through_the_close_ups():
     for name in ("centres", "sigmas"):
         assert np.count_nonzero(gradient[name]["bias"]) == 8, name
     assert not gradient["add_close_ups"]["gate"]  # the fused crop is not in this loss
+
+
+@pytest.mark.parametrize("kept", [(1, 1, 1, 1), (0, 1, 1, 1), (0, 0, 0, 0)])
+def test_a_removed_mask_adds_neither_its_crop_nor_its_close_up(kept):
+    head, crop, variables = close_up_head()
+    gated = variables["params"]["add_close_ups"] | {"gate": jnp.ones(())}
+    params = variables["params"] | {"add_close_ups": gated}
+    whole = head.apply({"params": params}, crop, False)
+    given = {"params": params, "kept": {"masks": jnp.asarray(kept, jnp.float32)}}
+    found = head.apply(given, crop, False).fused
+    crops, masks, weights = crop("pyramid"), whole.gaussians.masks, jnp.asarray(kept)
+    highlighted = crops * (1.0 + (masks * weights[:, None, None]).mean(axis=2))[..., None]
+    kernel = gated["project"]["kernel"].reshape(4, -1, 16)  # one part per mask
+    details = head.bind({"params": params}).close_ups(crop, whole.gaussians)
+    expected = highlighted + jnp.einsum("brmf,m,mfc->brc", details, weights, kernel)[:, :, None, None]
+    np.testing.assert_allclose(found, expected + gated["project"]["bias"], rtol=1e-4, atol=1e-4)
+
+
+def test_the_guide_answers_from_every_subset_of_the_masks():
+    x = crops()
+    variables, apply = initialised(make_head(num_masks=2, classifier="joint", subsets=True), x)
+    attention, params = apply(variables, x), variables["params"]["guide_classes"]
+    second, first, both = np.moveaxis(np.asarray(attention.guide_logits) - params["bias"], 2, 0)
+    averages = masked_averages(x, attention.gaussians.masks)
+    kernels = params["kernel"].reshape(2, 16, -1)
+    for mask, alone in enumerate((first, second)):
+        np.testing.assert_allclose(alone, 2 * averages[:, :, mask] @ kernels[mask], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_sigmas_from_half_a_cell():
+    x = crops()
+    variables, _ = initialised(make_head(), x)
+    plain, found = (
+        head.apply(variables, lambda level: x, False).gaussians for head in (make_head(), make_head(sigma_floor=0.5))
+    )
+    np.testing.assert_allclose(found.sigmas, plain.sigmas - 0.5, rtol=1e-5)
+    np.testing.assert_array_equal(found.masks, gaussian_masks(plain.centres, found.sigmas, 7))
 
 
 def test_the_union_of_masks_on_one_place_is_little_more_than_one():
