@@ -3,15 +3,17 @@
     python -m studies.attention.pictures --workdir runs/study --rows lga_paper,softmax --output docs/images
 
 Writes two files per row. The first is a sheet of 24 random true positives, equally many per class: the detection in
-white, each mask's centre and one-sigma ellipse, and the true box of the part dotted. The second shows the average of
-the masks over all true positives of a class, in RoI coordinates, beside the position of the part.
+white, each mask's centre and one-sigma ellipse, and the true box of the part dotted. Below are the regions of the
+masks, mu +- 1.5 sigma, which the forms with close-ups read again; a white frame marks the mask that decides the object
+(measure.py). The second shows the average of the masks over all true positives of a class, in RoI coordinates, beside
+the position of the part if it is annotated.
 """
 
 import argparse
 import random
-import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import matplotlib as mpl
@@ -19,19 +21,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from lga_jax.checkpoints.read import restore_params
-from lga_jax.data.source import Source, open_source
+from lga_jax.data.source import Source
 from lga_jax.drawing.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
 from lga_jax.drawing.pictures import mask_colour
 from lga_jax.drawing.text import drawable
-from lga_jax.evaluation.evaluate import score_source
 from lga_jax.evaluation.mask_hits import true_positives
-from lga_jax.inference.step import make_predict_step
 from lga_jax.terminal import safe_output
-from studies.attention.rows import ROWS, resolve
-from studies.attention.run import run_folder
-from studies.attention.variants import build_row
-from studies.attention.workdir import CachedSource, read_runs
+from studies.attention.measure import deciding, open_scorer
+from studies.attention.rows import ROWS
+from studies.attention.variants import REACH
+from studies.attention.workdir import read_runs
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -42,30 +41,30 @@ GRID = 28  # side of an average mask, cells
 Pair = tuple[dict, dict]  # annotation, detection
 
 
-def find_pairs(row_name: str, given: argparse.Namespace) -> tuple[Source, list[Pair]]:
-    """The held-out images, and all true positives of the run with their annotations."""
+class Shown(NamedTuple):
+    """The evaluation images of a run, its true positives, and the mask that decides each, by the annotation's id."""
+
+    source: Source
+    pairs: list[Pair]
+    decided: dict[Any, int | None]
+
+
+def find_shown(row_name: str, given: argparse.Namespace) -> Shown:
     wanted = (given.data, row_name, given.seed)
-    if not any((run["data"], run["row"], run["seed"]) == wanted for run in read_runs(given.workdir)):
+    runs = {(run["data"], run["row"], run["seed"]): run for run in read_runs(given.workdir)}
+    if wanted not in runs:
         raise SystemExit(
             f"--rows: no finished run of {row_name}, seed {given.seed}, on {given.data} in {given.workdir}"
         )
-    config = resolve(given.data, ROWS[row_name], given.data_root)
-    source = CachedSource(open_source(**config.data.eval), given.workdir / "images")
-    detector = build_row(config, ROWS[row_name], len(source.class_names))
-    variables = restore_params(str(run_folder(given.workdir, *wanted)), "latest").variables
-    result = score_source(
-        make_predict_step(detector, config.inference.to_dict()),
-        variables,
-        source,
-        config.data,
-        config.batch_size,
-        should_stop=lambda: False,
-        progress=sys.stderr.isatty(),
-    )
-    masked = [detection for detection in result.detections if "mask_centres" in detection]
+    source, score = open_scorer(runs[wanted], given.workdir, given.data_root)
+    whole, truth = score(()), source.truth()
+    masked = [detection for detection in whole.detections if "mask_centres" in detection]
     if not masked:
         raise SystemExit(f"--rows: {row_name} has no masks to show")
-    return source, true_positives(source.truth()["annotations"], masked)
+    decided = {}
+    if ROWS[row_name].attention == "lga":
+        decided = deciding(truth, whole, [score((mask,)) for mask in range(ROWS[row_name].num_masks)])
+    return Shown(source, true_positives(truth["annotations"], masked), decided)
 
 
 def choose(pairs: list[Pair], count: int) -> list[Pair]:
@@ -80,28 +79,33 @@ def choose(pairs: list[Pair], count: int) -> list[Pair]:
     return sorted(turns[:count], key=lambda pair: pair[0]["category_id"])
 
 
-def draw_sheet(source: Source, pairs: list[Pair]) -> UInt8[np.ndarray, "h w 3"]:
-    truth = source.truth()
+def draw_sheet(shown: Shown, pairs: list[Pair]) -> UInt8[np.ndarray, "h w 3"]:
+    truth = shown.source.truth()
     index = {image["id"]: position for position, image in enumerate(truth["images"])}
     names = {category["id"]: category["name"] for category in truth["categories"]}
-    tiles = [
-        _tile(source.image(index[box["image_id"]]), box, detection, names[box["category_id"]])
-        for box, detection in pairs
-    ]
+    tiles = []
+    for box, detection in pairs:
+        image = shown.source.image(index[box["image_id"]])
+        caption = f"{drawable(names[box['category_id']].replace('_', ' '))} {detection['score']:.2f}"
+        parts = [
+            _tile(image, box, detection),
+            _close_ups(image, detection, shown.decided.get(box["id"])),
+            _caption(caption),
+        ]
+        tiles.append(np.concatenate(parts))
     tiles += [np.full_like(tiles[0], 24)] * (-len(tiles) % COLUMNS)
     return np.concatenate(
         [np.concatenate(tiles[start : start + COLUMNS], axis=1) for start in range(0, len(tiles), COLUMNS)]
     )
 
 
-def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict, name: str) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The square around the object, enlarged, with a caption below."""
+def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The square around the object, enlarged."""
     x, y, width, height = detection["roi"]
     side = 1.3 * max(width, height)
     around = np.array([x + width / 2 - side / 2, y + height / 2 - side / 2])
     scale = TILE / side
-    move = np.array([[scale, 0, -around[0] * scale], [0, scale, -around[1] * scale]])
-    canvas = make_canvas(cv2.warpAffine(image, move, (TILE, TILE), flags=cv2.INTER_CUBIC))
+    canvas = make_canvas(_region(image, around, np.array([side, side]), TILE))
     canvas = canvas._replace(line=2 * canvas.scale)  # the tile is reduced afterwards
 
     def place(bbox: list[float]) -> list[float]:
@@ -116,31 +120,59 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict, name: s
         draw_ellipse(canvas, centre, sigma, colour)
     for centre, _, colour in masks:
         draw_dot(canvas, centre, colour, room=TILE / 4)
-    caption = Image.new("RGB", (TILE, 20), (24, 24, 27))
-    text = f"{drawable(name.replace('_', ' '))} {detection['score']:.2f}"
-    ImageDraw.Draw(caption).text((4, 10), text, fill=(255, 255, 255), font=font(11), anchor="lm")
-    return np.concatenate([cv2.resize(canvas.pixels, (TILE, TILE), interpolation=cv2.INTER_AREA), np.asarray(caption)])
+    return cv2.resize(canvas.pixels, (TILE, TILE), interpolation=cv2.INTER_AREA)
+
+
+def _close_ups(image: UInt8[np.ndarray, "h w 3"], detection: dict, decides: int | None) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The regions of the masks side by side, framed in their colours; the deciding one has a white frame outside."""
+    number = len(detection["mask_centres"])
+    side = TILE // max(number, 2)
+    strip = np.full((side, TILE, 3), 24, np.uint8)
+    for mask, (centre, sigma) in enumerate(zip(detection["mask_centres"], detection["mask_sigmas"], strict=True)):
+        half = REACH * np.maximum(sigma, 0.5)
+        place = strip[:, mask * side : (mask + 1) * side]
+        place[:] = 255 if mask == decides else 24
+        place[3:-3, 3:-3] = mask_colour(mask)
+        place[6:-6, 6:-6] = _region(image, np.array(centre) - half, 2 * half, side - 12)
+    return strip
+
+
+def _region(
+    image: UInt8[np.ndarray, "h w 3"], corner: Float[np.ndarray, "2"], extent: Float[np.ndarray, "2"], side: int
+) -> UInt8[np.ndarray, "s s 3"]:
+    """A box of the image, (x, y) and (width, height) in pixels, as a square; black outside."""
+    x, y = side / extent
+    move = np.array([[x, 0.0, -corner[0] * x], [0.0, y, -corner[1] * y]])
+    return cv2.warpAffine(image, move, (side, side), flags=cv2.INTER_CUBIC)
+
+
+def _caption(text: str) -> UInt8[np.ndarray, "h w 3"]:
+    picture = Image.new("RGB", (TILE, 20), (24, 24, 27))
+    ImageDraw.Draw(picture).text((4, 10), text, fill=(255, 255, 255), font=font(11), anchor="lm")
+    return np.asarray(picture)
 
 
 def plot_average_masks(source: Source, pairs: list[Pair], title: str, path: Path) -> None:
-    """One row per class, one column per mask; the last column is the share of objects with their part in a cell."""
+    """One row per class, one column per mask; with annotated parts, the last is the share of them in each cell."""
     names = {category["id"]: category["name"] for category in source.truth()["categories"]}
     by_class = defaultdict(list)
     for pair in pairs:
         by_class[pair[0]["category_id"]].append(pair)
     num_masks = len(pairs[0][1]["mask_centres"])
+    columns = num_masks + any("part_bbox" in box for box, _ in pairs)
     figure, grid = plt.subplots(
         len(by_class),
-        num_masks + 1,
-        figsize=(1.1 * (num_masks + 1) + 1, 1.15 * len(by_class) + 0.6),
+        columns,
+        figsize=(1.1 * columns + 1, 1.15 * len(by_class) + 0.6),
         layout="constrained",
         squeeze=False,
     )
     for line, (category, own) in zip(grid, sorted(by_class.items()), strict=True):
-        masks = np.mean([_masks_of(detection) for _, detection in own], axis=0)
-        parts = np.mean([_part_of(box, detection) for box, detection in own if "part_bbox" in box] or [masks[0] * 0], 0)
-        for axes, picture in zip(line, [*masks, parts], strict=True):
-            axes.imshow(picture, vmin=0, vmax=1 if picture is not parts else None, cmap="magma", extent=(0, 7, 7, 0))
+        pictures = [*np.mean([_masks_of(detection) for _, detection in own], axis=0)]
+        if columns > num_masks:
+            pictures.append(np.mean([_part_of(box, detection) for box, detection in own], axis=0))
+        for mask, (axes, picture) in enumerate(zip(line, pictures, strict=True)):
+            axes.imshow(picture, vmin=0, vmax=1 if mask < num_masks else None, cmap="magma", extent=(0, 7, 7, 0))
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(names[category].replace("_", "\n"), fontsize=7)
     for mask, axes in enumerate(grid[0]):
@@ -184,11 +216,11 @@ def main() -> None:
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     for row in given.rows:
-        source, pairs = find_pairs(row, given)
+        shown = find_shown(row, given)
         stem = given.output / f"study_{given.data}_{row}"
-        Image.fromarray(draw_sheet(source, choose(pairs, given.shown))).save(f"{stem}_sheet.jpg", quality=90)
-        plot_average_masks(source, pairs, f"{row}: average masks by class", Path(f"{stem}_masks.png"))
-        print(f"{stem}_sheet.jpg, {stem}_masks.png: {len(pairs)} true positives")
+        Image.fromarray(draw_sheet(shown, choose(shown.pairs, given.shown))).save(f"{stem}_sheet.jpg", quality=90)
+        plot_average_masks(shown.source, shown.pairs, f"{row}: average masks by class", Path(f"{stem}_masks.png"))
+        print(f"{stem}_sheet.jpg, {stem}_masks.png: {len(shown.pairs)} true positives")
 
 
 if __name__ == "__main__":

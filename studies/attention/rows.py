@@ -166,7 +166,7 @@ def cards_config() -> ConfigDict:
     """288 pixels, EfficientNet-Lite0 with ImageNet weights; classes that differ in a small index in a corner."""
     config = bccd.get_config()
     small = coco_json_small.get_config().model
-    config.num_steps = 444  # 6 epochs
+    config.num_steps = 888  # 12 epochs
     for part, name in (("train", "train"), ("eval", "test")):
         config.data[part].annotations = f"annotations/{name}.json"
     _square(config, 288)
@@ -182,7 +182,7 @@ def cards_search_config() -> ConfigDict:
     """Training and evaluation on parts of the training images, to choose a form without the test images."""
     config = cards_config()
     config.data.eval.annotations = config.data.train.annotations
-    config.num_steps = 333  # 6 epochs of three quarters of the images
+    config.num_steps = 666  # 12 epochs of three quarters of the images
     return config
 
 

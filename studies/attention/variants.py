@@ -27,6 +27,7 @@ from studies.attention.rows import Row
 
 # A variable with a weight per mask, 1 or 0; without it all masks take part. measure.py removes masks with it.
 KEPT = ("kept", "masks")
+REACH = 1.5  # half the side of a close-up, sigmas
 HEAD_SIZE = 7  # cells of the box head's crop for every crop size of the attention
 
 
@@ -106,7 +107,7 @@ class StudyHead(LGAHead):
 
 
 class CloseUps(nn.Module):
-    """Reads the region of every mask, mu +- 1.5 sigma, again from finer features.
+    """Reads the region of every mask, mu +- REACH sigma, again from finer features.
 
     The features of all points are reduced by a 1x1 convolution and a hidden layer, which the masks share. The positions
     are differentiable: a mask moves to where its close-up helps.
@@ -116,14 +117,13 @@ class CloseUps(nn.Module):
     level: Level
     hidden: int
     dtype: Any = jnp.float32
-    reach: float = 1.5  # sigmas
 
     @nn.compact
     def __call__(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
         along = (2.0 * np.arange(self.points) + 1.0) / self.points - 1.0
         grid = np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 2).astype(np.float32)
         size, (*batch, num_masks, _) = gaussians.masks.shape[-1], gaussians.centres.shape
-        places = gaussians.centres[..., None, :] + self.reach * gaussians.sigmas[..., None, :] * grid
+        places = gaussians.centres[..., None, :] + REACH * gaussians.sigmas[..., None, :] * grid
         # One level below the RoI's own, where there is one.
         features = crop.points(self.level, places.reshape(*batch, -1, 2) / size, 1)
         dense = functools.partial(Dense, self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)
