@@ -29,7 +29,7 @@ from studies.attention.rows import ROWS, resolve
 from studies.attention.run import run_folder
 from studies.attention.slices import slices
 from studies.attention.variants import KEPT, build_row
-from studies.attention.workdir import open_sources, read_runs
+from studies.attention.workdir import key_of, open_sources, read_measures, read_runs
 
 DECIDES = 0.05  # a mask decides an object if its score is lower by this without the mask
 Score = Callable[[Sequence[int]], EvalResult]  # evaluates without these masks
@@ -40,6 +40,7 @@ def open_scorer(run: dict[str, Any], workdir: Path, root: str) -> tuple[Source, 
 
     One compiled program serves all removals.
     """
+    jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
     data, row = run["data"], ROWS[run["row"]]
     config = resolve(data, row, root)
     places = {part: config.data[part].get("root") for part in ("train", "eval")}
@@ -144,15 +145,6 @@ def _score_of_object(truth: dict, result: EvalResult) -> dict[Any, float]:
     return {box["id"]: detection["score"] for box, detection in pairs}
 
 
-def read_measures(workdir: Path) -> list[dict[str, Any]]:
-    path = workdir / "measures.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def key_of(line: dict[str, Any]) -> tuple:
-    return line["data"], line["row"], line["seed"], line["digest"]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="workdir of studies.attention.study")
@@ -160,7 +152,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=lambda text: text.split(","), help="only these rows")
     parser.add_argument("--data_root", default="data", help="folder with bccd/, neu_det/ and cards/")
     given = parser.parse_args(arguments)
-    jax.config.update("jax_compilation_cache_dir", str(given.workdir.absolute() / "compiled"))
     done = {key_of(line) for line in read_measures(given.workdir)}
     runs = [run for run in read_runs(given.workdir) if run["data"] == given.data and key_of(run) not in done]
     for run in tqdm([run for run in runs if not given.rows or run["row"] in given.rows], unit="run"):

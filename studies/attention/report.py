@@ -14,86 +14,32 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from scipy import stats
 
 from lga_jax.terminal import safe_output
+from studies.attention.comparison import (
+    BASELINE,
+    Runs,
+    differences,
+    interval,
+    latest,
+    mean_and_half,
+    mean_and_spread,
+    table_row,
+)
+from studies.attention.report_measures import measure_tables, plot_errors, power_table
 from studies.attention.rows import ROWS
-from studies.attention.workdir import read_runs
+from studies.attention.workdir import key_of, read_measures, read_runs
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Ellipse
 
-BASELINE = "none"
 DEFAULT = "lga"  # the library's default, also a reference for the others
-CONFIDENCE = 0.95
 MASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")  # Okabe, Ito
-Runs = Mapping[str, Mapping[int, dict]]  # by row, then seed
-
-
-class Difference(NamedTuple):
-    """Difference of a row to the baseline, over their common seeds."""
-
-    mean: float
-    each: list[float]
-    paired: float  # half width of the paired t interval; nan with one seed
-    pooled: float  # half width with the pooled spread; nan with one seed or without other rows
-
-
-def latest(runs: Sequence[dict], data: str) -> dict[str, dict[int, dict]]:
-    """The runs of a data set by row and seed, in the study's order of rows."""
-    found: dict[str, dict[int, dict]] = {}
-    for run in runs:
-        if run["data"] == data:
-            found.setdefault(run["row"], {})[run["seed"]] = run
-    order = list(ROWS)
-    return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
-
-
-def differences(runs: Runs, value: Callable[[dict], float], baseline: str = BASELINE) -> dict[str, Difference]:
-    """Differences of all other rows to the baseline; empty without the baseline."""
-    if baseline not in runs:
-        return {}
-    pooled = _pooled_half_width(runs, value)
-    found = {}
-    for row, own in runs.items():
-        seeds = sorted(own.keys() & runs[baseline].keys())
-        each = [value(own[seed]) - value(runs[baseline][seed]) for seed in seeds]
-        if row == baseline or not each:
-            continue
-        count = len(each)
-        paired = math.nan
-        if count > 1:
-            paired = _t(count - 1) * statistics.stdev(each) / math.sqrt(count)
-        found[row] = Difference(statistics.mean(each), each, paired, pooled(count))
-    return found
-
-
-def _pooled_half_width(runs: Runs, value: Callable[[dict], float]) -> Callable[[int], float]:
-    """Half width for a difference of two rows with `count` seeds, from the residuals of rows and seeds.
-
-    Rows and seeds are fitted by least squares to all runs, so rows may have different seeds.
-    """
-    cells = [(row, seed, value(run)) for row, own in runs.items() for seed, run in own.items()]
-    rows, seeds = ([*dict.fromkeys(names)] for names in list(zip(*cells, strict=True))[:2])
-    design = np.zeros((len(cells), len(rows) + len(seeds)))
-    for line, (row, seed, _) in enumerate(cells):
-        design[line, rows.index(row)] = design[line, len(rows) + seeds.index(seed)] = 1.0
-    measured = np.array([cell[2] for cell in cells])
-    effects, _, rank, _ = np.linalg.lstsq(design, measured)
-    freedom = len(cells) - int(rank)
-    if freedom < 1:
-        return lambda count: math.nan
-    spread = math.sqrt(((measured - design @ effects) ** 2).sum() / freedom)
-    return lambda count: _t(freedom) * spread * math.sqrt(2 / count)
-
-
-def _t(freedom: int) -> float:
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
 
 
 def main_table(runs: Runs) -> str:
@@ -101,21 +47,21 @@ def main_table(runs: Runs) -> str:
     leads = differences(runs, lambda run: -run["AP"], DEFAULT)  # lga - row instead of row - lga
     heads = ["row", "what it is", "seeds", "AP", "AP50", "against none", "paired interval", "pooled interval"]
     heads += [f"`{DEFAULT}` ahead by", "its paired interval", "images/CPU s", "code"]
-    lines = [_line(*heads), "|---" * len(heads) + "|"]
+    lines = [table_row(*heads), "|---" * len(heads) + "|"]
     for row, own in runs.items():
         gain, lead = gains.get(row), leads.get(row)
         lines.append(
-            _line(
+            table_row(
                 f"`{row}`",
                 ROWS[row].text if row in ROWS else "",
                 len(own),
-                _mean_and_spread([run["AP"] for run in own.values()]),
-                _mean_and_spread([run["AP50"] for run in own.values()]),
+                mean_and_spread([run["AP"] for run in own.values()]),
+                mean_and_spread([run["AP50"] for run in own.values()]),
                 f"{gain.mean:+.4f}" if gain else "",
-                _interval(gain.mean, gain.paired) if gain else "",
-                _interval(gain.mean, gain.pooled) if gain else "",
+                interval(gain.mean, gain.paired) if gain else "",
+                interval(gain.mean, gain.pooled) if gain else "",
                 f"{lead.mean:+.4f}" if lead else "",
-                _interval(lead.mean, lead.paired) if lead else "",
+                interval(lead.mean, lead.paired) if lead else "",
                 f"{statistics.median(run['images_per_cpu_second'] for run in own.values()):.1f}",
                 ", ".join(dict.fromkeys(run["versions"]["code"][:6] for run in own.values())),
             )
@@ -127,7 +73,7 @@ def attention_table(runs: Runs) -> str:
     """Means over the seeds; the best mask is chosen per run."""
     heads = ["row", "any mask hits", "of another object", "by chance", "best mask hits", "of another object"]
     heads += ["by chance", "mean of all masks", "spread", "moves"]
-    lines = [_line(*heads), "|---" * len(heads) + "|"]
+    lines = [table_row(*heads), "|---" * len(heads) + "|"]
     for row, own in runs.items():
         found = [run["attention"] for run in own.values() if run["attention"]]
         if not found or "hit_rate" not in found[0]:
@@ -135,16 +81,16 @@ def attention_table(runs: Runs) -> str:
         best = [one["hit_rate_per_mask"].index(max(one["hit_rate_per_mask"])) for one in found]
         elsewhere = [one["hit_rate_elsewhere_per_mask"][mask] for one, mask in zip(found, best, strict=True)]
         lines.append(
-            _line(
+            table_row(
                 f"`{row}`",
-                _mean_and_spread([one["hit_rate"] for one in found], 3),
+                mean_and_spread([one["hit_rate"] for one in found], 3),
                 f"{_mean(found, 'hit_rate_elsewhere'):.3f}",
                 f"{_mean(found, 'chance'):.3f}",
-                _mean_and_spread([max(one["hit_rate_per_mask"]) for one in found], 3),
+                mean_and_spread([max(one["hit_rate_per_mask"]) for one in found], 3),
                 f"{statistics.mean(elsewhere):.3f}",
                 f"{_mean(found, 'chance_per_mask'):.3f}",
                 f"{statistics.mean(statistics.mean(one['hit_rate_per_mask']) for one in found):.3f}",
-                _mean_and_spread([one["spread"] for one in found], 2),
+                mean_and_spread([one["spread"] for one in found], 2),
                 f"{statistics.mean(statistics.mean(one['moves']) for one in found):.2f}",
             )
         )
@@ -173,12 +119,12 @@ def challenge_table(runs: Runs, by_severity: bool) -> str:
             entry["ap"] for entry in run["challenges"] if (entry["challenge"], entry["severity"]) in column
         )
 
-    lines = [_line("row", *columns), "|---" * (len(columns) + 1) + "|"]
+    lines = [table_row("row", *columns), "|---" * (len(columns) + 1) + "|"]
     base = [statistics.mean(map(ap(column), runs[BASELINE].values())) for column in columns.values()]
-    lines.append(_line(f"`{BASELINE}`", *(f"{value:.3f}" for value in base)))
+    lines.append(table_row(f"`{BASELINE}`", *(f"{value:.3f}" for value in base)))
     gains = [differences(runs, ap(column)) for column in columns.values()]
     for row in gains[0]:
-        lines.append(_line(f"`{row}`", *(_mean_and_half(gain[row]) for gain in gains)))
+        lines.append(table_row(f"`{row}`", *(mean_and_half(gain[row]) for gain in gains)))
     return "\n".join(lines)
 
 
@@ -192,14 +138,15 @@ def class_table(runs: Runs) -> str:
     names = sorted({name for found in rows.values() for one in found for name in one})
     if not names:
         return ""
-    lines = [_line("row", *(name.replace("_", " ") for name in names)), "|---" * (len(names) + 1) + "|"]
+    lines = [table_row("row", *(name.replace("_", " ") for name in names)), "|---" * (len(names) + 1) + "|"]
     for row, found in rows.items():
         values = [[one[name] for one in found if name in one] for name in names]
-        lines.append(_line(f"`{row}`", *(f"{statistics.mean(v):.2f}" if v else "" for v in values)))
+        lines.append(table_row(f"`{row}`", *(f"{statistics.mean(v):.2f}" if v else "" for v in values)))
     return "\n".join(lines)
 
 
-def tables(runs: Runs, data: str) -> str:
+def tables(runs: Runs, measured: Runs, data: str) -> str:
+    """`measured`: the lines of measures.jsonl, by row and seed; may be empty."""
     parts = [
         ("AP; in brackets the standard deviation over seeds", main_table(runs)),
         (
@@ -212,6 +159,8 @@ def tables(runs: Runs, data: str) -> str:
         ),
         ("The same by severity", challenge_table(runs, by_severity=True)),
         ("Hit rate of any mask by class", class_table(runs)),
+        ("Seeds that a paired test needs for a difference of AP, with a power of 80 %", power_table(runs)),
+        *measure_tables(measured),
     ]
     return "\n\n".join([f"## {data}", *(f"{title}:\n\n{table}" for title, table in parts if table)])
 
@@ -299,23 +248,6 @@ def _mean(found: Sequence[Mapping[str, Any]], name: str) -> float:
     return statistics.mean(one[name] for one in found)
 
 
-def _mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ({statistics.stdev(values):.{digits}f})" if len(values) > 1 else mean
-
-
-def _mean_and_half(gain: Difference) -> str:
-    return f"{gain.mean:+.3f}" + ("" if math.isnan(gain.paired) else f" ± {gain.paired:.3f}")
-
-
-def _interval(mean: float, half: float) -> str:
-    return "" if math.isnan(half) else f"{mean - half:+.4f} to {mean + half:+.4f}"
-
-
-def _line(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/study"), help="workdir of studies.attention.study")
@@ -328,14 +260,17 @@ def main() -> None:
     runs = [run for run in read_runs(given.workdir) if not given.seeds or run["seed"] in given.seeds]
     if not runs:
         parser.error(f"--workdir: expected finished runs of these seeds, found none in {given.workdir}; run the study")
-    text = []
+    keys, measures, text = {key_of(run) for run in runs}, read_measures(given.workdir), []
     for data in dict.fromkeys(run["data"] for run in runs):
         own = latest(runs, data)
-        text.append(tables(own, data))
+        measured = latest([one for one in measures if key_of(one) in keys], data)
+        text.append(tables(own, measured, data))
         if given.output:
             plot_differences(own, data, given.output / f"study_{data}_differences.png")
             plot_hits(own, data, given.output / f"study_{data}_hits.png")
             plot_movement(own, data, given.output / f"study_{data}_movement.png")
+            if measured:
+                plot_errors(measured, data, given.output / f"study_{data}_errors.png")
     if given.markdown:
         given.markdown.parent.mkdir(parents=True, exist_ok=True)
         given.markdown.write_text("\n\n".join(text) + "\n")

@@ -22,10 +22,21 @@ def read_runs(workdir: Path) -> list[dict[str, Any]]:
             run = json.loads(line)
         except json.JSONDecodeError:
             continue
-        key = run["data"], run["row"], run["seed"], run["digest"]
+        key = key_of(run)
         runs.pop(key, None)  # keeps the latest run last, also among digests
         runs[key] = run
     return list(runs.values())
+
+
+def read_measures(workdir: Path) -> list[dict[str, Any]]:
+    """The lines that studies.attention.measure wrote."""
+    path = workdir / "measures.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def key_of(line: dict[str, Any]) -> tuple[str, str, int, str]:
+    """Names a run in runs.jsonl and measures.jsonl."""
+    return line["data"], line["row"], line["seed"], line["digest"]
 
 
 def open_sources(data: str, config: ConfigDict, images: Path) -> tuple[Source, Source]:

@@ -13,9 +13,10 @@ import pytest
 from lga_jax.checkpoints.read import restore_params
 from studies.attention import measure, report
 from studies.attention import study as study_module
-from studies.attention.report import attention_table, challenge_table, class_table, differences, latest, main_table
+from studies.attention.comparison import differences, latest
+from studies.attention.report import attention_table, challenge_table, class_table, main_table
 from studies.attention.study import Job, Places, plan
-from studies.attention.workdir import read_runs
+from studies.attention.workdir import key_of, read_measures, read_runs
 
 ROOT = Path(__file__).parents[3]
 TINY = {
@@ -60,8 +61,8 @@ def test_a_run_is_a_line_and_is_not_repeated(tmp_path):
     assert "1 runs, 1 of them done" in study(tmp_path, "--rows=lga", "--seeds=0").stdout
     for _ in range(2):  # the second time there is nothing to measure
         measure.main([f"--workdir={tmp_path}", "--data=challenge"])
-    (measured,) = measure.read_measures(tmp_path)
-    assert measured["AP"] == run["AP"] and measure.key_of(measured) == measure.key_of(run)
+    (measured,) = read_measures(tmp_path)
+    assert measured["AP"] == run["AP"] and key_of(measured) == key_of(run)
     assert len(measured["masks"]["worth"]) == 4 and set(measured["slices"]) == {"occlusion", "size", "pair"}
 
 
@@ -211,4 +212,4 @@ def test_rows_without_masks_have_no_place_in_the_tables_of_masks():
     only = latest([line("none", 0, 0.5)], "challenge")
     assert attention_table(only) == ""
     assert class_table(only) == ""
-    assert report.differences(only, lambda run: run["AP"]) == {}
+    assert differences(only, lambda run: run["AP"]) == {}
