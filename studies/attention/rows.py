@@ -227,6 +227,13 @@ def resolve(
         for part in ("train", "eval"):
             config.data[part].root = str(Path(root) / FOLDERS.get(data, data))
         config.model.init_from = WEIGHTS.get(data, weights)
+    set_row(config, row)
+    config.update_from_flattened_dict(dict(overrides or {}))
+    return config
+
+
+def set_row(config: ConfigDict, row: Row) -> None:
+    """Sets the values of a recipe that the row chooses."""
     model = config.model
     model.attention = "lga" if row.attention == "auxiliary" else row.attention
     model.roi_align.crop_size = row.crop_size
@@ -238,8 +245,6 @@ def resolve(
     model.lga.fusion = "concat" if row.fusion == "concat" else "sum"
     config.losses.guide_weight = row.guide_weight
     config.losses.guide_rois = row.guide_rois
-    config.update_from_flattened_dict(dict(overrides or {}))
-    return config
 
 
 def digest(config: ConfigDict, row: Row) -> str:
