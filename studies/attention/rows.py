@@ -39,7 +39,7 @@ class Row(NamedTuple):
     crop_size: int = 7  # cells; 14: attention on 14 x 14 cells, averaged to 7 x 7 for the box head
     close_up: int = 0  # points per side of a second crop around every mask, fused with the first; 0: none
     close_up_from: str = "pyramid"  # "c2": close-ups of the backbone's first stage
-    sigma_floor: float = 1.0  # smallest sigma, cells; eq. 1 has 1
+    soft_sigma: bool = False  # sigma = softplus(.) + 0.5 instead of ReLU(.) + 1
 
 
 # Forms with separate masks on the part that identifies the class. DEFAULT is the library's default; rows below change
@@ -77,7 +77,7 @@ ROWS: dict[str, Row] = {
     ),
     # Two changes that may give every mask work (PLAN.md).
     "subsets": Row("the guide answers from every subset of the masks", **DEFAULT | dict(classifier="subsets")),
-    "sigma_half": Row("the default with sigmas from half a cell", **DEFAULT, sigma_floor=0.5),
+    "soft_sigma": Row("the default with sigma = softplus(.) + 0.5", **DEFAULT, soft_sigma=True),
     # Single changes that may separate the masks, starting from one classifier per mask.
     "per_mask": Row("one classifier per mask, a sigma per axis"),
     "shared": Row("classifier shared by the masks", classifier="shared"),

@@ -20,7 +20,6 @@ from lga_jax.models.detector import Detector
 from lga_jax.models.layers import Dense, xavier_caffe2
 from lga_jax.models.roi.attention import Crop, Level, RegionAttention, RoIFeatures
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
-from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.structs import Attention, Batch, Gaussians, Outputs
 from lga_jax.training.step import ExtraLoss
 from studies.attention.rows import Row
@@ -39,7 +38,7 @@ class StudyHead(LGAHead):
     close_up_from: str = "pyramid"
     guide_reads_close_ups: bool = False
     subsets: bool = False  # the guide's classifier answers from every subset of the masks
-    sigma_floor: float = 1.0  # of eq. 1, in cells
+    soft_sigma: bool = False
 
     def setup(self) -> None:
         super().setup()
@@ -69,11 +68,10 @@ class StudyHead(LGAHead):
         return Attention(fused, gaussians, self.guide(seen, gaussians.masks))
 
     def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
-        found = super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
-        if self.sigma_floor == 1.0:
-            return found
-        sigmas = found.sigmas - 1.0 + self.sigma_floor
-        return Gaussians(found.centres, sigmas, gaussian_masks(found.centres, sigmas, crops.shape[-2]))
+        return super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
+
+    def sigma_of(self, predicted: Float[Array, "*n _"]) -> Float[Array, "*n _"]:
+        return nn.softplus(predicted) + 0.5 if self.soft_sigma else super().sigma_of(predicted)
 
     def highlight(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ _ c"]:
         if self.has_variable(*KEPT):
@@ -197,7 +195,7 @@ def _build_attention(config: ConfigDict, row: Row, num_classes: int) -> RegionAt
         close_up_from=row.close_up_from,
         guide_reads_close_ups=row.guide_sees == "close_up",
         subsets=row.classifier == "subsets",
-        sigma_floor=row.sigma_floor,
+        soft_sigma=row.soft_sigma,
     )
 
 

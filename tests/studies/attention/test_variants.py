@@ -11,7 +11,6 @@ from configs import challenge
 from lga_jax.models.build import init_variables
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
 from lga_jax.models.roi.crops import RoICrops
-from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.recipe import check
 from lga_jax.structs import Batch, Gaussians, Outputs, StageOutputs, Targets
 from studies.attention.rows import ROWS, Row, digest, resolve
@@ -202,14 +201,19 @@ def test_the_guide_answers_from_every_subset_of_the_masks():
     np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-4, atol=1e-4)
 
 
-def test_sigmas_from_half_a_cell():
+def test_soft_sigmas_start_like_the_others_and_keep_a_gradient():
     x = crops()
     variables, _ = initialised(make_head(), x)
-    plain, found = (
-        head.apply(variables, lambda level: x, False).gaussians for head in (make_head(), make_head(sigma_floor=0.5))
-    )
-    np.testing.assert_allclose(found.sigmas, plain.sigmas - 0.5, rtol=1e-5)
-    np.testing.assert_array_equal(found.masks, gaussian_masks(plain.centres, found.sigmas, 7))
+    plain, soft = make_head(), make_head(soft_sigma=True)
+
+    def sigmas(head, bias):
+        params = variables["params"] | {"sigmas": variables["params"]["sigmas"] | {"bias": jnp.full(8, bias)}}
+        return head.apply({"params": params}, lambda level: x, False).gaussians.sigmas
+
+    assert np.abs(sigmas(soft, 0.5) - sigmas(plain, 0.5)).max() < 0.1
+    assert np.all(sigmas(plain, -3.0) == 1.0) and np.all(sigmas(soft, -3.0) < 0.6)
+    slopes = [jax.grad(lambda bias, head=head: sigmas(head, bias).sum())(-3.0) for head in (plain, soft)]
+    assert slopes[0] == 0.0 and slopes[1] > 0.0
 
 
 def test_the_union_of_masks_on_one_place_is_little_more_than_one():

@@ -80,8 +80,11 @@ class LGAHead(nn.Module):
         per_mask = (*hidden.shape[:-1], self.num_masks, -1)
         places = self.centres(reduced) if self.mu == "softmax" else self.centres(hidden).reshape(per_mask)
         centres = size / 2 * (1.0 + jnp.tanh(places))
-        sigmas = jnp.broadcast_to((nn.relu(self.sigmas(hidden)) + 1.0).reshape(per_mask), centres.shape)
+        sigmas = jnp.broadcast_to(self.sigma_of(self.sigmas(hidden)).reshape(per_mask), centres.shape)
         return Gaussians(centres=centres, sigmas=sigmas, masks=gaussian_masks(centres, sigmas, size))
+
+    def sigma_of(self, predicted: Float[Array, "*n _"]) -> Float[Array, "*n _"]:
+        return nn.relu(predicted) + 1.0
 
     def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
         """Class logits from the masked averages (section III-B-2), computed by one linear layer.
