@@ -59,8 +59,9 @@ def test_a_run_is_a_line_and_is_not_repeated(tmp_path):
     assert {"challenge", "severity", "num_images", "ap"} == set(run["challenges"][0])
     assert run["config"]["num_steps"] == 2
     assert "1 runs, 1 of them done" in study(tmp_path, "--rows=lga", "--seeds=0").stdout
-    for _ in range(2):  # the second time there is nothing to measure
-        measure.main([f"--workdir={tmp_path}", "--data=challenge"])
+    flags = [f"--workdir={tmp_path}", "--data=challenge"]
+    subprocess.run([sys.executable, "-m", "studies.attention.measure", *flags], cwd=ROOT, check=True)
+    measure.main(flags)  # the second time there is nothing to measure
     (measured,) = read_measures(tmp_path)
     assert measured["AP"] == run["AP"] and key_of(measured) == key_of(run)
     assert len(measured["masks"]["worth"]) == 4 and set(measured["slices"]) == {"occlusion", "size", "pair"}
