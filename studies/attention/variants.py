@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 from lga_jax.models.build import build_attention, build_detector
 from lga_jax.models.detector import Detector
 from lga_jax.models.layers import Dense, xavier_caffe2
-from lga_jax.models.roi.attention import Crop, Level, RegionAttention, RoIFeatures
+from lga_jax.models.roi.attention import Crop, Level, RegionAttention
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
+from lga_jax.models.roi.crops import RoICrops
 from lga_jax.structs import Attention, Batch, Gaussians, Outputs
 from lga_jax.training.step import ExtraLoss
 from studies.attention.rows import Row
@@ -50,7 +51,7 @@ class StudyHead(LGAHead):
                 self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01)
             )
 
-    def __call__(self, crop: RoIFeatures, train: bool) -> Attention:
+    def __call__(self, crop: Crop, train: bool) -> Attention:
         if not self.close_up:
             return super().__call__(crop, train)
         crops = crop("pyramid")
@@ -107,7 +108,7 @@ class StudyHead(LGAHead):
 class CloseUps(nn.Module):
     """Reads the region of every mask, mu +- REACH sigma, again from finer features.
 
-    The features of all points are reduced by a 1x1 convolution and a hidden layer, which the masks share. The positions
+    A 1x1 convolution reduces the features, and a hidden layer all points of a mask; the masks share both. The positions
     are differentiable: a mask moves to where its close-up helps.
     """
 
@@ -117,16 +118,20 @@ class CloseUps(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
+    def __call__(self, crop: RoICrops, gaussians: Gaussians) -> Float[Array, "*n m f"]:
         along = (2.0 * np.arange(self.points) + 1.0) / self.points - 1.0
         grid = np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 2).astype(np.float32)
         size, (*batch, num_masks, _) = gaussians.masks.shape[-1], gaussians.centres.shape
         places = gaussians.centres[..., None, :] + REACH * gaussians.sigmas[..., None, :] * grid
-        # One level below the RoI's own, where there is one.
-        features = crop.points(self.level, places.reshape(*batch, -1, 2) / size, 1)
         dense = functools.partial(Dense, self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)
-        reduced = nn.relu(dense(name="reduce")(features)).reshape(*batch, num_masks, -1)
-        return nn.relu(dense(name="hidden")(reduced))
+        # A 1x1 convolution commutes with bilinear interpolation. There are fewer cells than points, and a point then reads
+        # fewer channels.
+        reduce = dense(name="reduce")
+        reduced_levels = {self.level: lambda: [reduce(level) for level in crop.levels[self.level]()]}
+        reduced = RoICrops(reduced_levels, crop.boxes, crop.strides, crop.roi_align)
+        # One level below the RoI's own, where there is one.
+        details = nn.relu(reduced.points(self.level, places.reshape(*batch, -1, 2) / size, 1))
+        return nn.relu(dense(name="hidden")(details.reshape(*batch, num_masks, -1)))
 
 
 class Gated(nn.Module):

@@ -161,6 +161,21 @@ def test_close_ups_change_nothing_while_their_gate_is_zero():
     assert moved.any() and np.ptp(moved, axis=(2, 3)).max() < 1e-4  # the same in every cell
 
 
+def test_a_close_up_reads_the_points_of_its_mask():
+    head, crop, variables = close_up_head()
+    gaussians = head.apply(variables, crop, False).gaussians
+    found = head.bind(variables).close_ups(crop, gaussians)
+    params = variables["params"]["close_ups"]
+    steps = 1.5 * np.array([-2 / 3, 0.0, 2 / 3])
+    for mask in range(4):
+        centre, sigma = (np.asarray(value)[:, :, mask, None] for value in (gaussians.centres, gaussians.sigmas))
+        grid = np.array([(x, y) for y in steps for x in steps])
+        features = crop.points("pyramid", jnp.asarray((centre + sigma * grid) / 7), 1)
+        reduced = jax.nn.relu(features @ params["reduce"]["kernel"] + params["reduce"]["bias"]).reshape(1, 2, -1)
+        expected = jax.nn.relu(reduced @ params["hidden"]["kernel"] + params["hidden"]["bias"])
+        np.testing.assert_allclose(found[:, :, mask], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_reach_centres_and_sigmas_through_the_close_ups():
     head, crop, variables = close_up_head(guide_reads_close_ups=True)
 
