@@ -124,8 +124,8 @@ class CloseUps(nn.Module):
         size, (*batch, num_masks, _) = gaussians.masks.shape[-1], gaussians.centres.shape
         places = gaussians.centres[..., None, :] + REACH * gaussians.sigmas[..., None, :] * grid
         dense = functools.partial(Dense, self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)
-        # A 1x1 convolution commutes with bilinear interpolation. There are fewer cells than points, and a point then reads
-        # fewer channels.
+        # A 1x1 convolution commutes with bilinear interpolation. There are fewer cells than points, and then a point
+        # reads fewer channels.
         reduce = dense(name="reduce")
         reduced_levels = {self.level: lambda: [reduce(level) for level in crop.levels[self.level]()]}
         reduced = RoICrops(reduced_levels, crop.boxes, crop.strides, crop.roi_align)
