@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import orbax.checkpoint as ocp
 
 from lga_jax.checkpoints.damage import check_claims, check_regular, first_line, json_digest, raise_unless_damage, verify
@@ -60,7 +61,7 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
     directory = folder_of(workdir)
     if not os.path.isdir(directory):
         raise UserError(f"workdir {workdir}", expected="a trained run", found=f"no {directory}", remedy="train first")
-    with ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(create=False)) as manager:
+    with open_reader(directory) as manager:
         steps = sorted(manager.all_steps())
         if step == "best":
             _check_scores(directory, steps)
@@ -82,6 +83,16 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
             ) from error
     check_format(manifest, where, earlier)
     return Saved(wanted, reason, manifest, variables)
+
+
+def open_reader(directory: str) -> ocp.CheckpointManager:
+    """A manager for reading that waits for no other process, because only this one may see a damaged file."""
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"reader {this}"
+    )
+    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone)
+    return ocp.CheckpointManager(directory, options=options)
 
 
 def best_step(scores: Mapping[int, float], steps: Sequence[int]) -> int | None:

@@ -40,13 +40,14 @@ from lga_jax.checkpoints.read import (
     best_step,
     damaged_scores,
     folder_of,
+    open_reader,
     read_manifest,
     read_scores,
     score_content,
 )
 from lga_jax.errors import UserError, listed
 from lga_jax.files import WriteError, make_folder, unused_path, write_json
-from lga_jax.processes.join import difference, joined
+from lga_jax.processes.join import compare, difference, joined
 from lga_jax.structs import TrainState
 from lga_jax.terminal import say
 
@@ -58,6 +59,12 @@ class Restored(NamedTuple):
     state: TrainState
     position: dict  # position of the data loader
     schedule_start: int  # the step at which the learning rate's schedule starts
+
+
+class _Damaged(NamedTuple):
+    step: int
+    where: str
+    error: Exception
 
 
 class Checkpoints:
@@ -161,41 +168,66 @@ class Checkpoints:
         """Restores the latest intact checkpoint as numpy in the structure of `state` (arrays or shapes); None if new.
 
         With `extend`, and more steps in `manifest` than in the checkpoint, a new schedule starts. A damaged checkpoint
-        is reported and renamed to <step>.damaged, and the previous one is restored. All processes must see the same
-        files: if only one of them sees damage, the others wait in Orbax's barrier until the runtime ends all of them,
-        and nothing is renamed. Raises UserError if the run in the workdir is not the run described by `manifest`, all
-        checkpoints are damaged, or the disk cannot be read.
+        is reported and renamed to <step>.damaged, and the previous one is restored. Each process reads by itself, and
+        the chosen steps are compared. Raises UserError if they differ (then nothing is renamed), the run in the workdir
+        is not the run described by `manifest`, all checkpoints are damaged, or the disk cannot be read.
         """
-        damaged = []
-        for step in reversed(self.steps()):
+        damaged: list[_Damaged] = []
+        with open_reader(self.directory) as reader:
+            restored = self._latest_intact(reader, state, manifest, extend, damaged)
+        self._compare_steps(restored, damaged)
+        if restored is None and damaged:
+            raise _all_damaged(self.directory, damaged)
+        if restored is not None:
+            self._set_aside(damaged, f"resuming from step {restored.step}")
+        return restored
+
+    def _latest_intact(
+        self,
+        reader: ocp.CheckpointManager,
+        state: TrainState,
+        manifest: Manifest,
+        extend: bool,
+        damaged: list[_Damaged],
+    ) -> Restored | None:
+        """None without one. Adds the damaged ones."""
+        for step in sorted(reader.all_steps(), reverse=True):
             where = f"checkpoint {os.path.join(self.directory, str(step))}"
             try:
-                theirs = read_manifest(self._manager, step)
+                theirs = read_manifest(reader, step)
             except Exception as error:
                 raise_unless_damage(error, where)
-                damaged.append((step, where, error))
+                damaged.append(_Damaged(step, where, error))
                 continue
             check_format(theirs, where)
             check_classes(theirs, tuple(manifest["class_names"]), where)
             check_config(theirs, manifest["config"], step, where, extend)
             check_parameters(theirs, state.params, where)
+            start = schedule_start(theirs, manifest["config"], step, extend)
             try:
-                restored = self._read(step, theirs, state, schedule_start(theirs, manifest["config"], step, extend))
+                return self._read(reader, step, theirs, state, start)
             except Exception as error:
                 raise_unless_damage(error, where)
-                damaged.append((step, where, error))
-                continue
-            self._set_aside(damaged, f"resuming from step {step}")
-            return restored
-        if damaged:
-            raise _all_damaged(self.directory, damaged)
+                damaged.append(_Damaged(step, where, error))
         return None
 
-    def _read(self, step: int, manifest: Manifest, state: TrainState, start: int) -> Restored:
+    def _compare_steps(self, restored: Restored | None, damaged: Sequence[_Damaged]) -> None:
+        """Raises UserError in all processes if they did not choose the same step."""
+        chosen = "none" if restored is None else f"step {restored.step}"
+        try:
+            compare("checkpoint", lambda: {"latest intact checkpoint:": chosen})
+        except UserError:
+            for _, where, error in damaged:
+                say(f"{where} is damaged ({first_line(error)})")
+            raise
+
+    def _read(
+        self, reader: ocp.CheckpointManager, step: int, manifest: Manifest, state: TrainState, start: int
+    ) -> Restored:
         for item in ("variables", "optimizer"):
             check_claims(Path(self.directory, str(step), item))
         variables, optimizer = _split(jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), state))
-        items = self._manager.restore(
+        items = reader.restore(
             step,
             args=ocp.args.Composite(
                 variables=ocp.args.StandardRestore(variables),
@@ -209,7 +241,7 @@ class Checkpoints:
             raise ValueError("the position in the data does not have the digest it was saved with")
         return Restored(step, TrainState(**items.variables, **items.optimizer), items.data, start)
 
-    def _set_aside(self, damaged: Sequence[tuple[int, str, Exception]], then: str) -> None:
+    def _set_aside(self, damaged: Sequence[_Damaged], then: str) -> None:
         for step, where, error in damaged:
             self.scores.pop(step, None)
             if jax.process_index() == 0:
@@ -245,7 +277,7 @@ def _to_host(state: TrainState) -> TrainState:
     return jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0)), state)
 
 
-def _all_damaged(directory: str, damaged: Sequence[tuple[int, str, Exception]]) -> UserError:
+def _all_damaged(directory: str, damaged: Sequence[_Damaged]) -> UserError:
     steps = ", ".join(str(step) for step, _, _ in damaged)
     return UserError(
         directory,

@@ -78,7 +78,7 @@ class Hub:
                 self._collect(process, message["name"], message["facts"], message["limit"])
             case "stop" if not self._stopping:
                 self._stopping = True
-                self._tell_all(kind="ask")
+                self._tell_all(kind="ask", process=process, reason=message["reason"])
             case "limit":
                 self._limits[process] = message["step"]
                 self._decide()

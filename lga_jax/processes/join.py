@@ -116,6 +116,20 @@ def difference(name: str, facts: Callable[[], Mapping[str, Any]]) -> str:
     return member.difference(name, facts(), _COMPARE_LIMIT) if member else ""
 
 
+def end_if_failing(error: Exception | None) -> None:
+    """After all processes have stopped and saved because of an error of one (`Member.ask_to_stop`): ends all.
+
+    error: what that process raises. The others end with one line.
+    """
+    if (member := joined()) is None or member.failing is None:
+        return
+    member.compare("end", {}, _COMPARE_LIMIT)  # all have saved
+    member.leave()
+    if member.failing[0] == member.process:
+        raise error
+    member.end_saved()
+
+
 @contextmanager
 def ending_together() -> Iterator[None]:
     """With several processes, an exception ends this process and all others. One process raises it as usual.
@@ -139,7 +153,8 @@ def _end_with(error: BaseException, member: Member) -> None:
     elif isinstance(error, SystemExit):
         lines, status = [], error.code if isinstance(error.code, int) else 1
     else:
-        time.sleep(_NEIGHBOUR_FIRST)
+        if not member.has_left:
+            time.sleep(_NEIGHBOUR_FIRST)
         lines, status = traceback.format_exception(error), 1
     member.fail(str(error) if status == 2 else type(error).__name__)
     sys.stdout.flush()

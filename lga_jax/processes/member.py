@@ -26,6 +26,7 @@ class Member:
         self._step: int | None = None
         self._limit: int | None = None  # the step before which this process waits for the decision where to stop
         self._stop_at: int | None = None
+        self.failing: tuple[int, str] | None = None  # process and reason of a stop before an error
         self._verdicts: dict[str, dict] = {}
         self._only_reported: set[str] = set()  # names of comparisons after which training continues
         self._leaving = threading.Event()
@@ -70,11 +71,19 @@ class Member:
         All processes must have called this before one of them calls `ask_to_stop`.
         """
         with self._changed:
-            self._step, self._limit, self._stop_at = step, None, None
+            self._step, self._limit, self._stop_at, self.failing = step, None, None, None
 
-    def ask_to_stop(self) -> None:
-        """Asks all processes to stop at one step."""
-        self._channel.send(kind="stop")
+    def ask_to_stop(self, reason: str = "") -> None:
+        """Asks all processes to stop at one step.
+
+        With a reason, an error that this process will meet, `failing` has it in all processes. Then this process waits
+        for the decision. If each process reads the metrics of a step before it starts the second one after it, the
+        others are at most one step ahead meanwhile, and all stop at most two steps later.
+        """
+        self._channel.send(kind="stop", reason=reason)
+        if reason:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stop_at is not None)
 
     def stops_at(self, step: int) -> bool:
         """Whether all processes stop after this step. Call it after every step.
@@ -94,9 +103,20 @@ class Member:
         self._failure_told.wait(_GRACE)
 
     def leave(self) -> None:
-        """Reports that this process ends normally."""
+        """Reports that this process ends normally, or after an error that is known to all."""
         self._leaving.set()
         self._channel.send(kind="left")
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the end of other processes does not end this one."""
+        return self._leaving.is_set()
+
+    def end_saved(self) -> None:
+        """Ends this process because of the error in `failing`, before which all have saved."""
+        process, reason = self.failing
+        event = f"has ended ({reason}) after step {self._stop_at:,}, which is saved"
+        self._end(f"process {process} of {self.count} {event}; {_REMEDY}")
 
     def _listen(self) -> None:
         for message in self._channel.messages():
@@ -116,6 +136,8 @@ class Member:
             case "ask":
                 with self._changed:
                     self._limit = (self._step or 0) + 1
+                    if message["reason"] and self._stop_at is None:
+                        self.failing = message["process"], message["reason"]
                 self._channel.send(kind="limit", step=self._limit)
             case "stop_at":
                 with self._changed:

@@ -9,7 +9,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from lga_jax.checkpoints.damage import first_line
+from lga_jax.errors import UserError
 from lga_jax.processes.join import joined
+
+# A process reads the metrics of each step before it starts the second one after it (`MetricsLog.push`), so a process
+# with an error ahead takes at most two steps more until all stop. It must know of the third before it takes the first.
+BATCHES_AHEAD = 3
 
 
 class Interrupt:
@@ -37,17 +43,18 @@ class Interrupt:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._on_signal)
 
-    def agreed(self, step: int) -> bool:
+    def agreed(self, step: int, error: Exception | None = None) -> bool:
         """Whether all processes stop after this step. Every process must call this after every step.
 
-        A process that received a signal stops after this step or the next one, and all others at the same step.
+        A process that received a signal stops after this step or the next one, and all others at the same step. `error`
+        is one that this process will meet BATCHES_AHEAD steps later: all stop before it.
         """
         member = joined()
         if member is None:
             return self.requested > 0
-        if self.requested and not self._asked:
+        if (self.requested or error) and not self._asked:
             self._asked = True
-            member.ask_to_stop()
+            member.ask_to_stop("" if self.requested else _line(error))
         if not member.stops_at(step):
             return False
         self.agree()
@@ -67,3 +74,7 @@ class Interrupt:
     def _restore_handlers(self) -> None:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
+
+
+def _line(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else first_line(error)

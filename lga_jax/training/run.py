@@ -32,7 +32,7 @@ from lga_jax.inference.step import PredictStep, make_predict_step
 from lga_jax.memory import OutOfMemoryError, out_of_memory
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
-from lga_jax.processes.join import compare, ending_together, joined
+from lga_jax.processes.join import compare, end_if_failing, ending_together, joined
 from lga_jax.recipe import as_recipe, check
 from lga_jax.terminal import safe_output
 from lga_jax.training.early_stopping import has_stalled
@@ -151,6 +151,7 @@ def open_run(
                     yield run
                     if run.step > beginning.step:
                         run.save()
+        end_if_failing(run.error_ahead)
 
 
 @contextmanager
@@ -206,12 +207,17 @@ class Run:
         number = self._parts.interrupt.requested
         return signal.Signals(number) if number else None
 
+    @property
+    def error_ahead(self) -> Exception | None:
+        """The error of the data that this process will meet in one of the next steps, as far as it is known."""
+        return self._parts.loader.error_until(self.recipe.num_steps)
+
     def __iter__(self) -> Iterator[tuple[int, Mapping[str, Array]]]:
         """Yields (completed steps, metrics of the step) after every step; reading a metric waits for the devices.
 
         Evaluation runs every eval_every steps and after the last step, once the caller asks for the next step.
         """
-        while not self._parts.interrupt.agreed(self.step):
+        while not self._parts.interrupt.agreed(self.step, self.error_ahead):
             if self._evaluation_due() and self.step not in self._parts.log.evaluations and not self._evaluate():
                 return
             if self.step >= self.recipe.num_steps or self._stopped_early():
@@ -223,7 +229,9 @@ class Run:
         try:
             batch = next(self._parts.loader)
         except Exception:  # faulty data must not lose completed steps
-            if joined() is None:  # the other processes have begun another step, and do not come to save
+            # The others stop before an error that is known some steps ahead. Now they have begun another step, and do
+            # not come to save.
+            if joined() is None:
                 self.save()
             raise
         try:

@@ -25,10 +25,11 @@ from lga_jax.inference.step import PredictStep, lower_predictions, replicate
 from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.models.freezing import frozen_labels, rate_factors
-from lga_jax.processes.join import compare
+from lga_jax.processes.join import compare, joined
 from lga_jax.recipe import flatten
 from lga_jax.structs import TrainState
 from lga_jax.training.class_weights import class_weights
+from lga_jax.training.interrupt import BATCHES_AHEAD
 from lga_jax.training.optimizer import Schedule, describe, make_optimizer
 from lga_jax.training.step import Step, create_state
 from lga_jax.weights.load import load_pretrained
@@ -161,7 +162,9 @@ def losses_of(recipe: ConfigDict, source: Source) -> dict:
 
 def open_loader(source: Source, recipe: ConfigDict, start: int, position: dict) -> TrainLoader:
     """The data loader from step `start` on. Raises UserError if `position` belongs to other data."""
-    loader = TrainLoader(source, recipe.data, recipe.seed, recipe.batch_size, start, jax.local_devices())
+    ahead = BATCHES_AHEAD if joined() else 0
+    devices = jax.local_devices()
+    loader = TrainLoader(source, recipe.data, recipe.seed, recipe.batch_size, start, devices, lookahead=ahead)
     if position:
         check_position(position, loader.position())
     for line in loader.report:

@@ -14,6 +14,7 @@ from lga_jax.checkpoints.read import restore_params
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.errors import UserError
 from tests.checkpoints.saving import edit_manifest, files_by_size, manifest_of, save_steps, saved_steps, state_of
+from tests.faults import refused
 
 
 def _restore(workdir, state=None, classes=("car", "bus")):
@@ -82,6 +83,24 @@ def test_what_is_saved_does_not_change_with_the_donated_state(tmp_path):
         checkpoints.save(1, state, {}, manifest_of(state))
         overwrite(state)
     np.testing.assert_array_equal(_restore(tmp_path).state.params["conv"]["kernel"], np.full((2, 3), 1.0))
+
+
+def test_processes_compare_the_step_that_they_read_and_nothing_is_renamed_if_it_differs(tmp_path, monkeypatch, capsys):
+    save_steps(tmp_path, [0.1, 0.2, 0.3])
+    manifest = tmp_path / "checkpoints" / "3" / "manifest" / "metadata"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    compared = []
+
+    def compare(name, facts):
+        compared.append(facts())
+        raise UserError("process 1")
+
+    monkeypatch.setattr(write_module, "compare", compare)
+    with refused("process 1"):
+        _restore(tmp_path)
+    assert compared == [{"latest intact checkpoint:": "step 2"}]
+    assert f"{tmp_path / 'checkpoints' / '3'} is damaged (" in capsys.readouterr().out
+    assert manifest.exists()
 
 
 def test_new_workdir_has_nothing_to_restore(tmp_path):

@@ -1,13 +1,16 @@
 """Joining and its faults. tests/training/test_processes.py joins real processes."""
 
+from threading import Thread
+
 import jax
 import pytest
 
 from lga_jax.errors import UserError
 from lga_jax.processes import join as join_module
 from lga_jax.processes.channel import listen
-from lga_jax.processes.join import compare, ending_together, find_cluster, join_processes, joined
+from lga_jax.processes.join import compare, end_if_failing, ending_together, find_cluster, join_processes, joined
 from tests.faults import refused
+from tests.processes.joining import WAIT
 
 
 class Ended(BaseException):
@@ -126,6 +129,29 @@ def test_an_exception_ends_all_processes(as_process_0, capfd, monkeypatch, error
     written = capfd.readouterr().err
     assert written.endswith(said) and ("Traceback" in written) == (status == 1)
     assert as_process_0.line(1) == told
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_after_a_stop_before_an_error_one_process_raises_it_and_the_others_end_with_a_line(as_process_0, failing):
+    for member in as_process_0.members:
+        member.begin_steps(3)
+    as_process_0.members[failing].ask_to_stop("OSError: disk")
+    end = Thread(target=as_process_0.members[1].compare, args=("end", {}, WAIT))
+    end.start()
+    if failing == 0:
+        with pytest.raises(OSError, match="disk"):
+            end_if_failing(OSError("disk"))
+    else:
+        end_if_failing(None)
+        assert as_process_0.line(0).startswith(
+            "process 1 of 2 has ended (OSError: disk) after step 4, which is saved; "
+        )
+    end.join(WAIT)
+
+
+def test_without_an_error_a_run_just_ends(as_process_0):
+    end_if_failing(None)
+    assert not as_process_0.members[0].has_left
 
 
 def _hear(member, process, line):

@@ -105,6 +105,38 @@ def test_all_stop_at_one_step_that_all_can_still_reach(join, asking):
     assert len(set(stopped)) == 1 and stopped[0] >= 7
 
 
+def test_before_an_error_of_one_all_stop_within_two_steps_and_know_it(join):
+    """Process 0 can take two steps more. Nobody completes a step before process 0 has completed the one before it."""
+    members = join(3).members
+    completed = [5, 6, 5]
+    for member in members:
+        member.begin_steps(completed[member.process])
+
+    def run(member):
+        if member.process == 0:
+            member.ask_to_stop("OSError: disk")
+        while not member.stops_at(completed[member.process]):
+            while completed[0] < completed[member.process]:
+                time.sleep(0.001)
+            completed[member.process] += 1
+        return completed[member.process]
+
+    stopped = _in_all(members, run)
+    assert len(set(stopped)) == 1 and stopped[0] in (6, 7)
+    assert {member.failing for member in members} == {(0, "OSError: disk")}
+
+
+def test_a_reason_that_comes_after_the_decision_is_none(join):
+    members = join(2).members
+    for member in members:
+        member.begin_steps(3)
+    members[0].ask_to_stop()
+    _in_all(members, lambda member: _train(member, 3))
+    members[1].ask_to_stop("OSError: disk")
+    _in_all(members, lambda member: member.compare("answers have arrived", {}, WAIT))
+    assert [member.failing for member in members] == [None, None]
+
+
 def test_a_second_request_does_not_move_the_step(join):
     members = join(2).members
     for member in members:

@@ -6,6 +6,7 @@ end processes: python -m tests.training.stubs WORKDIR [--signal SIGKILL --at_ste
 
 import argparse
 import functools
+import itertools
 import json
 import operator
 import os
@@ -21,6 +22,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from configs.coco import get_config
+from lga_jax.data.challenge.source import Challenge
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.processes.join import join_processes
 from lga_jax.structs import DEVICE_AXIS as AXIS
@@ -145,11 +147,24 @@ def signal_at_step(number_of_signal, number_of_step):
     return before_step
 
 
+def _bad_after(count):
+    """In place of `Challenge.image`."""
+    read, reads = Challenge.image, itertools.count(1)
+
+    def image(source, index):
+        if next(reads) > count:
+            raise RuntimeError("a disk of its own")
+        return read(source, index)
+
+    return image
+
+
 def _main():
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir")
     parser.add_argument("--signal")
     parser.add_argument("--at_step", type=int)
+    parser.add_argument("--bad_after", type=int, help="images that can be read; later ones raise an error")
     parser.add_argument("--num_steps", type=int, default=6)
     parser.add_argument("--changes", type=json.loads, default={}, help="of the recipe, as JSON")
     parser.add_argument("--num_devices", type=int)
@@ -162,6 +177,8 @@ def _main():
     if args.coordinator:
         join_processes(f"127.0.0.1:{args.coordinator}", args.num_processes, args.process_id)
     before_step = signal_at_step(signal.Signals[args.signal], args.at_step) if args.signal else lambda: None
+    if args.bad_after:
+        Challenge.image = _bad_after(args.bad_after)
     install(SimpleNamespace(setattr=setattr), before_step=before_step)
     stopped_by = loop.train(stub_config(num_steps=args.num_steps, **args.changes), args.workdir)
     sys.exit(128 + stopped_by if stopped_by else 0)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from lga_jax.errors import UserError
 from lga_jax.training import interrupt as interrupt_module
 from lga_jax.training.interrupt import Interrupt
 
@@ -63,10 +64,10 @@ class Member:
     """In place of the connection to another process, which stops at step 12."""
 
     def __init__(self):
-        self.asked = 0
+        self.asked, self.reason = 0, None
 
-    def ask_to_stop(self):
-        self.asked += 1
+    def ask_to_stop(self, reason):
+        self.asked, self.reason = self.asked + 1, reason
 
     def stops_at(self, step):
         return step >= 12
@@ -85,6 +86,18 @@ def test_all_processes_stop_at_one_step_with_the_signal_that_one_of_them_receive
         assert [interrupt.agreed(step) for step in (10, 11, 12)] == [False, False, True]
     assert interrupt.requested == signal.SIGTERM
     assert member.asked == (own > 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(OSError("disk\nfull"), "OSError: disk"), (UserError("a.png", found="a pointer"), "a.png")]
+)
+def test_an_error_ahead_is_a_reason_to_stop_asked_for_once(monkeypatch, error, reason):
+    member, interrupt = Member(), Interrupt()
+    monkeypatch.setattr(interrupt_module, "joined", lambda: member)
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    assert [interrupt.agreed(step, error) for step in (10, 11, 12)] == [False, False, True]
+    assert member.asked == 1 and member.reason.startswith(reason)
+    assert Interrupt().agreed(10) is False and member.asked == 1
 
 
 def test_another_thread_than_the_main_one_hears_nothing():

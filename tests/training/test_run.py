@@ -641,6 +641,22 @@ def test_two_processes_stop_at_the_same_step(tmp_path):
     assert _steps(tmp_path)[-1] in (14, 15)  # the step in which the signal arrives, or the next
 
 
+@pytest.mark.slow
+def test_data_that_one_process_cannot_read_cost_no_step(undisturbed, tmp_path, monkeypatch):
+    """Process 1 reads 12 + 2 images at the start and 2 in each step: it can take 4 steps."""
+    changes = json.dumps({"data.num_workers": 1, "checkpoint_every": 100, "eval_every": 0})
+    processes = _start_two(tmp_path, "--changes", changes, second=("--bad_after", "22"))
+    said = _assert_both_end(processes, 1)
+    saved = _steps(tmp_path)[-1]
+    assert saved in (2, 3)  # known after step 1
+    reason = "RuntimeError: a disk of its own"
+    assert f"error: process 1 of 2 has ended ({reason}) after step {saved}, which is saved; " in said
+    assert said.rstrip().endswith(reason) and said.count("Traceback") == 1  # in process 1, as in a run with one process
+    install(monkeypatch)
+    train(stub_config(**{"data.num_workers": 1}), str(tmp_path))
+    _assert_nearly_same_run(tmp_path, undisturbed)
+
+
 @pytest.fixture
 def compile_once(tmp_path):
     """The second run takes the programs that the first one compiled."""

@@ -13,6 +13,7 @@ from lga_jax.data.augment.donor import draw_donor
 from lga_jax.data.augment.transform import KEY, Transform, find_transform
 from lga_jax.data.augment.view import HW, draw_view, evaluation_hw, evaluation_view, training_hw
 from lga_jax.data.batches.fill import MASK_SIDE
+from lga_jax.data.batches.lookahead import Lookahead
 from lga_jax.data.batches.pipeline import Job, Pipeline
 from lga_jax.data.batches.plan import (
     BatchPlan,
@@ -49,10 +50,12 @@ class TrainLoader:
         process_count: int | None = None,
         *,
         object_masks: bool = False,
+        lookahead: int = 0,
     ) -> None:
         """`batch_size` is over all devices of all processes. `process_index` and `_count`: None asks JAX.
 
         object_masks: the targets have the masks of the objects too, which the source reads for it.
+        lookahead: the number of batches loaded beside the one that is returned, for `error_until`.
         """
         share = _share(batch_size, local_devices, process_index, process_count)
         slots = num_slots(source.records, data_config.max_boxes, data_config.copy_paste > 0)
@@ -81,15 +84,20 @@ class TrainLoader:
         )
         if transform:
             self.report += self._pipeline.rehearse(self._job(start_step, share, source, data_config))
+        self._batches = Lookahead(self._pipeline.__next__, lookahead)
         self._shapes = _shapes(data_config.buckets, bucket_of, share)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        batch = next(self._pipeline)
+        batch = next(self._batches)
         self._step += 1
         return batch
+
+    def error_until(self, step: int) -> Exception | None:
+        """The error that `next` will raise for a batch before that of `step`; None if none is known yet."""
+        return self._batches.error if self._step + self._batches.num_ready < step else None
 
     def position(self) -> dict[str, int | str]:
         """The state for a checkpoint: the step of the next batch, and the values that determine this batch."""
