@@ -4,7 +4,7 @@
 
 Several machines train together with one process each: run the same command on all of them with --coordinator_address
 HOST:PORT, --num_processes N, a different --process_id and the same shared workdir. --coordinator_address auto gets all
-three from the cluster (TPU pods, Slurm). Process 0 listens on PORT and waits 5 minutes for the others.
+three from the cluster (TPU pods, Slurm). Process 0 listens on PORT. Each process waits --join_seconds for the others.
 """
 
 from pathlib import Path
@@ -24,6 +24,7 @@ def main() -> None:
     address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
     count = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
     number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
+    seconds = flags.DEFINE_integer("join_seconds", 60, "Seconds until all processes have started.", lower_bound=1)
     extend = flags.DEFINE_boolean("extend", False, "With a larger num_steps: continue with a new schedule.")
 
     def run() -> int:
@@ -34,20 +35,20 @@ def main() -> None:
         from lga_jax.training.run import train  # takes seconds; faults of the recipe are reported before
 
         parsing.stop_at_once()  # until the first step; then the run saves before it stops
-        _join(address.value, count.value, number.value)
+        _join(address.value, count.value, number.value, float(seconds.value))
         stopped_by = train(config.value, place, extend=extend.value)
         return 128 + stopped_by if stopped_by else 0
 
     parsing.run(run, config)
 
 
-def _join(address: str | None, count: int | None, process: int | None) -> None:
+def _join(address: str | None, count: int | None, process: int | None, limit: float) -> None:
     from lga_jax.processes.join import find_cluster, join_processes
 
     if address == "auto":
-        join_processes(*find_cluster())
+        join_processes(*find_cluster(limit), limit)
     elif None not in (address, count, process) and process < count:
-        join_processes(address, count, process)
+        join_processes(address, count, process, limit)
     elif (address, count, process) != (None, None, None):
         raise UserError(
             "--coordinator_address, --num_processes, --process_id",

@@ -29,7 +29,9 @@ from lga_jax.processes.member import Member, end_process
 from lga_jax.processes.relay import start_relay
 from lga_jax.terminal import say
 
-JOIN_LIMIT = 300.0  # seconds until all processes have started
+# Seconds until all processes have started. Nobody can tell a process that was killed before it connected from one that
+# starts late.
+JOIN_LIMIT = 60.0
 _COMPARE_LIMIT = 1800.0  # seconds until all processes have opened their data
 _JAX_LIMIT = 600  # seconds; JAX's own detection of lost processes, which takes effect only if the member's fails
 _NEIGHBOUR_FIRST = 10.0  # seconds in which the member reports a lost process before an error that follows from the loss
@@ -53,7 +55,7 @@ def join_processes(address: str, count: int, process: int, limit: float = JOIN_L
     if count == 1:
         return
     host, port = _split(address)
-    say(f"process {process} of {count}: waits up to {limit:.0f} s until all have started, at {host}:{port}")
+    say(f"process {process} of {count}: waits up to {limit:.0f} s (--join_seconds) for all, at {host}:{port}")
     if process == 0:
         Hub(_open_port(port), count, _free_port())
     channel = Channel(_connect(host if process else "localhost", port, limit))
@@ -202,6 +204,6 @@ def _connect(host: str, port: int, limit: float) -> socket.socket:
                     "--coordinator_address",
                     expected=f"process 0 at {host}:{port} within {limit:.0f} s",
                     found=str(error.strerror or error),
-                    remedy="start process 0, and check the address and the firewall",
+                    remedy="start process 0, check the address and the firewall, or raise --join_seconds",
                 ) from error
         time.sleep(0.2)

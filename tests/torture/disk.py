@@ -23,10 +23,12 @@ from tests.torture.lives import (
     without_report,
 )
 from tests.torture.moments import PHASES_OF_STUBS, draw, wait_for
+from tests.torture.outputs import COMMANDS, Outputs
 from tests.torture.processes import Process
 
 _ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
 _KINDS = ("full", "full of files", *_ERRORS, "limit", "deleted", "moved", "locked", *(f"{e} report" for e in _ERRORS))
+_KINDS = (*_KINDS, *(f"{e} {command}" for e in ("ENOSPC", "EIO") for command in COMMANDS))
 _NOISE = re.compile(r"^(ERROR|WARNING|[EW]\d{4}|Traceback|Exception|  File )", re.MULTILINE)
 _LARGE = "64m"
 _PAGE = 4096  # bytes
@@ -46,6 +48,7 @@ class Disk:
             kind for kind in _KINDS if (preloaded or not kind.startswith(_ERRORS)) and (mounts or "full" not in kind)
         ]
         self._calls = _count_calls(self._finished, scratch) if preloaded else {}
+        self._outputs = Outputs(self._finished, scratch) if preloaded else None
 
     def trial(self, number: int) -> Result:
         """A process meets the fault; then the same command to the end."""
@@ -66,6 +69,8 @@ class Disk:
             return self._full(kind, folder, rng)
         if kind.endswith("report"):
             return self._failing_report(kind.split()[0], folder, rng)
+        if kind.endswith(COMMANDS):
+            return self._failing_output(*kind.split(), folder, rng)
         if kind in _ERRORS:
             return self._failing(kind, Life(folder, stub=True), rng)
         if kind == "limit":  # the files of a stub are as small as its log
@@ -95,6 +100,12 @@ class Disk:
         environment = _failing(life, error, int(rng.integers(1, self._calls["eval"] + 1)))
         found = _refused_in_one_line(life.evaluate(environment=environment))
         assert_same_end(life, self._of_detector)
+        return found
+
+    def _failing_output(self, error: str, command: str, folder: Path, rng: np.random.Generator) -> str:
+        life, process = self._outputs.meet(command, error, folder, rng)
+        found = _refused_in_one_line(process)
+        self._outputs.assert_same_files(command, life)
         return found
 
     def _limit(self, life: Life, rng: np.random.Generator) -> str:

@@ -25,8 +25,8 @@ PARTS = {
     "kill-two": Goal(
         "`kill -9` of one of two processes, with a stub",
         30,
-        "the other ends within 60 s, if both had started; the same commands end with the same checkpoints, metrics and "
-        "scores",
+        "the other ends within 60 s with one line (`--join_seconds 30`); the same commands end with the same "
+        "checkpoints, metrics and scores",
     ),
     "signals": Goal(
         "SIGTERM or SIGINT at a random moment, imports and compiling included",
@@ -39,9 +39,10 @@ PARTS = {
         "training takes the older step, the other commands refuse in one line; or the saved values are read",
     ),
     "disk": Goal(
-        "disk full, out of inodes, EIO, EDQUOT, EROFS, a limit on file sizes; workdir deleted, moved, in use",
+        "disk full, out of inodes, EIO, EDQUOT, EROFS, a limit on file sizes, in training, evaluation, prediction and "
+        "export; workdir deleted, moved, in use",
         60,
-        "one line, status 2; the same command then ends with the same checkpoints, metrics, scores and report",
+        "one line, status 2; the same command then ends with the same checkpoints, metrics, scores, report and files",
     ),
     "inputs": Goal(
         "annotations, images, weight files, recipes and manifests with changed bytes or values",

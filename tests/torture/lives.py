@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import socket
 from collections.abc import Callable, Sequence
@@ -14,6 +15,11 @@ from tests.torture.journal import digest_of_sources
 from tests.torture.processes import Process
 from tests.torture.recipe import SMALL, STUB, write_recipe
 from tests.training import stubs
+
+JOIN_SECONDS = 30  # until all processes of a run have started
+
+
+_REPORT = re.compile(r"eval_[^/]*/[^/]*\.json")
 
 
 class Fault(Exception):  # noqa: N818
@@ -56,10 +62,16 @@ class Life:
         return self._start(["eval", *self._of_run()], f"eval{self._starts}", **options)
 
     def export(self, **options: Any) -> Process:
-        """Starts export-weights of the best checkpoint."""
+        """Starts export of the best checkpoint."""
         self._starts += 1
-        command = ["export-weights", "--workdir", "run", "--output", "weights.safetensors"]
+        command = ["export", "--workdir", "run", "--format", "stablehlo", "--output", "output/detector.stablehlo"]
         return self._start(command, f"export{self._starts}", **options)
+
+    def predict(self, **options: Any) -> Process:
+        """Starts predict.py on the images of `photos`."""
+        self._starts += 1
+        command = ["predict", "--workdir", "run", "--input", "photos", "--output", "output/found"]
+        return self._start([*command, "--score_threshold", "0"], f"predict{self._starts}", **options)
 
     def _start(self, command: list[str], name: str, **options: Any) -> Process:
         return processes.start(command, self.folder, self.folder / f"{name}.log", **options)
@@ -73,8 +85,8 @@ class Life:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"--coordinator_address=127.0.0.1:{free.getsockname()[1]}"
-        count = f"--num_processes={self.num_processes}"
-        return [[address, count, f"--process_id={number}"] for number in range(self.num_processes)]
+        together = [address, f"--num_processes={self.num_processes}", f"--join_seconds={JOIN_SECONDS}"]
+        return [[*together, f"--process_id={number}"] for number in range(self.num_processes)]
 
     def finish(self) -> None:
         """Trains to the end and evaluates. Raises Fault if either does not end as usual."""
@@ -124,13 +136,15 @@ def _write_remains(workdir: Path, place: Path) -> None:
         scores=scores,
         best=best_step(scores, steps),
         metrics=(workdir / "metrics.jsonl").read_text(),
-        reports={str(file.relative_to(workdir)): _sha(file) for file in sorted(workdir.glob("eval_*/*.json"))},
+        reports={name: digest for name, digest in digests_below(workdir).items() if _REPORT.fullmatch(name)},
     )
     place.write_text(json.dumps(remains._asdict()))
 
 
-def _sha(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def digests_below(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def expect(process: Process, status: int, seconds: float = 3600.0) -> None:

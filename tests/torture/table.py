@@ -44,7 +44,7 @@ def _figure(summary: Mapping[str, Any]) -> str:
         return found.removesuffix(" 1") if not summary["faults"] else summary["faults"][0]
     if summary["part"].startswith(("kill", "disk")):
         found = ", ".join(f"{kind} {tally.split()[0]}" for kind, tally in summary["kinds"].items())
-    longest = f"; the longest {summary['largest_figure']:.1f} s" if summary["part"] == "signals" else ""
+    longest = f"; the longest {summary['largest_figure']:.1f} s" if summary["part"] in ("signals", "kill-two") else ""
     return f"{summary['without_fault']:,} of {summary['trials']:,} ({found}{longest})"
 
 
