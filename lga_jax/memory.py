@@ -108,23 +108,48 @@ def _address_limit() -> int | None:
 
 
 def _container_limit() -> int | None:
-    """The smallest memory.max of the control groups (version 2) around this process."""
-    limits = [_read(folder / "memory.max").strip() for folder in _groups()]
-    return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
+    """The smallest limit of the control groups around this process."""
+    return min((group.limit for group in _limited_groups()), default=None)
 
 
 def _container_use() -> int:
     """The memory in use in the control group with the smallest limit, without the files that the system caches."""
-    limited = [folder for folder in _groups() if _read(folder / "memory.max").strip().isdecimal()]
-    folder = min(limited, key=lambda folder: int(_read(folder / "memory.max")))
-    cached = re.search(r"^inactive_file (\d+)", _read(folder / "memory.stat"), re.MULTILINE)
-    return int(_read(folder / "memory.current") or 0) - (int(cached[1]) if cached else 0)
+    group = min(_limited_groups(), key=lambda group: group.limit)
+    cached = re.search(rf"^{group.files.cached} (\d+)", _read(group.folder / "memory.stat"), re.MULTILINE)
+    return int(_read(group.folder / group.files.use) or 0) - (int(cached[1]) if cached else 0)
 
 
-def _groups() -> list[Path]:
-    found = re.search(r"^0::/(.*)$", _read(_PROC / "cgroup"), re.MULTILINE)
-    inner = _CGROUP / found[1] if found else _CGROUP
-    return [folder for folder in (inner, *inner.parents) if folder == _CGROUP or _CGROUP in folder.parents]
+class _Files(NamedTuple):
+    """Names in a version of control groups. `cached`: in memory.stat, with the groups inside."""
+
+    limit: str
+    use: str
+    cached: str
+
+
+_VERSION_1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = _Files("memory.max", "memory.current", "inactive_file")
+_NO_LIMIT_1 = 2**60  # version 1 writes nearly 2**63 bytes
+
+
+class _Group(NamedTuple):
+    limit: int
+    folder: Path
+    files: _Files
+
+
+def _limited_groups() -> Iterator[_Group]:
+    own = _read(_PROC / "cgroup")
+    for root, line, files in (
+        (_CGROUP, r"^0::/(.*)$", _VERSION_2),
+        (_CGROUP / "memory", r"^\d+:(?:\S*,)?memory(?:,\S*)?:/(.*)$", _VERSION_1),
+    ):
+        found = re.search(line, own, re.MULTILINE)
+        inner = root / found[1] if found else root
+        for folder in (inner, *inner.parents):
+            limit = _read(folder / files.limit).strip() if folder == root or root in folder.parents else ""
+            if limit.isdecimal() and int(limit) < _NO_LIMIT_1:
+                yield _Group(int(limit), folder, files)
 
 
 def _read(path: Path) -> str:

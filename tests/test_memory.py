@@ -75,6 +75,27 @@ def test_an_outer_group_may_have_the_smaller_limit(system):
         check_limits()
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["on the machine", "in a container"])
+def test_limits_of_control_groups_of_version_1(system, tmp_path, inside):
+    """A container sees its own group as the root, and the path of the machine in /proc/self/cgroup."""
+    folder = "cgroup/memory" if inside else "cgroup/memory/docker/c7"
+    (tmp_path / folder).mkdir(parents=True)
+    for name, text in (
+        ("memory.limit_in_bytes", 4 * GIB),
+        ("memory.usage_in_bytes", 2 * GIB),
+        ("memory.stat", f"inactive_file 1\ntotal_inactive_file {GIB}\n"),
+    ):
+        (tmp_path / folder / name).write_text(f"{text}\n")
+    own = {"proc__cgroup": "5:cpu,cpuacct:/docker/c7\n4:memory:/docker/c7\n0::/system\n"}
+    system(**own)
+    assert free_memory() == Free(3 * GIB, "the limit of the container or job")
+    (tmp_path / folder / "memory.limit_in_bytes").write_text(f"{GIB // 2}\n")
+    with refused("container", r"^0\.5 GiB$"):
+        check_limits()
+    (tmp_path / folder / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert free_memory() == Free(32 * GIB, "free on this machine")
+
+
 def test_a_system_without_these_files_has_no_known_limit(tmp_path, monkeypatch):
     for name in ("_PROC", "_CGROUP", "_MEMINFO"):
         monkeypatch.setattr(memory, name, tmp_path / "none")

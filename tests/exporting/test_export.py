@@ -1,5 +1,6 @@
 """The arguments of an export."""
 
+import errno
 import os
 import zipfile
 
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 
 from lga_jax.errors import UserError
+from lga_jax.exporting import export as export_module
 from lga_jax.exporting.export import export
+from lga_jax.files import WriteError
+from tests.faults import fail_writing, refused
 
 
 @pytest.fixture
@@ -44,6 +48,16 @@ def test_an_existing_file_is_not_overwritten(run, tmp_path):
     with pytest.raises(UserError) as raised:
         export(run, path)
     assert raised.value.subject == f"--output {path}" and path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_takes_no_more_is_one_error_and_no_file_is_left(run, tmp_path, monkeypatch, number):
+    monkeypatch.setattr(export_module, "stablehlo_file", lambda *_: b"a program")
+    with monkeypatch.context() as patch:
+        fail_writing(patch, "x.stablehlo", number)
+        with refused(f"{tmp_path / 'x.stablehlo'}$", os.strerror(number), WriteError):
+            export(run, tmp_path / "x.stablehlo")
+    assert os.listdir(tmp_path) == []
 
 
 def test_parameters_are_those_of_the_checkpoint(tiny_exported, tiny_predictor):

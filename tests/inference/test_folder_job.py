@@ -1,5 +1,6 @@
 """Prediction on a user's files, with a stand-in that finds one object in the middle of every image."""
 
+import errno
 import json
 import os
 
@@ -11,9 +12,11 @@ import pytest
 from configs.coco import get_config
 from lga_jax.checkpoints.read import Saved
 from lga_jax.errors import UserError
+from lga_jax.files import WriteError
 from lga_jax.inference import predictor
 from lga_jax.inference.folder_job import picture_names, predict_folder
 from lga_jax.structs import Detections
+from tests.faults import fail_writing, refused
 
 CONFIG = get_config()
 CONFIG.data.update(
@@ -103,6 +106,22 @@ def test_a_folder_gives_a_json_and_a_picture_of_each_image(photos, tmp_path, cap
     printed = capsys.readouterr().out
     assert "3 objects in 3 images" in printed
     assert "left out: 1 file without the content of an image (notes.txt), 1 folder (more)" in printed
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("name", ["b.png", "detections.json"])
+def test_a_disk_that_takes_no_more_is_one_error_and_only_whole_files_are_left(
+    photos, tmp_path, monkeypatch, name, number
+):
+    with monkeypatch.context() as patch:
+        fail_writing(patch, name, number)
+        with refused(f"{tmp_path / 'out' / name}$", os.strerror(number), WriteError):
+            run(photos, tmp_path / "out")
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert set(left) <= {"a.jpg", "b.png", "c.bmp.png"} - {name}
+    run(photos, tmp_path / "again")
+    for file in left:
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
 
 
 def test_throughput_mode_finds_the_same_and_draws_nothing(photos, tmp_path):
