@@ -5,6 +5,7 @@ fault of the whole set (files that were never downloaded, another box format, th
 and would train a detector of nothing.
 """
 
+import bisect
 import math
 import os
 from collections import Counter
@@ -15,10 +16,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lga_jax.data.object_masks import MASK_FAULTS
-from lga_jax.data.source import Source, UnreadableImageError, mask_counts_of, unusable_boxes_of
+from lga_jax.data.source import Part, Source, UnreadableImageError, mask_counts_of, parts_of, unusable_boxes_of
 from lga_jax.errors import UserError, counted, listed, printable
 
-_NUM_SAMPLED = 32  # images read at the start of a run
+_NUM_SAMPLED = 32  # images of each part read at the start of a run
 _CHANCE = 1e-3
 
 
@@ -41,33 +42,45 @@ def is_beyond_chance(num_faulty: int, num_seen: int, largest_share: float) -> bo
 
 
 class ImageCount:
-    """Counts images and the unreadable ones among them, each once."""
+    """Counts images and the unreadable ones among them, each once. Each part of a source is judged by itself."""
 
-    def __init__(self, num_images: int, largest_share: float) -> None:
-        """`num_images`: of the source. `largest_share`: of unreadable images; 1.0: no limit."""
-        self._num_images, self._largest_share = num_images, largest_share
+    def __init__(self, parts: Sequence[Part], largest_share: float) -> None:
+        """`largest_share`: of unreadable images; 1.0: no limit."""
+        self._parts, self._largest_share = parts, largest_share
+        self._stops = [part.stop for part in parts]
         self._seen: set[int] = set()
+        self._num_seen = [0] * len(parts)
         self.errors: dict[int, UnreadableImageError] = {}
 
     def add(self, seen: Sequence[int], errors: Mapping[int, UnreadableImageError]) -> list[UnreadableImageError]:
         """Adds images by index; returns the errors of images that were not counted before."""
+        for index in set(seen) - self._seen:
+            self._num_seen[self._part_of(index)] += 1
         self._seen.update(seen)
         new = [error for index, error in errors.items() if index not in self.errors]
         self.errors |= errors
         return new
 
     def check(self, place: str) -> None:
-        """Raises UserError if the unreadable images are too many for chance, or all images of the source."""
-        num_faulty, num_seen = len(self.errors), len(self._seen)
-        all_faulty = num_faulty == self._num_images and self._largest_share < 1
-        if all_faulty or is_beyond_chance(num_faulty, num_seen, self._largest_share):
-            raise _too_many_images(place, list(self.errors.values()), num_seen, self._largest_share)
+        """Raises UserError if the unreadable images of a part are too many for chance, or all of its images."""
+        faulty: dict[int, list[UnreadableImageError]] = {}
+        for index, error in self.errors.items():
+            faulty.setdefault(self._part_of(index), []).append(error)
+        for number, errors in sorted(faulty.items()):
+            part, num_seen = self._parts[number], self._num_seen[number]
+            all_faulty = len(errors) == part.stop - part.start and self._largest_share < 1
+            if all_faulty or is_beyond_chance(len(errors), num_seen, self._largest_share):
+                where = ": ".join(filter(None, (place, part.where)))
+                raise _too_many_images(where, errors, num_seen, self._largest_share)
+
+    def _part_of(self, index: int) -> int:
+        return bisect.bisect_right(self._stops, index)
 
 
 def check_data(place: str, source: Source, data_config: ConfigDict) -> None:
     """Raises UserError if the source has no boxes, or more faults than `data_config.max_faulty` and chance explain.
 
-    Reads a sample of the images, spread over the whole set.
+    Reads a sample of the images of each part of the source, spread over the whole part.
 
     place: "data.train" or "data.eval".
     """
@@ -127,8 +140,8 @@ def _check_boxes(place: str, source: Source, largest_share: float) -> None:
 
 
 def _check_sample(place: str, source: Source, largest_share: float, num_threads: int) -> None:
-    num_images = len(source.records)
-    chosen = np.unique(np.linspace(0, num_images - 1, min(num_images, _NUM_SAMPLED)).round().astype(int)).tolist()
+    parts = parts_of(source)
+    chosen = [index for part in parts for index in _spread(part)]
 
     def error_of(index: int) -> UnreadableImageError | None:
         try:
@@ -139,9 +152,14 @@ def _check_sample(place: str, source: Source, largest_share: float, num_threads:
 
     with ThreadPoolExecutor(num_threads, thread_name_prefix="sample") as workers:
         errors = dict(zip(chosen, workers.map(error_of, chosen), strict=True))
-    count = ImageCount(num_images, largest_share)
+    count = ImageCount(parts, largest_share)
     count.add(chosen, {index: error for index, error in errors.items() if error is not None})
     count.check(place)
+
+
+def _spread(part: Part) -> list[int]:
+    count = min(part.stop - part.start, _NUM_SAMPLED)
+    return np.unique(np.linspace(part.start, part.stop - 1, count).round().astype(int)).tolist()
 
 
 def _too_many_images(

@@ -12,11 +12,13 @@ from ml_collections import ConfigDict
 from lga_jax.data.object_masks import ObjectMask
 from lga_jax.data.source import (
     MaskCounts,
+    Part,
     Record,
     Source,
     mask_counts_of,
     object_masks_of,
     open_source,
+    parts_of,
     unusable_boxes_of,
 )
 from lga_jax.errors import UserError, listed, shown
@@ -50,6 +52,9 @@ class MixedSource:
         self.class_names = tuple(dict.fromkeys(name for part in trained for name in part.source.class_names))
         self.records = [record for part in self._parts for record in _translate(part, self.class_names)]
         self._ends = np.cumsum([len(part.source.records) for part in self._parts])
+        self.parts = [
+            inner for part, end in zip(self._parts, self._ends.tolist(), strict=True) for inner in _ranges(part, end)
+        ]
         digests = [(part.name, part.weight, part.source.fingerprint) for part in self._parts]
         self.fingerprint = hashlib.sha256(json.dumps([self.class_names, digests]).encode()).hexdigest()
         self.unusable_boxes = [
@@ -105,6 +110,16 @@ class MixedSource:
         """The part with records[index], and its position in the part."""
         part = self._parts[number := int(np.searchsorted(self._ends, index, side="right"))]
         return part, index - int(self._ends[number]) + len(part.source.records)
+
+
+def _ranges(part: _Part, end: int) -> list[Part]:
+    """Where the images of a part are among those of all parts. A part can be mixed itself."""
+    start = end - len(part.source.records)
+    name = f"data part {part.name!r}"
+    return [
+        Part(": ".join(filter(None, (name, inner.where))), start + inner.start, start + inner.stop)
+        for inner in parts_of(part.source)
+    ]
 
 
 def _open(name: str, /, *, weight: float, source: str, **settings: object) -> _Part:

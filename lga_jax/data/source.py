@@ -38,6 +38,14 @@ class UnusableBoxes(NamedTuple):
     first: tuple[str, ...]  # names of the first images with such boxes
 
 
+class Part(NamedTuple):
+    """records[start:stop] of a source, one of the sets that it consists of."""
+
+    where: str  # its name; "" for the whole source
+    start: int
+    stop: int
+
+
 class MaskCounts(NamedTuple):
     """The object masks of an annotation file. Boxes without a usable mask are kept; mask losses leave them out."""
 
@@ -117,6 +125,11 @@ def report_of(source: Source) -> list[str]:
 def unusable_boxes_of(source: Source) -> list[UnusableBoxes]:
     """The counts of the source, one for each annotation file; none if it has no `unusable_boxes`."""
     return list(getattr(source, "unusable_boxes", ()))
+
+
+def parts_of(source: Source) -> list[Part]:
+    """The sets of the source; one if it has no `parts`."""
+    return list(getattr(source, "parts", ())) or [Part("", 0, len(source.records))]
 
 
 def object_masks_of(source: Source, index: int) -> Sequence[ObjectMask | None]:

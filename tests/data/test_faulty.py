@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from lga_jax.data.faulty import ImageCount, check_data, is_beyond_chance
-from lga_jax.data.source import Record, UnreadableImageError, UnusableBoxes
+from lga_jax.data.source import Part, Record, UnreadableImageError, UnusableBoxes
 from lga_jax.errors import UserError
 
 
@@ -109,12 +109,34 @@ def test_another_error_of_an_image_is_the_error_of_the_start():
 
 
 def test_images_are_counted_once_and_new_errors_are_given_back():
-    count = ImageCount(10, 0.1)
+    count = ImageCount([Part("", 0, 10)], 0.1)
     error = UnreadableImageError("4.jpg")
     assert count.add([1, 2, 4], {4: error}) == [error]
     assert count.add([4, 4], {4: UnreadableImageError("4.jpg")}) == []
     assert len(count.errors) == 1
     count.check("images")
+
+
+def test_a_broken_part_below_the_share_is_refused_by_its_name():
+    source = Images(num=1000, broken=tuple(range(950, 960)))
+    _check(source)
+    source.parts = [Part("data part 'a'", 0, 950), Part("data part 'b'", 950, 960), Part("data part 'c'", 960, 1000)]
+    source.read.clear()
+    with pytest.raises(UserError) as caught:
+        _check(source)
+    assert caught.value.subject == "data.train: data part 'b'" and caught.value.found.startswith("10 of 10 images")
+    assert len(source.read) == 32 + 10 + 32
+
+
+def test_the_parts_of_a_run_are_judged_one_by_one():
+    count = ImageCount([Part("a", 0, 90), Part("b", 90, 100)], 0.1)
+    errors = {index: UnreadableImageError(f"{index}.jpg") for index in (0, 90, 91, 92, 93)}
+    count.add(range(92), {index: errors[index] for index in (0, 90, 91)})
+    count.check("images")
+    count.add(range(94), errors)
+    with pytest.raises(UserError) as caught:
+        count.check("images")
+    assert caught.value.subject == "images: b" and caught.value.found.startswith("4 of 4 images")
 
 
 @pytest.mark.parametrize(("count", "total", "refused"), [(4, 7, False), (1, 1, True), (7, 7, True), (300, 1000, True)])

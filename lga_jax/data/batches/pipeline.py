@@ -21,7 +21,7 @@ from lga_jax.data.batches.paste import paste
 from lga_jax.data.batches.paste_masks import Below, paste_masks
 from lga_jax.data.faulty import ImageCount
 from lga_jax.data.object_masks import ObjectMask
-from lga_jax.data.source import Source, UnreadableImageError, name_of, object_masks_of
+from lga_jax.data.source import Source, UnreadableImageError, name_of, object_masks_of, parts_of
 from lga_jax.errors import UserError, counted
 from lga_jax.structs import DEVICE_AXIS, Batch
 
@@ -83,7 +83,7 @@ class Pipeline:
         # A copy to the devices takes milliseconds, in which the thread that starts the steps has other work.
         self._mover = ThreadPoolExecutor(1, thread_name_prefix="transfer")
         self._on_device: deque[Future] = deque()  # results: (batch, list of _Row)
-        self._images = ImageCount(len(source.records), max_faulty)
+        self._images = ImageCount(parts_of(source), max_faulty)
         self.num_without_slot = 0  # boxes dropped after pasting, in the batches that `next` returned
 
     def __next__(self) -> Batch:
