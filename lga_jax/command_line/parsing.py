@@ -1,5 +1,6 @@
 """Shared by all commands: flags, the recipe of --config, and one-line errors for the user."""
 
+import atexit
 import contextlib
 import os
 import re
@@ -152,7 +153,19 @@ def run(main: Callable[[], int | None], config: Config | None = None) -> None:
     exception is a bug of this project and keeps its traceback.
     """
     parser = partial(_parse_flags, config=config, description=sys.modules[main.__module__].__doc__ or "")
-    exit_on_user_error(lambda: app.run(lambda argv: main(), flags_parser=parser))()
+    try:
+        exit_on_user_error(lambda: app.run(lambda argv: main(), flags_parser=parser))()
+    finally:
+        atexit.register(_end_at_ctrl_c)
+
+
+def _end_at_ctrl_c() -> None:
+    """Makes Ctrl-C end the process without a traceback from what libraries clean up at its end.
+
+    Registered last and so called first.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(error: UserError) -> None:

@@ -52,7 +52,7 @@ class MixedSource:
         self.class_names = tuple(dict.fromkeys(name for part in trained for name in part.source.class_names))
         self.records = [record for part in self._parts for record in _translate(part, self.class_names)]
         self._ends = np.cumsum([len(part.source.records) for part in self._parts])
-        self.parts = [
+        self.part_ranges = [
             inner for part, end in zip(self._parts, self._ends.tolist(), strict=True) for inner in _ranges(part, end)
         ]
         digests = [(part.name, part.weight, part.source.fingerprint) for part in self._parts]

@@ -128,8 +128,8 @@ def unusable_boxes_of(source: Source) -> list[UnusableBoxes]:
 
 
 def parts_of(source: Source) -> list[Part]:
-    """The sets of the source; one if it has no `parts`."""
-    return list(getattr(source, "parts", ())) or [Part("", 0, len(source.records))]
+    """The sets of the source; one if it has no `part_ranges`."""
+    return list(getattr(source, "part_ranges", ())) or [Part("", 0, len(source.records))]
 
 
 def object_masks_of(source: Source, index: int) -> Sequence[ObjectMask | None]:

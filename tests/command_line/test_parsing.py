@@ -9,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = '''"""A command for tests."""
+import atexit
+import os
+import signal
 import threading
 import time
 from absl import flags, logging
@@ -27,6 +30,8 @@ def main():
         threading.Thread(target=time.sleep, args=(600,)).start()  # as a download would: no reason to wait
         print("started", flush=True)
         time.sleep(600)
+    if flags.FLAGS.step == 4:
+        atexit.register(os.kill, os.getpid(), signal.SIGINT)
     if flags.FLAGS.step == 8:
         raise ZeroDivisionError("a fault of ours")
     if flags.FLAGS.step == 5:
@@ -174,3 +179,13 @@ def test_an_interrupt_is_one_line_and_status_130(folder):
         finally:
             process.kill()
     assert (process.returncode, stderr) == (130, "interrupted\n")
+
+
+def test_an_interrupt_while_libraries_clean_up_ends_the_process_without_a_traceback(folder):
+    command = [sys.executable, "script.py", "--config=good.py", "--workdir=w", "--step=4"]
+    env = {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", HEED, *command], check=False, cwd=folder, env=env, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
+    assert result.stdout.startswith("lr ")

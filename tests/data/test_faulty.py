@@ -120,7 +120,11 @@ def test_images_are_counted_once_and_new_errors_are_given_back():
 def test_a_broken_part_below_the_share_is_refused_by_its_name():
     source = Images(num=1000, broken=tuple(range(950, 960)))
     _check(source)
-    source.parts = [Part("data part 'a'", 0, 950), Part("data part 'b'", 950, 960), Part("data part 'c'", 960, 1000)]
+    source.part_ranges = [
+        Part("data part 'a'", 0, 950),
+        Part("data part 'b'", 950, 960),
+        Part("data part 'c'", 960, 1000),
+    ]
     source.read.clear()
     with pytest.raises(UserError) as caught:
         _check(source)

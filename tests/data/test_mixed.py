@@ -52,11 +52,11 @@ def parts(make_part):
 
 def test_a_part_is_found_by_the_places_of_its_images(parts):
     source = open_source("mixed", parts=parts)
-    assert [tuple(part) for part in source.parts] == [("data part 'street'", 0, 3), ("data part 'harbour'", 3, 5)]
+    assert [tuple(part) for part in source.part_ranges] == [("data part 'street'", 0, 3), ("data part 'harbour'", 3, 5)]
     inner = dict(source="mixed", parts=parts, weight=1.0)
     nested = open_source("mixed", parts={"all": inner, "sea": parts["harbour"]})
-    assert [(part.start, part.stop) for part in nested.parts] == [(0, 3), (3, 5), (5, 7)]
-    assert nested.parts[1].where == "data part 'all': data part 'harbour'"
+    assert [(part.start, part.stop) for part in nested.part_ranges] == [(0, 3), (3, 5), (5, 7)]
+    assert nested.part_ranges[1].where == "data part 'all': data part 'harbour'"
 
 
 def _names(source: Source, index: int) -> list[str]:
