@@ -11,8 +11,8 @@ device.
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # True for type checkers; the module typing takes time to import
 if TYPE_CHECKING:
     from lga_jax.errors import UserError
     from lga_jax.evaluation.evaluate import EvalResult, evaluate

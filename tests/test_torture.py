@@ -121,7 +121,7 @@ def test_table(tmp_path):
         {name: read_summary(tmp_path / f"{name}.jsonl") for name in PARTS},
         {"processor": "a processor", "python": "3.11 on", "jax": "1", "orbax-checkpoint": "2"},
     )
-    assert text.count("| 1 of 2 (a 1, b 0)") == 4  # kills and disk
+    assert text.count("| 1 of 2 (a 1, b 0") == 4  # kills and disk
     assert text.count("| 1 of 2 (killed 1") == 3
     assert "the longest 1.5 s" in text and "a processor" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1

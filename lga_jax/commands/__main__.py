@@ -1,12 +1,11 @@
-"""The console script: `lga_jax COMMAND --flags`. Slow modules are imported only by the command."""
+"""The console script: `lga_jax COMMAND --flags`. Slow modules are imported only by the command.
 
-import difflib
+Here only what Python has imported at its own start: Ctrl-C during an import is one line, too.
+"""
+
 import importlib
 import os
 import sys
-
-from lga_jax.errors import escaped
-from lga_jax.terminal import safe_output
 
 COMMANDS = {
     "train": "train a detector, or resume a run",
@@ -37,6 +36,8 @@ _FOLDERS = {
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command. `arguments`: its name and flags, by default the arguments of the process."""
     try:
+        from lga_jax.terminal import safe_output
+
         with safe_output():
             _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:  # during imports
@@ -53,6 +54,8 @@ def _dispatch(arguments: list[str]) -> None:
         sys.argv = [f"lga_jax {name}", *arguments[1:]]
         importlib.import_module(module_of(name)).main()
     else:
+        from lga_jax.errors import escaped
+
         print(f"error: {escaped(_unknown(arguments[0]))}", file=sys.stderr)
         sys.exit(2)
 
@@ -69,6 +72,8 @@ def _overview() -> str:
 
 
 def _unknown(given: str) -> str:
+    import difflib
+
     near = difflib.get_close_matches(given.replace("_", "-"), COMMANDS, 1, cutoff=0.5)
     remedy = f"did you mean {near[0]}?" if near else "lga_jax --help lists the commands"
     return f"{given}: expected a command, found an unknown one; {remedy}"

@@ -38,6 +38,26 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"lga_jax {version}\n"
 
 
+_INTERRUPTED = """
+import runpy, sys
+
+class Interrupt:
+    def find_spec(name, path, target=None):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt)
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["lga_jax.terminal", "lga_jax.errors", "absl"])
+def test_an_interrupt_of_the_first_imports_is_one_line_and_status_130(module):
+    command = [sys.executable, "-c", _INTERRUPTED, module]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 def test_an_interrupt_while_importing_is_one_line_and_status_130(monkeypatch, capsys):
     ends = []
     monkeypatch.setattr(console.importlib, "import_module", lambda name: (_ for _ in ()).throw(KeyboardInterrupt))
