@@ -156,6 +156,14 @@ def get_config() -> ConfigDict:
                 dense_init="detectron2",  # initial values of the dense layers; or "torchvision"
                 class_agnostic=False,  # True: one box per RoI for all classes
             ),
+            mask_head=dict(
+                enabled=False,  # True: also predict masks of objects; the data must have them (Mask R-CNN)
+                num_convs=4,  # 3x3 convolutions before the upsampling
+                channels=256,  # of every convolution
+                norm="none",  # norm of the 3x3 convolutions: "none", "bn", "gn", "frozen_bn"
+                crop_size=14,  # cells per side of a crop; a mask has twice as many
+                sampling_ratio=2,  # as in roi_align, whose `aligned` also applies here and to the true masks
+            ),
         )
     )
     config.losses = ConfigDict(
@@ -172,6 +180,7 @@ def get_config() -> ConfigDict:
             roi_box_beta=0.0,  # "l1" only: as rpn_box_beta
             roi_box_weight=1.0,  # weight of the box loss; about 10 for an IoU loss, whose values are smaller
             guide_weight=0.5,  # weight of the classification loss on the masked features
+            mask_weight=1.0,  # weight of the mask loss
             guide_rois="foreground",  # RoIs of the guide loss, or "all"; divided by the number of all sampled RoIs
         )
     )

@@ -129,6 +129,7 @@ class Outputs(NamedTuple):
     rpn: RPNOutputs
     stages: tuple[StageOutputs, ...]  # one stage, or the stages of a cascade in order
     masks: MaskOutputs | None = None  # (t) None without a mask head
+    pyramid: tuple[Float[Array, "b _ _ c"], ...] | None = None  # only without targets: for the masks of detections
 
 
 class Detections(NamedTuple):

@@ -83,8 +83,10 @@ def constructor(config: Mapping[str, Any], num_classes: int) -> str:
             arguments[argument] = value
     listed = ", ".join(f"{name}={value}" for name, value in arguments.items())
     if torchvision_version(model) == 1 and depth != 50:
-        return f"FasterRCNN(resnet_fpn_backbone(backbone_name='resnet{depth}', weights=None), {listed})"
-    name = "fasterrcnn_resnet50_fpn" if torchvision_version(model) == 1 else "fasterrcnn_resnet50_fpn_v2"
+        detector = "MaskRCNN" if lookup(model, "mask_head.enabled") else "FasterRCNN"
+        return f"{detector}(resnet_fpn_backbone(backbone_name='resnet{depth}', weights=None), {listed})"
+    kind = "mask" if lookup(model, "mask_head.enabled") else "faster"
+    name = f"{kind}rcnn_resnet50_fpn{'' if torchvision_version(model) == 1 else '_v2'}"
     return f"{name}(weights=None, weights_backbone=None, {listed})"
 
 

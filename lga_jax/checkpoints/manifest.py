@@ -140,8 +140,7 @@ def recipe_of(manifest: Manifest, where: str, own: Iterable[str] = ()) -> Config
     """
     try:
         recipe = ConfigDict(_with_tuples(manifest["config"]))
-        used = _attentions(recipe.model.to_dict())
-        unused = [f"model.{name}" for name in ATTENTIONS if name not in used]
+        unused = [f"model.{name}" for name in _unused(recipe.model.to_dict())]
         unneeded = [key for key in KEYS.keys() - flatten(recipe) if not key.startswith(_FOR_PREDICTION)]
         return check(recipe, own=("data.train", "data.eval", *unneeded, *unused, *own))
     except RecipeError as error:
@@ -237,7 +236,7 @@ def schedule_start(manifest: Manifest, config: dict, step: int, extend: bool) ->
 def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: str) -> None:
     """Raises UserError if the recipe's model is not the model of the checkpoint."""
     theirs = manifest["config"]["model"]
-    unused = set(ATTENTIONS) - _attentions(theirs) - _attentions(model_config.to_dict())
+    unused = _unused(theirs) & _unused(model_config.to_dict())
     differing = {
         f"model.{key}": both
         for key, both in differences(theirs, model_config).items()
@@ -258,9 +257,11 @@ _FREE_OF_MODEL = (
 )
 
 
-def _attentions(model: Mapping[str, Any]) -> set[str]:
-    """The attentions of all stages; the sections of others are not used."""
-    return {model.get("attention"), *model.get("cascade", {}).get("attentions", ())}
+def _unused(model: Mapping[str, Any]) -> set[str]:
+    """The sections of attentions that no stage has, and of a mask head that is not enabled."""
+    used = {model.get("attention"), *model.get("cascade", {}).get("attentions", ())}
+    has_masks = model.get("mask_head", {}).get("enabled")
+    return set(ATTENTIONS) - used | (set() if has_masks else {"mask_head"})
 
 
 def _refuse(differing: Mapping[str, tuple[Any, Any]], where: str, *, expected: str, remedy: str) -> None:

@@ -64,7 +64,11 @@ def detect_in(
     image_hw: Float[Array, "b 2"],
 ) -> Detections:
     """The detections of some images, in pixels of the padded input: network and post-processing."""
-    return detect(detector.apply(variables, images, image_hw), image_hw, **inference)
+    outputs = detector.apply(variables, images, image_hw)
+    found = detect(outputs, image_hw, **inference)
+    if detector.mask_head is None:
+        return found
+    return found._replace(masks=detector.apply(variables, outputs.pyramid, found, method="masks"))
 
 
 def _images_at_once(batch: int, height: int, width: int) -> int:

@@ -25,6 +25,7 @@ from lga_jax.models.roi.attention.non_local import NonLocal
 from lga_jax.models.roi.attention.none import NoAttention
 from lga_jax.models.roi.attention.squeeze_excitation import SqueezeExcitation
 from lga_jax.models.roi.box_head import BoxHead
+from lga_jax.models.roi.mask_head import MaskHead
 from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage
 from lga_jax.models.rpn import RPN
 from lga_jax.structs import Targets
@@ -83,6 +84,7 @@ def build_detector(
             dtype=dtype,
         ),
         stages=_stages(model, num_classes, backbone.strides, attention),
+        mask_head=_mask_head(model, num_classes, backbone.strides),
         pixel_mean=model["pixel_mean"],
         pixel_std=model["pixel_std"],
         dtype=dtype,
@@ -133,6 +135,26 @@ def build_attention(model: Mapping[str, Any], num_classes: int) -> RegionAttenti
     return _build(module, name, model, **classes, dtype=_DTYPES[model["dtype"]])
 
 
+def _mask_head(model: Mapping[str, Any], num_classes: int, strides: tuple[int, ...]) -> MaskHead | None:
+    section = dict(model.get("mask_head", {}))  # checkpoints of earlier versions have none
+    if not section.pop("enabled", False):
+        return None
+    align = {key: section.pop(key) for key in ("crop_size", "sampling_ratio")} | {
+        "aligned": model["roi_align"]["aligned"]
+    }
+    sampling = model["roi_sampling"]
+    return _build(
+        MaskHead,
+        "mask_head",
+        {"mask_head": section},
+        roi_align=align,
+        strides=strides,
+        num_slots=max(1, int(sampling["num_samples"] * sampling["positive_fraction"])),
+        num_classes=num_classes,
+        dtype=_DTYPES[model["dtype"]],
+    )
+
+
 def _build(module: type[nn.Module], section: str, config: Mapping[str, Any], **others: Any) -> nn.Module:
     """Builds a module from its section. The recipe may come from a checkpoint of another version with other keys."""
     fields = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(module)}
@@ -162,6 +184,8 @@ def init_variables(detector: Detector, seed: int) -> dict[str, Any]:
     # Parameter shapes do not depend on the image size. The smallest image with a P6 compiles fastest.
     hw = (64, 64)
     targets = Targets(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1), bool))
+    if detector.mask_head is not None:
+        targets = targets._replace(masks=jnp.zeros((1, 1, 1, 1), jnp.uint8), has_mask=jnp.zeros((1, 1), bool))
     # For hundreds of arrays, XLA's generator compiles in a third of the time of threefry.
     key = jax.random.key(seed, impl="rbg")
     variables = jax.jit(detector.init)(

@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
 from lga_jax.models.fpn import averaged_pyramid
+from lga_jax.models.roi.mask_head import MaskHead
 from lga_jax.models.roi.stage import RoIStage
-from lga_jax.structs import Outputs, Targets
+from lga_jax.structs import Detections, Outputs, Targets
 
 
 class Detector(nn.Module):
     """Faster R-CNN with FPN and an attention block on the RoI features; with several stages, a cascade.
 
     With targets, it samples anchors and RoIs for the loss and computes the guide. Without targets, all proposals enter
-    the stages.
+    the stages. A mask head predicts the masks of the positive RoIs of the last stage, and later those of the final
+    detections.
     """
 
     backbone: nn.Module  # a Backbone
@@ -27,6 +29,7 @@ class Detector(nn.Module):
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
     dtype: Any
+    mask_head: MaskHead | None = None
 
     def setup(self) -> None:
         # The parameters of the first stage are named attention and box_head, beside backbone, also in a cascade; the
@@ -54,7 +57,19 @@ class Detector(nn.Module):
         for stage, key in zip(self.stages, stage_keys, strict=True):
             outputs.append(stage(levels, rois, targets, key))
             rois = stage.refined(outputs[-1], image_hw)
-        return Outputs(rpn, tuple(outputs))
+        if self.mask_head is None:
+            return Outputs(rpn, tuple(outputs))
+        if not train:  # `masks` then needs the final detections
+            return Outputs(rpn, tuple(outputs), pyramid=tuple(pyramid[:-1]))
+        return Outputs(rpn, tuple(outputs), self.mask_head.of_samples(pyramid[:-1], outputs[-1], targets))
+
+    def masks(self, pyramid: tuple[Float[Array, "b _ _ c"], ...], found: Detections) -> Float[Array, "b d p p"]:
+        """The mask of each detection inside its box, as probabilities; unused slots are zero.
+
+        `pyramid`: from the outputs without targets.
+        """
+        logits = self.mask_head(pyramid, found.boxes, found.labels, False)
+        return jnp.where(found.valid[..., None, None], nn.sigmoid(logits), 0.0)
 
     def stage(self, number: int) -> RoIStage:
         """A stage with its parameters, for a function that `apply` calls with the detector.

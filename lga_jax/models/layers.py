@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from lga_jax.ops.cpu import conv2d, matmul
 from lga_jax.structs import DEVICE_AXIS
@@ -104,7 +104,7 @@ class Norm(nn.Module):
     """Normalisation by name: "frozen_bn", "bn" (statistics over all devices), "gn" (16 channels per group).
 
     A number of channels that is no multiple of 16 has smaller groups: 8 channels for 24, 40 or 120. With `conv`, the
-    result of this convolution of x is normalised.
+    result of this convolution of x is normalised. `counted`: the rows of x in the statistics of "bn"; None: all.
     """
 
     kind: str  # one of NORMS
@@ -112,7 +112,13 @@ class Norm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: bool, conv: Conv | None = None) -> Float[Array, "b _ _ o"]:
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        train: bool,
+        conv: Conv | None = None,
+        counted: Bool[Array, "b 1 1 1"] | None = None,
+    ) -> Float[Array, "b _ _ o"]:
         if self.kind == "frozen_bn":
             return FrozenBatchNorm(self.epsilon, self.dtype, name="bn")(x, conv)
         x = x if conv is None else conv(x)
@@ -126,7 +132,8 @@ class Norm(nn.Module):
                     dtype=self.dtype,
                     name="bn",
                 )
-                return norm(x)
+                # A mean over nothing is nan: without a counted row, all rows count.
+                return norm(x, mask=None if counted is None else counted | ~jnp.any(counted))
             case "gn":
                 norm = nn.GroupNorm(
                     num_groups=None,
@@ -148,6 +155,7 @@ def conv_norm(
     norm: str,
     kernel_init: nn.initializers.Initializer = xavier_caffe2,
     dtype: Any,
+    counted: Bool[Array, "b 1 1 1"] | None = None,
     name: str,
 ) -> Float[Array, "b h w {features}"]:
     """Convolution `name`, with a bias if `norm` is "none", otherwise followed by the norm layer `{name}_norm`.
@@ -155,4 +163,4 @@ def conv_norm(
     Call it inside a compact method; both layers become submodules of the module.
     """
     conv = Conv(features, kernel_size, use_bias=norm == "none", kernel_init=kernel_init, dtype=dtype, name=name)
-    return conv(x) if norm == "none" else Norm(norm, dtype=dtype, name=f"{name}_norm")(x, train, conv)
+    return conv(x) if norm == "none" else Norm(norm, dtype=dtype, name=f"{name}_norm")(x, train, conv, counted)

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
+from lga_jax.models.roi.mask_head import mask_loss
 from lga_jax.models.roi.stage import RoIStage
 from lga_jax.models.rpn import rpn_losses
 from lga_jax.structs import Outputs, Targets
@@ -23,8 +24,9 @@ def detection_losses(
         stages: the stages of the detector. The terms of the second stage are named roi_class_2 and so on.
         outputs: the outputs of the detector with targets.
         targets: the same targets.
-        rule: the recipe's `losses`, with `class_weights` for all classes or (). rpn_box_weight, roi_box_weight and
-            guide_weight are the weights of 'rpn_box' and of every 'roi_box' and 'guide' in the sum.
+        rule: the recipe's `losses`, with `class_weights` for all classes or (). rpn_box_weight, mask_weight,
+            roi_box_weight and guide_weight are the weights of 'rpn_box', of 'mask', and of every 'roi_box' and 'guide'
+            in the sum.
     """
     terms = rpn_losses(outputs.rpn, targets, rule["rpn_box"], rule["rpn_box_beta"])
     weights = {"rpn_box": rule["rpn_box_weight"]}
@@ -35,5 +37,8 @@ def detection_losses(
         weights |= dict.fromkeys(own, stage.loss_weight)
         weights[f"roi_box{ending}"] = stage.loss_weight * rule["roi_box_weight"]
         weights[f"guide{ending}"] = stage.loss_weight * rule["guide_weight"]
+    if outputs.masks is not None:
+        terms["mask"] = mask_loss(outputs.masks)
+        weights["mask"] = rule["mask_weight"]
     total = sum(weights.get(name, 1.0) * value for name, value in terms.items())
     return terms | {"total": total}

@@ -193,6 +193,12 @@ KEYS: dict[str, Rule] = {
     "model.box_head.norm": choice("none", *NORMS),
     "model.box_head.dense_init": choice("detectron2", "torchvision"),
     "model.box_head.class_agnostic": flag(),
+    "model.mask_head.enabled": flag(),
+    "model.mask_head.num_convs": whole(0, _LAYERS),
+    "model.mask_head.channels": whole(1, _CHANNELS),
+    "model.mask_head.norm": choice("none", *NORMS),
+    "model.mask_head.crop_size": whole(1, 64),
+    "model.mask_head.sampling_ratio": whole(0, 64),
     "losses.rpn_box": choice(*_BOX_LOSSES),
     "losses.rpn_box_beta": number(0),
     "losses.rpn_box_weight": number(0),
@@ -205,6 +211,7 @@ KEYS: dict[str, Rule] = {
     "losses.roi_box_beta": number(0),
     "losses.roi_box_weight": number(0),
     "losses.guide_weight": number(0),
+    "losses.mask_weight": number(0),
     "losses.guide_rois": choice("foreground", "all"),
     "inference.score_threshold": _SHARE,
     "inference.nms_iou": _IOU,
@@ -285,6 +292,7 @@ SOURCES: dict[str, dict[str, Rule]] = {
         "max_objects": optional(_COUNT),
     },
 }
+SOURCES_WITH_MASKS = ("coco_json", "challenge", "mixed")  # which can have masks of objects
 PART_WEIGHT = number(most=1000, above=0)  # uses of each image per epoch; limited, because an epoch is stored in memory
 _SOURCE = choice(*SOURCES)
 _BACKBONE = choice(*BACKBONES)

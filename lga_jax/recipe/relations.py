@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lga_jax.errors import UserError
-from lga_jax.recipe.keys import NUM_LEVELS
+from lga_jax.recipe.keys import NUM_LEVELS, SOURCES_WITH_MASKS
 
 Values = Mapping[str, Any]
 _FIX = "correct the recipe"
@@ -93,7 +93,22 @@ def class_weights(values: Values) -> Iterator[UserError]:
 
 def _has_batch_norm(values: Values) -> bool:
     # Some backbones have no choice of norms.
-    return any(values.get(f"model.{part}.norm") == "bn" for part in ("backbone", "fpn", "box_head"))
+    parts = ("backbone", "fpn", "box_head", *(["mask_head"] if values["model.mask_head.enabled"] else []))
+    return any(values.get(f"model.{part}.norm") == "bn" for part in parts)
+
+
+def object_masks(values: Values) -> Iterator[UserError]:
+    """A mask head is trained on masks of objects. Files of annotations are examined when they are opened."""
+    if not values["model.mask_head.enabled"]:
+        return
+    for key, kind in values.items():
+        if key.startswith("data.train.") and key.endswith(".source") and kind not in SOURCES_WITH_MASKS:
+            yield UserError(
+                "model.mask_head.enabled",
+                expected=f"False with {key} {kind!r}, which has boxes only",
+                found="True",
+                remedy=f"train without a mask head, or on {' or '.join(SOURCES_WITH_MASKS)}",
+            )
 
 
 def milestones(values: Values) -> Iterator[UserError]:
@@ -309,4 +324,5 @@ RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
     reductions,
     generated_images,
     mixed_classes,
+    object_masks,
 )

@@ -16,6 +16,7 @@ _PREDICTORS = {
     ("box_head", "classes"): (1, True),
     ("box_head", "deltas"): (4, False),
     ("attention", "guide_classes"): (1, True),
+    ("mask_head", "classes"): (1, False),
 }
 
 
@@ -110,10 +111,19 @@ def merge_rows(
     return ours
 
 
-def file_width(slot: Slot, rows: Rows) -> int:
-    """Length of the last axis in the file, if its predictor differs from ours only in the classes."""
+def file_width(slot: Slot, rows: Rows, background_first: bool) -> int:
+    """Length of the last axis in the file, if its predictor differs from ours only in the classes.
+
+    `background_first`: the file's predictors have the background as their first class, also for boxes and masks.
+    """
     width, background = _PREDICTORS[_place(slot)]
-    return rows.num_in_file * width + background
+    return rows.num_in_file * width + (width if background_first else background)
+
+
+def background_last(slot: Slot, value: Float[np.ndarray, "*n o"]) -> Float[np.ndarray, "*n p"]:
+    """An array of a file with the background first, in our order: last for classes, and none for boxes and masks."""
+    width, background = _PREDICTORS[_place(slot)]
+    return np.roll(value, -width, axis=-1) if background else value[..., width:]
 
 
 def _by_name(names: Sequence[str | None], class_names: Sequence[str]) -> Rows:

@@ -61,6 +61,8 @@ def check_fit(layout: Layout, weights: Weights, model: Mapping[str, Any], exact:
         norm, norm_notes = _backbone_norm(layout, weights, model["backbone"]["norm"])
     computed = dict(layout.computes) | _stated(weights, TORCHVISION_COMPUTES)
     firm = computed.keys() - set(layout.loose) if exact else _ANCHORS
+    if not lookup(model, "mask_head.enabled"):
+        computed = {key: value for key, value in computed.items() if not key.startswith("mask_head.")}
     if "rpn" not in layout.parts:
         computed = {}
     expected = architecture | _parts_behind(layout, weights, model) | norm | computed | settings
@@ -123,6 +125,9 @@ def _parts_behind(layout: Layout, weights: Weights, model: Mapping[str, Any]) ->
             expected[f"box_head.{key}"] = count_modules(layout, arrays, "box_head", module)
         if expected["box_head.num_convs"]:
             expected["box_head.norm"] = _norm(layout, weights, "box_head", "conv1_norm", model["box_head"]["norm"])
+    if "mask_head" in layout.parts and lookup(model, "mask_head.enabled"):
+        expected["mask_head.num_convs"] = count_modules(layout, arrays, "mask_head", "conv")
+        expected["mask_head.norm"] = _norm(layout, weights, "mask_head", "conv1_norm", model["mask_head"]["norm"])
     return expected
 
 

@@ -11,7 +11,7 @@ from lga_jax.errors import UserError, listed
 from lga_jax.models.backbones import Backbone
 from lga_jax.models.build import build_backbone
 from lga_jax.models.freezing import frozen_labels
-from lga_jax.weights.class_rows import Rows, file_width, is_predictor, match_rows, merge_rows
+from lga_jax.weights.class_rows import Rows, background_last, file_width, is_predictor, match_rows, merge_rows
 from lga_jax.weights.compatibility import Fit, check_fit, lookup
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout, Slot, recognise
@@ -123,12 +123,10 @@ class _Source(NamedTuple):
     def _take_rows(self, slot: Slot, initial: np.ndarray, name: str) -> tuple[np.ndarray, list[str]] | None:
         if self.rows is None or self.rows.sources is None:
             return None
-        width = file_width(slot, self.rows)
-        if self.layout.background_first and slot.module == "deltas":
-            width += 4
+        width = file_width(slot, self.rows, self.layout.background_first)
         value = self._ours(slot, name, (*initial.shape[:-1], width))
         if self.layout.background_first:
-            value = np.roll(value, -1, axis=-1) if slot.module == "classes" else value[..., 4:]
+            value = background_last(slot, value)
         return merge_rows(slot, initial, value, self.rows), [name]
 
     def _ours(self, slot: Slot, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -139,6 +137,9 @@ class _Source(NamedTuple):
         if slot.leaf != "kernel" or self.layout.ours:
             self._check_shape(name, value.shape, shape)
             return value
+        if f"{slot.part}/{slot.module}" == "mask_head/deconv":  # [in, out, h, w] there
+            self._check_shape(name, value.shape, (*shape[2:], *shape[:2]))
+            return value.transpose(2, 3, 0, 1)
         theirs = tuple(shape[axis] for axis in _THEIR_AXES[len(shape)])
         self._check_shape(name, value.shape, theirs)
         if f"{slot.part}/{slot.module}".endswith("box_head/fc1"):  # of any stage

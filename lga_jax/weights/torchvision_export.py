@@ -1,4 +1,4 @@
-"""Exports a detector as the state dict of torchvision's fasterrcnn_resnet50_fpn or its _v2."""
+"""Exports a detector as the state dict of torchvision's fasterrcnn_resnet50_fpn or maskrcnn_resnet50_fpn, or a _v2."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 from lga_jax.errors import UserError
 from lga_jax.weights.compatibility import PIXEL_MEAN, PIXEL_STD, lookup
 from lga_jax.weights.layouts import Slot
-from lga_jax.weights.layouts.torchvision import TORCHVISION_COMPUTES, torchvision_detector
+from lga_jax.weights.layouts.torchvision import TORCHVISION_COMPUTES, TORCHVISION_MASK_COMPUTES, torchvision_detector
 
 EPSILON = 1e-5  # epsilon of torchvision's batch norm; also of its frozen one, except for COCO_V1
 _BATCH_NORM = ("bn", "frozen_bn")
@@ -29,6 +29,7 @@ _COMMON = {
     "cascade.positive_ious": (),
     **TORCHVISION_COMPUTES,
 }
+_MASKS = {"mask_head.num_convs": 4, "mask_head.channels": 256, **TORCHVISION_MASK_COMPUTES}
 _V1 = {"fpn.norm": "none", "rpn.num_convs": 1, "box_head.num_convs": 0, "box_head.num_fcs": 2}
 _V2 = {
     "backbone.depth": 50,
@@ -41,12 +42,14 @@ _V2 = {
 
 
 def torchvision_version(model: Mapping[str, Any]) -> int:
-    """1 for the structure of fasterrcnn_resnet50_fpn, 2 for that of fasterrcnn_resnet50_fpn_v2.
+    """1 for the structure of fasterrcnn_resnet50_fpn, 2 for that of its _v2; with a mask head, of maskrcnn's.
 
     Raises UserError with all differing keys if `model` (config.model) is another one.
     """
     version = 2 if lookup(model, "box_head.num_convs") or lookup(model, "fpn.norm") in _BATCH_NORM else 1
     expected = _COMMON | (_V2 if version == 2 else _V1)
+    if lookup(model, "mask_head.enabled"):
+        expected |= _MASKS | {"mask_head.norm": _BATCH_NORM if version == 2 else "none"}
     differing = []
     for key, value in expected.items():
         found = lookup(model, key)
@@ -55,8 +58,9 @@ def torchvision_version(model: Mapping[str, Any]) -> int:
             wanted = " or ".join(value) if value is _BATCH_NORM else value
             differing.append(f"model.{key}: expected {wanted}, found {_plain(found)}")
     if differing:
+        name = "Mask" if lookup(model, "mask_head.enabled") else "Faster"
         raise UserError(
-            f"a model that torchvision's Faster R-CNN (v{version}) cannot compute: {'; '.join(differing)}",
+            f"a model that torchvision's {name} R-CNN (v{version}) cannot compute: {'; '.join(differing)}",
             remedy="train with these values to export",
         )
     return version
@@ -69,7 +73,8 @@ def to_torchvision(variables: Mapping[str, Any], model: Mapping[str, Any]) -> di
     Raises UserError if torchvision cannot compute `model`.
     """
     torchvision_version(model)
-    layout = torchvision_detector(model["box_head"]["num_convs"])
+    has_masks = bool(lookup(model, "mask_head.enabled"))
+    layout = torchvision_detector(model["box_head"]["num_convs"], has_masks=has_masks)
     flat = {key: np.asarray(value) for key, value in flatten_dict(dict(variables), sep="/").items()}
     state = {}
     for key, value in flat.items():
@@ -100,16 +105,24 @@ def _theirs(slot: Slot, value: np.ndarray, crop_size: int) -> np.ndarray:
     if slot.part == "box_head" and slot.module == "classes":
         value = np.roll(value, 1, axis=-1)
     elif slot.part == "box_head" and slot.module == "deltas":
-        background = np.zeros((*value.shape[:-1], 4), value.dtype)  # torchvision has an unused background box
-        value = np.concatenate([background, value], axis=-1)
+        value = _with_background(value, 4)
+    elif slot.part == "mask_head" and slot.module == "classes":
+        value = _with_background(value, 1)
     if slot.leaf != "kernel":
         return value
+    if slot.part == "mask_head" and slot.module == "deconv":
+        return value.transpose(2, 3, 0, 1)
     if value.ndim == 4:
         return value.transpose(3, 2, 0, 1)
     if slot.part == "box_head" and slot.module == "fc1":
         apart = value.reshape(crop_size, crop_size, -1, value.shape[-1])
         return apart.transpose(3, 2, 0, 1).reshape(value.shape[-1], -1)
     return value.T
+
+
+def _with_background(value: np.ndarray, width: int) -> np.ndarray:
+    """torchvision has a box and a mask of the background, which it does not use."""
+    return np.concatenate([np.zeros((*value.shape[:-1], width), value.dtype), value], axis=-1)
 
 
 def _plain(value: Any) -> Any:

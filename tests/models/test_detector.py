@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from configs.coco import get_config
+from lga_jax.inference.step import detect_in
 from lga_jax.models.losses import detection_losses
 from tests.models import tiny
 
@@ -198,6 +199,56 @@ def test_guide_reaches_the_masks_and_the_backbone_but_not_the_box_head(gradient_
         assert not is_zero(gradient["attention"][name]), name
     assert not is_zero(gradient["backbone"])
     assert is_zero(gradient["box_head"])
+
+
+@pytest.fixture(scope="module")
+def masked():
+    """A cascade with a mask head; the first of its two stages has LGA."""
+    config = tiny.model_config()
+    config.cascade.update(attentions=("none",), positive_ious=(0.4,), coder_scales=(2.0,), loss_weights=(0.5,))
+    config.mask_head.enabled = True
+    case = tiny.built(config)
+    # The last layer begins near zero; its gradient is that of nobody else yet.
+    kernel = case.variables["params"]["mask_head"]["classes"]["kernel"]
+    case.variables["params"]["mask_head"]["classes"]["kernel"] = kernel + 0.1
+    return case
+
+
+def test_the_mask_loss_reaches_the_mask_head_and_the_pyramid_but_not_what_chose_the_rois(masked):
+    def loss(params):
+        variables = {"params": params}
+        outputs = masked.detector.apply(variables, masked.images, masked.image_hw, masked.targets, masked.keys)
+        terms = detection_losses(masked.detector.stages, outputs, masked.targets, LOSSES | {"mask_weight": 3.0})
+        return terms["mask"], (outputs, terms)
+
+    gradient, (outputs, terms) = jax.jit(jax.grad(loss, has_aux=True))(masked.variables["params"])
+    assert {part for part, leaves in gradient.items() if not is_zero(leaves)} == {"backbone", "fpn", "mask_head"}
+    assert not any(is_zero(leaves) for leaves in gradient["mask_head"].values())
+    stage, masks = outputs.stages[-1], outputs.masks
+    assert masks.logits.shape == masks.targets.shape == (2, 4, 8, 8)  # a quarter of 16 samples
+    assert outputs.pyramid is None
+    positive = np.asarray(stage.targets.valid & (stage.targets.labels < tiny.NUM_CLASSES))
+    np.testing.assert_array_equal(masks.valid, positive[:, :4])
+    assert positive.sum() == masks.valid.sum() > 0  # all positive RoIs stand in these slots
+    others = {name: value for name, value in terms.items() if name not in ("mask", "total")}
+    weights = {name: 0.5 if name.endswith("_2") else 1.0 for name in others} | {"guide": LOSSES["guide_weight"]}
+    total = sum(weights[name] * value for name, value in others.items()) + 3.0 * terms["mask"]
+    assert float(terms["total"]) == pytest.approx(float(total), rel=1e-5)
+
+
+def test_detections_have_the_masks_of_their_class_in_their_box(masked):
+    rule = dict(score_threshold=0.0, nms_iou=0.5, min_size=0.0, max_candidates=40, max_detections=5)
+    find = jax.jit(lambda *inputs: detect_in(masked.detector, rule, *inputs))
+    found = find(masked.variables, masked.images, masked.image_hw)
+    assert found.masks.shape == (2, 5, 8, 8) and found.valid.all()
+    assert 0 < found.masks.min() < found.masks.max() < 1
+
+    def head(detector, pyramid):
+        return detector.mask_head(pyramid, found.boxes[:, 3:4], found.labels[:, 3:4], False)
+
+    pyramid = jax.jit(masked.detector.apply)(masked.variables, masked.images, masked.image_hw).pyramid
+    logits = masked.detector.apply(masked.variables, pyramid, method=head)
+    np.testing.assert_allclose(found.masks[:, 3], jax.nn.sigmoid(logits[:, 0]), atol=1e-5)
 
 
 def test_total_weighs_the_guide(lga, gradient_of):

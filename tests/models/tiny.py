@@ -26,6 +26,7 @@ def model_config(**changes):
     config.lga.update(reduced_channels=8, hidden=16)
     config.cbam.reduction = 4
     config.box_head.hidden = 32
+    config.mask_head.update(num_convs=1, channels=8, crop_size=4)
     config.update(changes)
     return config
 
@@ -42,6 +43,13 @@ def batch(num_images=2):
     return jax.tree.map(jnp.asarray, (images, image_hw, Targets(boxes, labels, valid)))
 
 
+def with_masks(targets):
+    """The same targets; every object covers the left half of its box."""
+    masks = np.zeros((*targets.valid.shape, 8, 8), np.uint8)
+    masks[..., :4] = 255
+    return targets._replace(masks=jnp.asarray(masks), has_mask=targets.valid)
+
+
 def built(config=None, num_images=2):
     """Detector, initial variables, inputs and keys."""
     return built_of(build_detector(config or model_config(), NUM_CLASSES), num_images)
@@ -50,6 +58,8 @@ def built(config=None, num_images=2):
 def built_of(detector, num_images=2):
     """The same of a detector."""
     images, image_hw, targets = batch(num_images)
+    if detector.mask_head is not None:
+        targets = with_masks(targets)
     keys = jax.random.split(jax.random.key(1), num_images)
     variables = jax.jit(detector.init)(jax.random.key(0), images, image_hw, targets, keys)
     return SimpleNamespace(

@@ -28,6 +28,7 @@ def test_the_reference_recipe_has_all_keys_and_no_other():
     [
         ("model.fpn.norm", ("none", *layers.NORMS)),
         ("model.box_head.norm", ("none", *layers.NORMS)),
+        ("model.mask_head.norm", ("none", *layers.NORMS)),
         ("model.attention", tuple(build.ATTENTIONS)),
         ("data.resize", geometry.KERNELS),
         ("data.size_rounding", geometry.ROUNDINGS),

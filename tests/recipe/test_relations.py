@@ -31,6 +31,11 @@ from tests.recipe.faults import changed, faults
         ({"model.attention": "cbam", "model.cbam.reduction": 97}, dict(), "model.cbam.reduction"),
         ({"model.attention": "non_local", "model.non_local.reduction": 97}, dict(), "model.non_local.reduction"),
         ({"model.cascade.attentions": ("lga",)}, dict(), "model.cascade.attentions"),
+        (
+            {"eval_losses": True, "model.mask_head.enabled": True, "model.mask_head.norm": "bn"},
+            dict(),
+            "eval_losses",
+        ),
         ({"model.backbone.frozen_stages": 1}, dict(new_run=True), "model.init_from"),
         ({"model.backbone.norm": "frozen_bn"}, dict(new_run=True), "model.init_from"),
         ({"model.init_strict": True}, dict(new_run=True), "model.init_strict"),
@@ -54,10 +59,22 @@ def test_values_that_do_not_go_together(changes, how, key):
         ({"model.backbone.frozen_stages": 1, "model.init_from": "r18.npz"}, dict(new_run=True)),
         ({"model.backbone.frozen_stages": 1}, {}),  # evaluation of a run that had weights
         ({"model.fpn.channels": 40}, {}),
+        ({"model.mask_head.enabled": True}, {}),
+        ({"eval_losses": True, "model.mask_head.norm": "bn"}, {}),  # it is not enabled
     ],
 )
 def test_values_that_go_together(changes, how):
     check(changed("challenge", changes), **how)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_mask_head_needs_data_that_can_have_masks(mixed):
+    boxes_only = dict(source="tfds", name="coco/2017", data_dir="sets", split="train", skip_empty=True)
+    train = dict(source="mixed", parts={"a": boxes_only | dict(weight=1.0)}) if mixed else boxes_only
+    changes = {"data.train": train, "model.mask_head.enabled": True}
+    (fault,) = faults(changes=changes).values()
+    assert fault.subject == "model.mask_head.enabled" and "tfds" in fault.expected
+    check(changed("challenge", {"data.train": train}))
 
 
 def test_the_nearest_batch_sizes_are_named():

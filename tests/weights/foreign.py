@@ -87,10 +87,38 @@ def torchvision_detector(version=1, depth=18, num_classes=3, width=8, channels=1
     return resnet(depth, width, "backbone.body.") | writer.arrays
 
 
+def torchvision_mask_head(version=1, num_classes=3, channels=16, hidden=8, num_convs=1):
+    """What maskrcnn_resnet50_fpn (1) or its _v2 (2) has beside the detector."""
+    writer = _Writer("roi_heads.")
+    for i in range(num_convs):
+        shape = (hidden, hidden if i else channels, 3, 3)
+        if version == 2:
+            writer.conv_norm(f"mask_head.{i}.0", f"mask_head.{i}.1", *shape)
+        else:
+            writer.biased(f"mask_head.{i}.0", *shape)
+    writer.biased("mask_predictor.conv5_mask", hidden, hidden, 2, 2)
+    writer.biased("mask_predictor.mask_fcn_logits", num_classes + 1, hidden, 1, 1)
+    return writer.arrays
+
+
+def detectron2_mask_head():
+    """The same mask head as torchvision_mask_head(1), as Detectron2 has it: without a mask of the background."""
+    renamed = {}
+    for name, value in torchvision_mask_head().items():
+        name = name.replace("mask_head.0.0", "mask_head.mask_fcn1").replace(
+            "mask_predictor.conv5_mask", "mask_head.deconv"
+        )
+        value = value[1:] if "mask_fcn_logits" in name else value
+        renamed[name.replace("mask_predictor.mask_fcn_logits", "mask_head.predictor")] = value
+    return renamed
+
+
 def with_old_names(arrays):
     """A version 1 state dict as torchvision wrote it before 0.13."""
     return {
-        re.sub(r"(_blocks\.\d)\.0\.", r"\1.", name).replace("rpn.head.conv.0.0.", "rpn.head.conv."): value
+        re.sub(r"(_blocks\.\d)\.0\.", r"\1.", name)
+        .replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        .replace("mask_head.0.0.", "mask_head.mask_fcn1."): value
         for name, value in arrays.items()
     }
 

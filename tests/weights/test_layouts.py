@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from lga_jax.errors import UserError
 from tests.weights import foreign
-from tests.weights.loading import FROZEN, V1, at, load, refused
+from tests.weights.loading import CLASSES, COMPUTES, FROZEN, STAYS, V1, V2, at, load, refused
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ CASCADE = V1 | {
 def test_a_cascade_of_detectron2():
     arrays = foreign.detectron2_cascade(num_stages=3)
     variables, report = load(arrays, CASCADE, strict=False)
-    assert "this is" not in report and "Detectron2's Cascade R-CNN, ResNet-18" in report
+    assert "this is" not in report and "Detectron2's Cascade Mask R-CNN, ResNet-18" in report
     assert "left at initial values: stages_1/attention/" in report and "into stages_2: 8 arrays" in report
     assert "in the file and not used: none (and 21 of classifiers" in report  # with the mask head
     crops = arrays["roi_heads.box_head.2.fc1.weight"].reshape(32, 16, 7, 7).transpose(2, 3, 1, 0)
@@ -53,6 +54,47 @@ def test_a_cascade_of_detectron2():
     np.testing.assert_array_equal(at(variables, "params/stages_1/box_head/deltas/kernel"), boxes.T)
     plain = CASCADE | {"box_head.class_agnostic": False}
     refused(arrays, plain, "bbox_pred.* expected shape")
+
+
+@pytest.mark.parametrize("whose", ["torchvision", "torchvision before 0.13", "torchvision, second", "Detectron2"])
+def test_mask_heads(whose):
+    changes = (V2 if whose.endswith("second") else V1) | {"mask_head.enabled": True}
+    if whose == "Detectron2":
+        arrays = foreign.detectron2_detector() | foreign.detectron2_mask_head()
+        deconv, masks = (arrays[f"roi_heads.mask_head.{name}.weight"] for name in ("deconv", "predictor"))
+    else:
+        version = 2 if whose.endswith("second") else 1
+        changes |= {"mask_head.norm": "bn"} if version == 2 else {}
+        arrays = foreign.torchvision_detector(version) | foreign.torchvision_mask_head(version)
+        deconv, masks = (
+            arrays[f"roi_heads.mask_predictor.{name}.weight"] for name in ("conv5_mask", "mask_fcn_logits")
+        )
+        masks = masks[1:]  # without that of the background
+        arrays = foreign.with_old_names(arrays) if "before" in whose else arrays
+    variables, report = load(arrays, changes, author="torchvision")
+    assert "Mask R-CNN, ResNet-18" in report and "loaded into mask_head: " in report
+    np.testing.assert_array_equal(at(variables, "params/mask_head/deconv/kernel"), deconv.transpose(2, 3, 0, 1))
+    np.testing.assert_array_equal(at(variables, "params/mask_head/classes/kernel")[0, 0], masks[..., 0, 0].T)
+    assert np.abs(at(variables, "params/mask_head/conv1/kernel")).max() < STAYS
+
+    _, report = load(arrays, changes, ("bus", "new"), class_names=CLASSES, strict=False, author="torchvision")
+    assert "1 of 2 class rows by name" in report
+    boxes_only = {key: value for key, value in changes.items() if not key.startswith("mask_head")}
+    _, report = load(arrays, boxes_only, author="torchvision")
+    assert "mask_head" not in report and "in the file and not used: none" in report
+
+
+def test_a_detector_without_masks_leaves_the_mask_head_at_its_initial_values():
+    _, report = load(foreign.torchvision_detector(), V1 | {"mask_head.enabled": True}, strict=False)
+    assert "not in such a file, left at initial values: mask_head (6 arrays)" in report
+
+
+def test_what_a_mask_head_computes_is_compared():
+    arrays = foreign.torchvision_detector() | foreign.torchvision_mask_head(num_convs=2)
+    message = refused(arrays, V1 | {"mask_head.enabled": True}, "model.mask_head.num_convs: expected 2, found 1")
+    assert "crop_size" not in message  # a recipe may have another one
+    with pytest.raises(UserError, match="model.mask_head.crop_size: expected 14, found 4"):
+        load(arrays, V1 | COMPUTES | {"mask_head.enabled": True, "mask_head.num_convs": 2}, exact=True)
 
 
 def test_flax_files_of_other_models_are_no_checkpoints():

@@ -4,6 +4,7 @@ import pytest
 
 from lga_jax.errors import UserError
 from lga_jax.weights.torchvision_export import to_torchvision, torchvision_version
+from tests.weights import foreign
 from tests.weights.loading import CLASSES, EXPORTABLE, STAYS, at, export_source, export_variables, load, model
 
 
@@ -25,6 +26,21 @@ def test_what_came_from_torchvision_goes_back_as_it_was(version):
     again, _ = load(state, EXPORTABLE[version])
     jax.tree.map(np.testing.assert_array_equal, again, export_variables(version))
     assert at(again, "params/box_head/deltas/kernel").max() < STAYS
+
+
+def test_a_mask_head_goes_back_as_it_was():
+    theirs = foreign.torchvision_mask_head(channels=256, hidden=256, num_convs=4)
+    changes = EXPORTABLE[1] | {"mask_head.enabled": True, "mask_head.num_convs": 4, "mask_head.channels": 256}
+    changes |= {"mask_head.crop_size": 14}
+    state = to_torchvision(load(export_source(1) | theirs, changes)[0], model(changes).to_dict())
+    assert state.keys() == export_source(1).keys() | theirs.keys()
+    for name, value in theirs.items():
+        wanted = value.copy()
+        if "mask_fcn_logits" in name:
+            wanted[0] = 0.0  # the mask of the background, which nobody reads
+        np.testing.assert_array_equal(state[name], wanted, name)
+    with pytest.raises(UserError, match=r"torchvision's Mask R-CNN \(v1\) cannot .*: model.mask_head.crop_size"):
+        torchvision_version(model(changes | {"mask_head.crop_size": 7}).to_dict())
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-3])

@@ -13,9 +13,11 @@ from lga_jax.weights.layouts.efficientnet_pytorch import efficientnet_pytorch
 from lga_jax.weights.layouts.layout import ALL_PARTS, Layout, Slot
 from lga_jax.weights.layouts.own import own_layout
 from lga_jax.weights.layouts.swin import timm_swin, torchvision_swin
-from lga_jax.weights.layouts.torchvision import COCO_V1_DIGEST, torchvision_detector, torchvision_resnet
+from lga_jax.weights.layouts.torchvision import COCO_V1_DIGESTS, torchvision_detector, torchvision_resnet
 
 __all__ = ["Layout", "Slot", "recognise"]
+
+_MASK_HEAD = r"roi_heads\.mask_head\."
 
 
 def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
@@ -29,7 +31,8 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
     if has(r"backbone\.body\.(?:conv1|layer\d)\."):
         _check_is_faster_rcnn(where, arrays, "torchvision", ("rpn.head.", "roi_heads.box_predictor.cls_score."))
         convs = {name.split(".")[2] for name in arrays if re.match(r"roi_heads\.box_head\.\d+\.0\.weight", name)}
-        return torchvision_detector(len(convs), is_coco_v1=not convs and COCO_V1_DIGEST in where)
+        is_coco_v1 = not convs and any(digest in where for digest in COCO_V1_DIGESTS)
+        return torchvision_detector(len(convs), is_coco_v1, has_masks=has(_MASK_HEAD))
     if has(r"backbone\.bottom_up\.(?:stem|res\d)\."):
         stages = {
             name.split(".")[2] for name in arrays if re.match(r"roi_heads\.box_predictor\.\d+\.cls_score\.", name)
@@ -37,7 +40,7 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
         predictor = f"roi_heads.box_predictor.{'0.' if stages else ''}cls_score."
         needed = ("backbone.fpn_lateral2.", "proposal_generator.rpn_head.", predictor)
         _check_is_faster_rcnn(where, arrays, "Detectron2", needed)
-        return detectron2(detector=True, num_stages=len(stages))
+        return detectron2(detector=True, num_stages=len(stages), has_masks=has(_MASK_HEAD))
     if has(r"(?:stem\.conv1|res2\.0\.conv1)\."):
         return detectron2(detector=False)
     if has(r"(?:conv1_w|res2_0_branch2a_w)$"):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from lga_jax.weights.layouts.layout import COCO_ANCHORS, TORCH_LEAF, TORCH_LEAVES, Layout, namer, place
+from lga_jax.weights.layouts.layout import COCO_ANCHORS, MASK_COMPUTES, TORCH_LEAF, TORCH_LEAVES, Layout, namer, place
 
 # Settings of its detectors that parameter shapes do not show, as keys of config.model.
 _COMPUTES = COCO_ANCHORS | {
@@ -15,13 +15,14 @@ _COMPUTES = COCO_ANCHORS | {
 }
 
 
+_MASK_COMPUTES = MASK_COMPUTES | {"mask_head.sampling_ratio": 0}
 _CASCADE_COMPUTES = {"box_head.class_agnostic": True, "cascade.coder_scales": (2.0, 3.0)}
 
 
-def detectron2(detector: bool, num_stages: int = 0) -> Layout:
+def detectron2(detector: bool, num_stages: int = 0, has_masks: bool = False) -> Layout:
     """Detectron2's Faster R-CNN with FPN, or (`detector` False) a backbone converted to its names.
 
-    `num_stages`: the number of RoI stages of its Cascade R-CNN; 0: Faster R-CNN.
+    `num_stages`: the number of RoI stages of its Cascade R-CNN; 0: Faster R-CNN. `has_masks`: with a mask head.
     """
 
     def backbone(module: str) -> list[str]:
@@ -47,9 +48,11 @@ def detectron2(detector: bool, num_stages: int = 0) -> Layout:
         }
         for number in range(1, num_stages):
             parts[f"stages_{number}"] = _box_head(f"{number}.", "box_head/")
+        if has_masks:
+            parts["mask_head"] = _mask_head
     prefix = r"backbone\.bottom_up\." if detector else ""
     return Layout(
-        _title(detector, num_stages),
+        _title(detector, num_stages, has_masks),
         tuple(parts),
         namer(parts, TORCH_LEAVES),
         backbone=re.compile(rf"{prefix}(?:stem|res[2-5])\."),
@@ -62,16 +65,24 @@ def detectron2(detector: bool, num_stages: int = 0) -> Layout:
         ),
         affine_norms=True,
         family="resnet",
-        computes=(_COMPUTES | (_CASCADE_COMPUTES if num_stages else {})) if detector else {},
-        loose=("roi_align.sampling_ratio",),  # a fixed number of points is an approximation
+        computes=(_COMPUTES | (_CASCADE_COMPUTES if num_stages else {}) | (_MASK_COMPUTES if has_masks else {}))
+        if detector
+        else {},
+        loose=("roi_align.sampling_ratio", "mask_head.sampling_ratio"),  # a fixed number of points is an approximation
         recipe="configs/coco_detectron2_1x.py",
     )
 
 
-def _title(detector: bool, num_stages: int) -> str:
+def _title(detector: bool, num_stages: int, has_masks: bool) -> str:
     if not detector:
         return "Detectron2's ResNet"
-    return "Detectron2's Cascade R-CNN" if num_stages else "Detectron2's Faster R-CNN"
+    kinds = [kind for kind, has in (("Cascade", num_stages), ("Mask", has_masks)) if has]
+    return f"Detectron2's {' '.join(kinds) or 'Faster'} R-CNN"
+
+
+def _mask_head(module: str) -> list[str]:
+    module = module.replace("conv", "mask_fcn") if module.startswith("conv") else module
+    return [f"roi_heads.mask_head.{module.replace('classes', 'predictor').replace('_norm', '.norm')}"]
 
 
 def _box_head(stage: str, ours: str = "") -> Callable[[str], list[str]]:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-ALL_PARTS = ("backbone", "fpn", "rpn", "attention", "box_head")
-DETECTOR_PARTS = ("backbone", "fpn", "rpn", "box_head")
+ALL_PARTS = ("backbone", "fpn", "rpn", "attention", "box_head", "mask_head")
 
 # As keys of config.model.
 COCO_ANCHORS = {"anchors.sizes": (32, 64, 128, 256, 512), "anchors.aspect_ratios": (0.5, 1.0, 2.0)}
+MASK_COMPUTES = {"mask_head.crop_size": 14}  # compared if the model has a mask head
 NOTHING = re.compile(r"(?!)")
 # Our leaf -> endings of names in state dicts of PyTorch.
 TORCH_LEAVES = {

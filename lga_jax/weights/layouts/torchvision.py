@@ -4,7 +4,7 @@ import re
 
 from lga_jax.weights.layouts.layout import (
     COCO_ANCHORS,
-    DETECTOR_PARTS,
+    MASK_COMPUTES,
     TORCH_LEAF,
     TORCH_LEAVES,
     Layout,
@@ -19,8 +19,10 @@ TORCHVISION_COMPUTES = COCO_ANCHORS | {
     "roi_align.sampling_ratio": 2,
     "roi_align.aligned": False,
 }
-# In the file name of torchvision's COCO_V1 weights, the only ones with frozen norms for an epsilon of 0.
-COCO_V1_DIGEST = "258fb6c6"
+TORCHVISION_MASK_COMPUTES = MASK_COMPUTES | {"mask_head.sampling_ratio": 2}
+# In the file names of torchvision's COCO_V1 weights (boxes, and masks), the only ones with frozen norms for an epsilon
+# of 0.
+COCO_V1_DIGESTS = ("258fb6c6", "bf2d0c1e")
 
 
 def torchvision_resnet() -> Layout:
@@ -37,10 +39,11 @@ def torchvision_resnet() -> Layout:
     )
 
 
-def torchvision_detector(num_box_convs: int, is_coco_v1: bool = False) -> Layout:
+def torchvision_detector(num_box_convs: int, is_coco_v1: bool = False, has_masks: bool = False) -> Layout:
     """torchvision's fasterrcnn_resnet50_fpn and its variants; `num_box_convs` is 4 in _v2, 0 in the first version.
 
-    `is_coco_v1`: the published weights of the first version. A renamed copy cannot be recognised.
+    `has_masks`: maskrcnn_resnet50_fpn and its variants. `is_coco_v1`: the published weights of the first version. A
+    renamed copy cannot be recognised.
     """
 
     def fpn(module: str) -> list[str]:
@@ -70,20 +73,34 @@ def torchvision_detector(num_box_convs: int, is_coco_v1: bool = False) -> Layout
         "rpn": rpn,
         "box_head": box_head,
     }
+    if has_masks:
+        parts["mask_head"] = _mask_head
+    masks = "mask_" if has_masks else ""
     return Layout(
-        "torchvision's Faster R-CNN",
-        DETECTOR_PARTS,
+        f"torchvision's {'Mask' if has_masks else 'Faster'} R-CNN",
+        tuple(parts),
         namer(parts, TORCH_LEAVES),
         backbone=re.compile(r"backbone\.body\."),
         plain=_plain(r"backbone\.body\."),
-        ignored=re.compile(r".*\.num_batches_tracked$"),
+        # A model without a mask head takes the other parts of a Mask R-CNN.
+        ignored=re.compile(rf".*\.num_batches_tracked$|{r'roi_heads.mask_' if has_masks else '$'}"),
         background_first=True,
         family="resnet",
         pixels="torchvision",
-        computes=TORCHVISION_COMPUTES | {"backbone.norm_eps": 0.0 if is_coco_v1 else 1e-5},
+        computes=TORCHVISION_COMPUTES
+        | {"backbone.norm_eps": 0.0 if is_coco_v1 else 1e-5}
+        | (TORCHVISION_MASK_COMPUTES if has_masks else {}),
         loose=() if is_coco_v1 or num_box_convs else ("backbone.norm_eps",),
-        recipe=f"configs/coco_torchvision_{'v2' if num_box_convs else 'v1'}.py",
+        recipe=f"configs/coco_{masks}torchvision_{'v2' if num_box_convs else 'v1'}.py",
     )
+
+
+def _mask_head(module: str) -> list[str]:
+    if module in ("deconv", "classes"):
+        return [f"roi_heads.mask_predictor.{'conv5_mask' if module == 'deconv' else 'mask_fcn_logits'}"]
+    number, norm = re.fullmatch(r"conv(\d+)(_norm)?", module).groups()
+    name = f"roi_heads.mask_head.{int(number) - 1}.{1 if norm else 0}"
+    return [name] if norm else [name, f"roi_heads.mask_head.mask_fcn{number}"]
 
 
 def _backbone(module: str) -> str:

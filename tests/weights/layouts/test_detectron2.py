@@ -54,6 +54,20 @@ def test_a_cascade(key, name):
     assert layout.computes["box_head.class_agnostic"]
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("params/mask_head/conv4/bias", "roi_heads.mask_head.mask_fcn4.bias"),
+        ("params/mask_head/conv1_norm/bn/var", "roi_heads.mask_head.mask_fcn1.norm.running_var"),
+        ("params/mask_head/deconv/kernel", "roi_heads.mask_head.deconv.weight"),
+        ("params/mask_head/classes/bias", "roi_heads.mask_head.predictor.bias"),
+    ],
+)
+def test_a_mask_head(key, name):
+    assert detectron2(detector=True, has_masks=True).names(Slot.of(key))[0] == name
+    assert detectron2(detector=True).names(Slot.of(key)) == []
+
+
 def test_only_a_detector_says_what_it_computes():
     assert detectron2(detector=True).computes["roi_align.sampling_ratio"] == 0
     assert detectron2(detector=False).computes == {}

@@ -47,8 +47,23 @@ def test_a_detector_of_either_version(key, first, second):
     assert names(torchvision_detector(4), key)[0] == second
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("params/mask_head/conv2/kernel", "roi_heads.mask_head.1.0.weight"),
+        ("params/mask_head/conv1_norm/bn/scale", "roi_heads.mask_head.0.1.weight"),
+        ("params/mask_head/deconv/bias", "roi_heads.mask_predictor.conv5_mask.bias"),
+        ("params/mask_head/classes/kernel", "roi_heads.mask_predictor.mask_fcn_logits.weight"),
+    ],
+)
+def test_a_mask_head(key, name):
+    assert names(torchvision_detector(0, has_masks=True), key)[0] == name
+    assert names(torchvision_detector(0), key) == []
+
+
 def test_older_names_come_second():
-    layout = torchvision_detector(0)
+    layout = torchvision_detector(0, has_masks=True)
+    assert names(layout, "params/mask_head/conv3/bias")[1] == "roi_heads.mask_head.mask_fcn3.bias"
     assert names(layout, "params/fpn/lateral2/bias")[1] == "backbone.fpn.inner_blocks.0.bias"
     assert names(layout, "params/rpn/conv1/kernel")[1] == "rpn.head.conv.weight"
     assert layout.name_of("params/rpn/conv1/kernel", {"rpn.head.conv.weight"}) == "rpn.head.conv.weight"
