@@ -13,6 +13,7 @@ COMMANDS = {
     "eval": "score a checkpoint with COCO's metrics",
     "compare": "compare evaluated runs, with bootstrap intervals",
     "predict": "detect objects in an image or a folder of images",
+    "suggest": "write a recipe for a data set and this machine",
     "doctor": "look for faults in the data of a recipe",
     "preview": "draw the images as training sees them",
     "prepare": "prepare data sets of TensorFlow Datasets, or a folder with COCO annotations, for fast reading",
@@ -28,7 +29,7 @@ COMMANDS = {
 # Folders of commands that are not directly in lga_jax.commands.
 _FOLDERS = {
     **dict.fromkeys(("compare", "watch"), "runs."),
-    **dict.fromkeys(("convert", "doctor", "prepare", "preview"), "data."),
+    **dict.fromkeys(("convert", "doctor", "prepare", "preview", "suggest"), "data."),
     **dict.fromkeys(("export-weights", "import-weights", "weights"), "weights."),
 }
 
