@@ -1,4 +1,4 @@
-"""What the benchmark trains, and that it repeats nothing."""
+"""What the benchmark trains, and that it repeats nothing (benchmarks/same_time.py)."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import small_recipes
+from benchmarks import same_time, small_recipes
 from lga_jax.recipe import check, differences, load
 
 
@@ -30,7 +30,7 @@ def test_the_small_recipe_differs_from_the_other_in_backbone_pixels_and_weights_
 def test_the_warm_up_keeps_its_share(args):
     config = small_recipes.recipe(args, "neu_det", "resnet18")
     whole = (config.optim.warmup_steps, config.num_steps)
-    config = small_recipes.shortened(config, 90)
+    config = same_time.shortened(config, 90)
     assert (config.optim.warmup_steps, config.num_steps) == (10, 90) and whole == (100, 900)
 
 
@@ -38,7 +38,7 @@ def test_runs_that_are_done_are_not_repeated(args, monkeypatch):
     seconds = {data: dict.fromkeys(small_recipes.BACKBONES, 1.0) for data in small_recipes.DATA}
     (args.workdir / "steps.json").write_text(json.dumps(seconds))
     calls = []
-    monkeypatch.setattr(small_recipes, "run", lambda _, *what: calls.append(what) or {"AP": len(calls) / 10})
+    monkeypatch.setattr(same_time, "run", lambda args, recipe, *what: calls.append(what) or {"AP": len(calls) / 10})
     first = list(small_recipes.rows(args))
     assert [(row["table"], row["what"], row["seed"]) for row in first[:2]] == [
         ("BCCD", "EfficientNet-Lite0", 0),
