@@ -18,6 +18,7 @@ from PIL import Image
 
 from lga_jax.checkpoints.manifest import FORMAT, check_classes, check_format, recipe_of
 from lga_jax.checkpoints.read import parse_step, restore_params
+from lga_jax.data.augment.transform import apply_transform
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge, export
 from lga_jax.data.coco.source import CocoJson
@@ -117,6 +118,11 @@ def _recipe_of_a_stranger() -> None:
     recipe_of({"config": config}, "runs/theirs, step 100")
 
 
+def _transformed(function: Callable) -> None:
+    sample = np.zeros((6, 8, 3), np.uint8), np.array([[1, 1, 3, 4]], np.float32), np.zeros(1, np.int32)
+    apply_transform(function, sample, np.random.default_rng(0), 1, "a.png")
+
+
 def _raise(error: UserError) -> None:
     raise error
 
@@ -164,6 +170,12 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "a value has the wrong type": lambda root: _recipe("coco", num_steps="many"),
     "a choice does not exist": lambda root: _recipe("coco", model__attention="cabm"),
     "a probability is too large": lambda root: _recipe("coco", data__flip_probability="50"),
+    "a preset of augmentation does not exist": lambda root: _recipe("coco", data__augment="storng"),
+    "data.transform has no name of a function": lambda root: _recipe("coco", data__transform="own.py"),
+    "the transform returns another type": lambda root: _transformed(lambda image, *others: (image / 255, *others[:2])),
+    "the transform moves boxes out of the image": lambda root: _transformed(
+        lambda image, boxes, labels, rng: (image, boxes + 9, labels)
+    ),
     "a learning rate is negative": lambda root: _recipe("coco", optim__lr="-0.1"),
     "the devices do not divide the batch": lambda root: _batch_of_five(),
     "the workdir does not exist": lambda root: restore_params(str(root / "runs")),

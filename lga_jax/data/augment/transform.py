@@ -125,4 +125,4 @@ def _kind(value: Any) -> str:
 
 
 def _fault(name: str, expected: str, found: str) -> UserError:
-    return UserError(KEY, expected=f"{expected}, for {name}", found=found, remedy="correct the function")
+    return UserError(KEY, expected=expected, found=f"{found}, for {name}", remedy="correct the function")

@@ -120,8 +120,8 @@ class Pipeline:
             if not all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other))):
                 raise UserError(
                     KEY,
-                    expected=f"the same result for the same arguments, for {name_of(self._source, index)}",
-                    found="two different results",
+                    expected="the same result for the same arguments",
+                    found=f"two different results, for {name_of(self._source, index)}",
                     remedy="draw random numbers from the argument rng only",
                 )
             counts.append((int(plain.targets.valid.sum()), int(one.targets.valid.sum())))
