@@ -45,7 +45,7 @@ class StudyHead(LGAHead):
         super().setup()
         if self.close_up:
             self.close_ups = CloseUps(self.close_up, self.close_up_from, self.reduced_channels, self.dtype)
-            self.add_close_ups = Gated(self.dtype)
+            self.add_close_ups = Added(self.dtype)
         if self.own_classifiers:
             self.mask_classes = nn.Dense(
                 self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01)
@@ -134,17 +134,19 @@ class CloseUps(nn.Module):
         return nn.relu(dense(name="hidden")(details.reshape(*batch, num_masks, -1)))
 
 
-class Gated(nn.Module):
-    """Adds a projection of all close-ups of a RoI to every cell of its crop, times a gate that starts at zero."""
+class Added(nn.Module):
+    """Adds a projection of all close-ups of a RoI to every cell of its crop. It starts at zero and changes nothing.
+
+    Its weights start at zero, without a gate: under Adam a single scalar moves too slowly (PLAN.md).
+    """
 
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, crops: Float[Array, "*n s s c"], details: Float[Array, "*n m f"]) -> Float[Array, "*n s s c"]:
         details = details.reshape(*details.shape[:-2], -1)
-        project = Dense(crops.shape[-1], kernel_init=xavier_caffe2, dtype=self.dtype, name="project")
-        gate = self.param("gate", nn.initializers.zeros, ())
-        return crops + (gate * project(details)).astype(crops.dtype)[..., None, None, :]
+        project = Dense(crops.shape[-1], kernel_init=nn.initializers.zeros, dtype=self.dtype, name="project")
+        return crops + project(details).astype(crops.dtype)[..., None, None, :]
 
 
 class Auxiliary(nn.Module):

@@ -150,15 +150,30 @@ def close_up_head(**fields):
     return head, crop, head.init(jax.random.key(0), crop, True)
 
 
-def test_close_ups_change_nothing_while_their_gate_is_zero():
+def projected(variables):
+    """The parameters with a projection that is not zero."""
+    project = variables["params"]["add_close_ups"]["project"]
+    kernel = jax.random.normal(jax.random.key(5), project["kernel"].shape)
+    return variables["params"] | {"add_close_ups": {"project": project | {"kernel": kernel}}}
+
+
+def test_close_ups_change_nothing_at_the_start():
     head, crop, variables = close_up_head()
     plain = make_head()
     own = {name: value for name, value in variables["params"].items() if "close_ups" not in name}
     expected, found = plain.apply({"params": own}, crop, True), head.apply(variables, crop, True)
     jax.tree.map(np.testing.assert_array_equal, expected, found)
-    variables["params"]["add_close_ups"]["gate"] = jnp.ones(())
-    moved = np.asarray(head.apply(variables, crop, True).fused - expected.fused)
+    moved = np.asarray(head.apply({"params": projected(variables)}, crop, True).fused - expected.fused)
     assert moved.any() and np.ptp(moved, axis=(2, 3)).max() < 1e-4  # the same in every cell
+
+
+def test_the_first_step_moves_the_projection_of_close_ups():
+    head, crop, variables = close_up_head()
+
+    def loss(params):
+        return jnp.square(head.apply({"params": params}, crop, False).fused).sum()
+
+    assert jnp.count_nonzero(jax.grad(loss)(variables["params"])["add_close_ups"]["project"]["kernel"]) > 100
 
 
 def test_a_close_up_reads_the_points_of_its_mask():
@@ -185,23 +200,22 @@ def test_gradients_reach_centres_and_sigmas_through_the_close_ups():
     gradient = jax.grad(loss)(variables["params"])
     for name in ("centres", "sigmas"):
         assert np.count_nonzero(gradient[name]["bias"]) == 8, name
-    assert not gradient["add_close_ups"]["gate"]  # the fused crop is not in this loss
+    assert not gradient["add_close_ups"]["project"]["kernel"].any()  # the fused crop is not in this loss
 
 
 @pytest.mark.parametrize("kept", [(1, 1, 1, 1), (0, 1, 1, 1), (0, 0, 0, 0)])
 def test_a_removed_mask_adds_neither_its_crop_nor_its_close_up(kept):
     head, crop, variables = close_up_head()
-    gated = variables["params"]["add_close_ups"] | {"gate": jnp.ones(())}
-    params = variables["params"] | {"add_close_ups": gated}
+    params = projected(variables)
     whole = head.apply({"params": params}, crop, False)
     given = {"params": params, "kept": {"masks": jnp.asarray(kept, jnp.float32)}}
     found = head.apply(given, crop, False).fused
     crops, masks, weights = crop("pyramid"), whole.gaussians.masks, jnp.asarray(kept)
     highlighted = crops * (1.0 + (masks * weights[:, None, None]).mean(axis=2))[..., None]
-    kernel = gated["project"]["kernel"].reshape(4, -1, 16)  # one part per mask
+    kernel = params["add_close_ups"]["project"]["kernel"].reshape(4, -1, 16)  # one part per mask
     details = head.bind({"params": params}).close_ups(crop, whole.gaussians)
     expected = highlighted + jnp.einsum("brmf,m,mfc->brc", details, weights, kernel)[:, :, None, None]
-    np.testing.assert_allclose(found, expected + gated["project"]["bias"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_guide_answers_from_every_subset_of_the_masks():
