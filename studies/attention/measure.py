@@ -153,8 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_root", default="data", help="folder with bccd/, neu_det/ and cards/")
     given = parser.parse_args(arguments)
     done = {key_of(line) for line in read_measures(given.workdir)}
-    runs = [run for run in read_runs(given.workdir) if run["data"] == given.data and key_of(run) not in done]
-    for run in tqdm([run for run in runs if not given.rows or run["row"] in given.rows], unit="run"):
+    rows = set(given.rows or ROWS) & set(ROWS)  # a row that no longer exists cannot be built
+    missing = [run for run in read_runs(given.workdir) if key_of(run) not in done]
+    for run in tqdm([run for run in missing if run["data"] == given.data and run["row"] in rows], unit="run"):
         line = measure(run, given.workdir, given.data_root)
         with (given.workdir / "measures.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
