@@ -17,6 +17,7 @@ HW = tuple[int, int]
 Pair = tuple[float | int, float | int]
 FULL = 255  # the value of a cell that lies in the object completely
 _FINE = 2  # cells per axis in which polygons are filled, for each cell of the result
+_ROUNDING = 1e-3  # pixels
 _MOST_DIGITS = 7  # of a run length in COCO's compressed code, five bits each
 
 # kind: what is wrong with the mask of a box.
@@ -94,7 +95,7 @@ def parse_mask(segmentation: Any, hw: HW, box: Float[np.ndarray, "4"]) -> Object
 def cover(mask: ObjectMask, placement: Placement, hw: HW) -> UInt8[np.ndarray, "h w"]:
     """The share of each cell of a grid of size `hw` that lies in the object, 0 to FULL.
 
-    `placement`: of the mask in the grid. The object may reach out of the grid; the grid lies in the image.
+    `placement`: of the mask in the grid. The object may reach out of the grid.
     """
     if isinstance(mask, Polygons):
         return _fill(mask, placement, hw)
@@ -104,12 +105,16 @@ def cover(mask: ObjectMask, placement: Placement, hw: HW) -> UInt8[np.ndarray, "
     low, high = (((0, 0), hw[::-1]) - placement.offset) / scale - bitmap.origin
     mirrored = low > high
     low, high = np.minimum(low, high), np.maximum(low, high)
-    limit = np.array(bitmap.pixels.shape[::-1], np.float64)  # rounding may reach out of it
-    frame = (*np.clip(low, 0, limit), *np.clip(high, 0, limit))
-    pixels = Image.fromarray(np.where(bitmap.pixels, np.uint8(FULL), np.uint8(0)))
+    pixels, (low, high) = _widened(bitmap.pixels, np.stack([low, high]))
+    values = Image.fromarray(np.where(pixels, np.uint8(FULL), np.uint8(0)))
     # With the box filter a cell is the mean of its pixels, weighted by their shares of it.
-    cells = np.asarray(pixels.resize(hw[::-1], Image.Resampling.BOX, frame))
+    cells = np.asarray(values.resize(hw[::-1], Image.Resampling.BOX, (*low, *high)))
     return cells[:: -1 if mirrored[1] else 1, :: -1 if mirrored[0] else 1]
+
+
+def pixels_of(mask: ObjectMask, hw: HW) -> Bool[np.ndarray, "h w"]:
+    """The pixels of an object in its stored image of size `hw`: those that it covers by half."""
+    return cover(mask, AS_STORED, hw) > FULL // 2
 
 
 def crosses_itself(polygon: Float[np.ndarray, "n 2"]) -> bool:
@@ -221,6 +226,17 @@ def _run_lengths(code: str | bytes) -> Int[np.ndarray, "n"] | None:
 
 def _decoded(mask: RunLengths) -> Bitmap:
     return Bitmap(coco_masks.decode({"size": list(mask.hw), "counts": mask.counts}).view(bool))
+
+
+def _widened(
+    pixels: Bool[np.ndarray, "h w"], frame: Float[np.ndarray, "2 2"]
+) -> tuple[Bool[np.ndarray, "_ _"], Float[np.ndarray, "2 2"]]:
+    """The pixels with empty ones around them, so that the frame ((x1, y1), (x2, y2)) lies in them; and the frame."""
+    limit = np.array(pixels.shape[::-1])
+    beyond = np.ceil(np.stack([-frame[0], frame[1] - limit]) - _ROUNDING).astype(int).clip(0)
+    if beyond.any():
+        pixels, frame, limit = np.pad(pixels, beyond.T[::-1]), frame + beyond[0], limit + beyond.sum(0)
+    return pixels, np.clip(frame, 0, limit)
 
 
 def _fill(mask: Polygons, placement: Placement, hw: HW) -> UInt8[np.ndarray, "h w"]:

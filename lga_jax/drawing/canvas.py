@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import ImageFont
 
 from lga_jax.drawing.text import FONT_FILE
@@ -71,6 +71,22 @@ def draw_dashed_box(canvas: Canvas, bbox: Sequence[float | int], colour: Colour,
         places = _on_canvas(canvas, start + cuts * (end - start))
         for first, last in zip(places[0:-1:2], places[1::2], strict=True):
             cv2.line(canvas.pixels, first, last, colour, canvas.line, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def tint_pixels(canvas: Canvas, mask: Bool[np.ndarray, "h w"], colour: Colour, opacity: float) -> None:
+    """Tints the pixels of an object and draws its outline. `mask`: of the image, before it is enlarged."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    (top, bottom), (left, right) = ((int(ends[0]), int(ends[-1]) + 1) for ends in (rows, columns))
+    part = tuple(slice(low * canvas.scale, high * canvas.scale) for low, high in ((top, bottom), (left, right)))
+    pixels = canvas.pixels[part]
+    size = pixels.shape[1::-1]
+    inside = cv2.resize(mask[top:bottom, left:right].view(np.uint8) * 255, size, interpolation=cv2.INTER_LINEAR) > 127
+    pixels[inside] = (1 - opacity) * pixels[inside] + opacity * np.array(colour)
+    outlines, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for thickness, shade in ((canvas.line + 1, _RIM), (max(1, canvas.line - 1), colour)):
+        cv2.drawContours(pixels, outlines, -1, shade, thickness, cv2.LINE_AA)
 
 
 def tint_ellipse(

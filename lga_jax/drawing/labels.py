@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
 
-from lga_jax.drawing.canvas import Canvas, Colour, corners, draw_box, draw_dashed_box, font
+from lga_jax.drawing.canvas import Canvas, Colour, corners, draw_box, draw_dashed_box, font, tint_pixels
 
 _TILE_LINE, _TILE_FONT = 2, 12  # pixels
 _DASH = 2  # line widths
+_TINT = 0.4  # opacity of an object mask
 _GREY = 128
 
 
@@ -21,7 +22,8 @@ class Label(NamedTuple):
     bbox: Sequence[float | int]  # (x, y, width, height) in pixels of the image
     text: str
     colour: Colour
-    dashed: bool = False  # dashed box; only `draw_tile` draws boxes
+    dashed: bool = False  # dashed box; only `draw_tile` draws boxes and masks
+    mask: Bool[np.ndarray, "h w"] | None = None  # the pixels of the object in the image
 
 
 def draw_labels(canvas: Canvas, labels: Iterable[Label]) -> UInt8[np.ndarray, "h w 3"]:
@@ -39,12 +41,16 @@ def draw_labels(canvas: Canvas, labels: Iterable[Label]) -> UInt8[np.ndarray, "h
 
 
 def draw_tile(image: UInt8[np.ndarray, "h w 3"], labels: Sequence[Label], edge: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image with boxes and labels, resized to a long edge of `edge` pixels. Empty texts get no plate."""
+    """The image with masks, boxes and labels, resized to a long edge of `edge` pixels. Empty texts get no plate."""
     scale = edge / max(image.shape[:2])
     width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     canvas = Canvas(resized, 1, _TILE_LINE, font(_TILE_FONT))
     scaled = [label._replace(bbox=[length * scale for length in label.bbox]) for label in labels]
+    for label in scaled:
+        if label.mask is not None:
+            shrunk = cv2.resize(label.mask.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA)
+            tint_pixels(canvas, shrunk > 127, label.colour, _TINT)
     for label in scaled:
         if label.dashed:
             draw_dashed_box(canvas, label.bbox, label.colour, _DASH)

@@ -1,4 +1,4 @@
-"""Draws detections: boxes, names, scores and the Gaussian masks of each object."""
+"""Draws detections: boxes, names, scores, the object mask and the Gaussian masks of each object."""
 
 import colorsys
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
+from pycocotools import mask as coco_masks
 
 from lga_jax.drawing.canvas import (
     Canvas,
@@ -16,6 +17,7 @@ from lga_jax.drawing.canvas import (
     draw_ellipse,
     make_canvas,
     tint_ellipse,
+    tint_pixels,
 )
 from lga_jax.drawing.labels import Label, draw_labels
 from lga_jax.drawing.text import drawable_names
@@ -30,7 +32,8 @@ _MASK_COLOURS: tuple[Colour, ...] = (  # distinct for colour-blind people (after
 )
 _TRUTH_COLOUR: Colour = (255, 255, 255)
 _STRIP_COLOUR: Colour = (24, 24, 27)
-_TINT = 0.2  # opacity of a mask
+_TINT = 0.2  # opacity of a Gaussian mask
+_OBJECT_TINT = 0.4  # opacity of an object mask
 
 
 def draw_detections(
@@ -41,8 +44,8 @@ def draw_detections(
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Draws detections on an RGB image. Small images are enlarged first, for readable text and ellipses.
 
-    Box, name and score have the colour of the class. A Gaussian mask is a dot at its centre and an ellipse at one
-    sigma. A strip below the image explains the colours of the masks.
+    Box, name, score and object mask have the colour of the class. A Gaussian mask is a dot at its centre and an
+    ellipse at one sigma. A strip below the image explains the colours of the Gaussian masks.
 
     Args:
         detections: COCO results of this image (`lga_jax.inference.coco_results.to_coco`), in pixels of the image.
@@ -56,6 +59,10 @@ def draw_detections(
         draw_dashed_box(canvas, annotation["bbox"], _TRUTH_COLOUR, dash=5)
         if "part_bbox" in annotation:
             draw_dashed_box(canvas, annotation["part_bbox"], _TRUTH_COLOUR, dash=1)
+    for detection in ordered:
+        if detection.get("segmentation"):
+            pixels = coco_masks.decode(detection["segmentation"]).astype(bool)
+            tint_pixels(canvas, pixels, colours[detection["category_id"]], _OBJECT_TINT)
     for detection in ordered:
         draw_box(canvas, detection["bbox"], colours[detection["category_id"]])
     for detection in ordered:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from ml_collections import ConfigDict
+from pycocotools import mask as coco_masks
 
 from lga_jax.checkpoints.manifest import OWN_DETECTOR, check_classes, check_model, recipe_of
 from lga_jax.checkpoints.read import Saved, restore_params
@@ -42,6 +43,12 @@ class Detection(NamedTuple):
     category_id: int  # id of the class in the training data
     mask_centres: tuple[tuple[float, float], ...]  # (x, y) of each Gaussian mask; () for a model without masks
     mask_sigmas: tuple[tuple[float, float], ...]  # (x, y)
+    segmentation: dict[str, Any] | None = None  # COCO's compressed RLE of the object; None without a mask head
+
+    @property
+    def object_mask(self) -> Bool[np.ndarray, "h w"] | None:
+        """True for each pixel of the object, in the size of the input image; None for a model without a mask head."""
+        return None if self.segmentation is None else coco_masks.decode(self.segmentation).astype(bool)
 
 
 class Predictor:
@@ -160,7 +167,7 @@ class Predictor:
         return self._manifest["digests"]["variables"]
 
     def draw(self, image: ImageInput, detections: Sequence[Detection]) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB image with boxes, names, scores and Gaussian masks; small images are enlarged."""
+        """The RGB image with boxes, names, scores, object masks and Gaussian masks; small images are enlarged."""
         names = dict(zip(self.category_ids, self.class_names, strict=True))
         return draw_detections(as_rgb(image, "image"), map(_as_result, detections), names)
 
@@ -249,6 +256,7 @@ class Predictor:
             category_id=result["category_id"],
             mask_centres=tuple(map(tuple, result.get("mask_centres", ()))),
             mask_sigmas=tuple(map(tuple, result.get("mask_sigmas", ()))),
+            segmentation=result.get("segmentation"),
         )
 
 

@@ -15,12 +15,14 @@ from PIL import Image, ImageDraw
 
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.doctor.open_faulty import from_source
-from lga_jax.data.source import Source, UnreadableImageError, open_source
+from lga_jax.data.object_masks import FULL, pixels_of
+from lga_jax.data.source import Source, UnreadableImageError, object_masks_of, open_source
 from lga_jax.drawing.canvas import Colour, font
 from lga_jax.drawing.labels import Label, draw_tile, draw_unreadable
 from lga_jax.drawing.pictures import class_colours
 from lga_jax.drawing.text import drawable, drawable_names
 from lga_jax.files import make_folder, write_atomically
+from lga_jax.inference.pasting import paste
 from lga_jax.structs import Batch
 
 _TILE = 384  # pixels
@@ -57,7 +59,10 @@ def draw_samples(config: ConfigDict, num_images: int) -> Iterator[Sample]:
     data_config.max_faulty = 1.0  # unreadable images are shown as such
     colours = list(class_colours(dict(enumerate(source.class_names))).values())
     devices = jax.local_devices()[:1]
-    with closing(TrainLoader(source, data_config, config.seed, config.batch_size, 0, devices, 0, 1)) as loader:
+    masks = config.model.mask_head.enabled
+    with closing(
+        TrainLoader(source, data_config, config.seed, config.batch_size, 0, devices, 0, 1, object_masks=masks)
+    ) as loader:
         rows = (
             jax.tree.map(lambda leaf, n=n: leaf[0, n], batch)
             for batch in map(jax.device_get, loader)
@@ -87,17 +92,28 @@ def sheet(samples: Sequence[Sample]) -> UInt8[np.ndarray, "h w 3"]:
 def _draw(source: Source, file_name: str | None, row: Batch, colours: Sequence[Colour]) -> Sample:
     record, targets = source.records[int(row.index)], row.targets
     name = str(record.image_id) if file_name is None else file_name
+    masked, valid = targets.masks is not None, targets.valid
     try:
-        labels = _labels(source, colours, record.boxes_original, record.labels, record.crowd)
+        masks = object_masks_of(source, int(row.index)) if masked else [None] * len(record.labels)
+        stored_masks = [None if mask is None else pixels_of(mask, (record.height, record.width)) for mask in masks]
+        labels = _labels(source, colours, record.boxes_original, record.labels, record.crowd, stored_masks)
         original = draw_tile(source.image(int(row.index)), labels, _TILE)
     except UnreadableImageError:  # loaders continue too
         original = draw_unreadable((record.height, record.width), _TILE)
-    valid = targets.valid
-    seen = _labels(source, colours, targets.boxes[valid], targets.labels[valid], np.zeros(valid.sum(), bool))
+    no_crowds = np.zeros(valid.sum(), bool)
+    seen_masks = _pasted(row) if masked else [None] * len(no_crowds)
+    seen = _labels(source, colours, targets.boxes[valid], targets.labels[valid], no_crowds, seen_masks)
     height, width = row.images.shape[:2]
     stored, scale = f"{record.width} x {record.height}", row.scale_hw.mean()
     caption = f"{drawable(name)}: {stored}, scaled by {scale:.2f} into {width} x {height}"
     return Sample(caption, original, draw_tile(row.images, seen, _TILE))
+
+
+def _pasted(row: Batch) -> list[Bool[np.ndarray, "h w"] | None]:
+    """The masks of the valid targets in the image of the network."""
+    targets, hw = row.targets, row.images.shape[:2]
+    places = zip(*(leaf[targets.valid] for leaf in (targets.masks, targets.boxes, targets.has_mask)), strict=True)
+    return [pixels_of(paste(mask / FULL, box, hw), hw) if has else None for mask, box, has in places]
 
 
 def _labels(
@@ -106,9 +122,11 @@ def _labels(
     boxes: Float[np.ndarray, "n 4"],
     labels: Int[np.ndarray, "n"],
     crowds: Bool[np.ndarray, "n"],
+    masks: Sequence[Bool[np.ndarray, "h w"] | None],
 ) -> list[Label]:
     names = drawable_names(dict(enumerate(source.class_names)))
+    rows = zip(boxes.tolist(), labels.tolist(), crowds.tolist(), masks, strict=True)
     return [
-        Label((x1, y1, x2 - x1, y2 - y1), names[label], colours[label], crowd)
-        for (x1, y1, x2, y2), label, crowd in zip(boxes.tolist(), labels.tolist(), crowds.tolist(), strict=True)
+        Label((x1, y1, x2 - x1, y2 - y1), names[label], colours[label], crowd, mask)
+        for (x1, y1, x2, y2), label, crowd, mask in rows
     ]

@@ -172,3 +172,14 @@ def test_runs_of_a_bitmap_are_those_of_the_whole_image(pixels, hw, right, down):
     whole = np.zeros(hw, bool)
     whole[y : y + 4, x : x + 3] = pixels
     assert to_rle(Bitmap(pixels, (x, y)), hw) == _rle(whole)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_bitmap_ends_where_its_rectangle_ends(flip):
+    """Two pixels of an object in a box of four columns and two rows around them."""
+    seen = AS_STORED.then(((-1, 0), (0, 1)), (30, 0)) if flip else AS_STORED
+    box = np.array([23, 7, 27, 9] if flip else [3, 7, 7, 9], np.float32)
+    cells = cover(Bitmap(np.ones((1, 2), bool), (4, 8)), seen.within(box, (2, 4)), (2, 4))
+    np.testing.assert_array_equal(cells, [[0] * 4, [0, FULL, FULL, 0]])
+    far = np.array([10, 15, 12, 18], np.float32)
+    assert not cover(Bitmap(np.ones((1, 2), bool), (4, 8)), seen.within(far, (3, 3)), (3, 3)).any()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_masks
 
 from lga_jax.drawing.pictures import class_colours, draw_detections, mask_colour
 
@@ -99,3 +100,21 @@ def test_names_of_neighbours_do_not_cover_each_other():
 def test_eighty_classes_have_eighty_colours():
     colours = class_colours({i: str(i) for i in range(80)})
     assert len(set(colours.values())) == 80
+
+
+@pytest.mark.parametrize("grey", [10, 245])
+def test_an_object_mask_is_seen_on_dark_and_on_bright_images(grey):
+    """A disc of 30 pixels: tinted inside, with an outline in the colour of its class and a dark rim around it."""
+    image = np.full_like(GREY, grey)
+    rows, columns = np.mgrid[:160, :200]
+    disc = np.hypot(rows - 80, columns - 100) <= 30
+    rle = coco_masks.encode(np.asfortranarray(disc.astype(np.uint8)))
+    detection = found([70, 50, 61, 61]) | {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}}
+    picture, colour = draw_detections(image, [detection], NAMES), np.array(class_colours(NAMES)[3])
+    np.testing.assert_allclose(at(picture, 100, 80), 0.6 * grey + 0.4 * colour, atol=1.5)
+    assert at(picture, 75, 55) == (grey,) * 3  # in the box, outside the disc
+    assert is_near(picture, colour, 100 + 30 * 0.71, 80 + 30 * 0.71, tolerance=40)
+    assert is_near(picture, (16, 16, 16), 100 + 30 * 0.71, 80 + 30 * 0.71, tolerance=60)
+    nothing = coco_masks.encode(np.zeros((160, 200), np.uint8, order="F"))
+    empty = found([70, 50, 61, 61]) | {"segmentation": nothing}
+    assert at(draw_detections(image, [empty], NAMES), 100, 80) == (grey,) * 3
