@@ -127,6 +127,7 @@ def score_source(
     should_stop: Callable[[], bool],
     progress: bool,
     loss_step: LossStep | None = None,
+    object_masks: bool = False,
 ) -> EvalResult | None:
     """Evaluates variables during training on every image of the source; every process returns the same result.
 
@@ -139,6 +140,7 @@ def score_source(
         should_stop: called between batches. If it returns True in any process, all processes return None.
         progress: show a progress bar with images per second.
         loss_step: compute these losses too.
+        object_masks: the losses need the masks of the objects.
     """
     truth = truth_of(source)
     results = _open_results(source, truth)
@@ -149,6 +151,7 @@ def score_source(
         jax.local_devices(),
         max_faulty=data_config.max_faulty,
         with_targets=loss_step is not None,
+        object_masks=object_masks,
     )
     meter = LossMeter(loss_step, variables) if loss_step else None
     with closing(loader), _bar(len(source.records), progress) as bar:

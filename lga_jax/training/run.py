@@ -277,6 +277,7 @@ class Run:
         if jax.process_index() == 0:
             parts.log.pictures(self.step, draw_samples(parts.eval_source, result.detections))
         found = f"AP {result.summary['AP']:.4f}, AP50 {result.summary['AP50']:.4f}"
+        found += f", segm AP {result.summary['segm/AP']:.4f}" if "segm/AP" in result.summary else ""
         found += f", AP {raw.summary['AP']:.4f} without the moving average" if raw else ""
         found += f", loss {result.losses['total']:.4f}" if result.losses else ""
         say(f"step {self.step:,}: {found}; {_best(parts.checkpoints.scores)}")
@@ -297,6 +298,7 @@ class Run:
             should_stop=lambda: parts.interrupt.requested > 0,
             progress=jax.process_index() == 0,
             loss_step=loss_step,
+            object_masks=self.recipe.model.mask_head.enabled,
         )
 
     def closing_lines(self) -> list[str]:

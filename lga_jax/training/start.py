@@ -16,7 +16,7 @@ from lga_jax.checkpoints.manifest import Manifest, make_manifest
 from lga_jax.checkpoints.write import Checkpoints, Restored
 from lga_jax.data.batches.loader import EvalLoader, TrainLoader, check_position
 from lga_jax.data.doctor.examine import quick_warnings
-from lga_jax.data.faulty import check_data
+from lga_jax.data.faulty import check_data, check_masks
 from lga_jax.data.source import Source, fingerprint_of, open_source, report_of
 from lga_jax.errors import UserError, counted, listed, name_differences
 from lga_jax.evaluation.losses import LossStep
@@ -44,8 +44,8 @@ def say(line: str) -> None:
 def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source | None) -> tuple[Source, Source]:
     """The given sources, or the sources of data.train and data.eval.
 
-    Raises UserError if their classes differ, if a batch is larger than the source of the training images, or if a
-    source has no boxes or too many faults (`check_data`).
+    Raises UserError if their classes differ, if a batch is larger than the source of the training images, if a source
+    has no boxes or too many faults (`check_data`), or no object masks for a mask head.
     """
     source, eval_source = (
         open_source(**recipe.data[part]) if given is None else given
@@ -64,8 +64,10 @@ def open_sources(recipe: ConfigDict, source: Source | None, eval_source: Source 
     _check_batch_size(recipe.batch_size, len(source.records))
     for line in quick_warnings(source, eval_source):
         say(line)
-    check_data("data.train", source, recipe.data)
-    check_data("data.eval", eval_source, recipe.data)
+    for part, opened in (("data.train", source), ("data.eval", eval_source)):
+        check_data(part, opened, recipe.data)
+        for line in check_masks(part, opened) if recipe.model.mask_head.enabled else ():
+            say(f"{part}: {line}")
     return source, eval_source
 
 
@@ -162,9 +164,9 @@ def losses_of(recipe: ConfigDict, source: Source) -> dict:
 
 def open_loader(source: Source, recipe: ConfigDict, start: int, position: dict) -> TrainLoader:
     """The data loader from step `start` on. Raises UserError if `position` belongs to other data."""
-    ahead = BATCHES_AHEAD if joined() else 0
-    devices = jax.local_devices()
-    loader = TrainLoader(source, recipe.data, recipe.seed, recipe.batch_size, start, devices, lookahead=ahead)
+    ahead, masks = BATCHES_AHEAD if joined() else 0, recipe.model.mask_head.enabled
+    settings = recipe.data, recipe.seed, recipe.batch_size, start, jax.local_devices()
+    loader = TrainLoader(source, *settings, lookahead=ahead, object_masks=masks)
     if position:
         check_position(position, loader.position())
     for line in loader.report:
@@ -220,7 +222,12 @@ def compile_steps(
     )
     programs = {f"training {size_of(batch)}": train_step.lower(state, batch) for batch in loader.empty_batches()}
     eval_loader = EvalLoader(
-        eval_source, recipe.data, recipe.batch_size, jax.local_devices(), with_targets=loss_step is not None
+        eval_source,
+        recipe.data,
+        recipe.batch_size,
+        jax.local_devices(),
+        with_targets=loss_step is not None,
+        object_masks=recipe.model.mask_head.enabled,
     )
     with closing(eval_loader):
         variables = scored_variables(state)

@@ -21,6 +21,7 @@ MODULES = (
     "test_convnext",
     "test_swin",
     "test_resize",
+    "test_pasting",
     "test_detector",
     "test_export",
     "test_training",

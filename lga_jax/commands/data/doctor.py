@@ -30,7 +30,7 @@ def examine_config(config: ConfigDict, title: str, output: str | None, quick: bo
 
     if output:
         make_folder(output)
-    report = examine(config.data, quick)
+    report = examine(config.data, quick, object_masks=config.model.mask_head.enabled)
     written = []
     if output:
         page, facts = Path(output, "doctor.html"), Path(output, "doctor.json")
