@@ -16,7 +16,6 @@ from pycocotools import mask as coco_masks
 HW = tuple[int, int]
 Pair = tuple[float | int, float | int]
 FULL = 255  # the value of a cell that lies in the object completely
-_FINE = 2  # cells per axis in which polygons are filled, for each cell of the result
 _ROUNDING = 1e-3  # pixels
 _MOST_DIGITS = 7  # of a run length in COCO's compressed code, five bits each
 
@@ -92,13 +91,14 @@ def parse_mask(segmentation: Any, hw: HW, box: Float[np.ndarray, "4"]) -> Object
     return "mask_malformed"
 
 
-def cover(mask: ObjectMask, placement: Placement, hw: HW) -> UInt8[np.ndarray, "h w"]:
+def cover(mask: ObjectMask, placement: Placement, hw: HW, fine: int = 2) -> UInt8[np.ndarray, "h w"]:
     """The share of each cell of a grid of size `hw` that lies in the object, 0 to FULL.
 
-    `placement`: of the mask in the grid. The object may reach out of the grid.
+    `placement`: of the mask in the grid. The object may reach out of the grid. fine: cells per axis in which polygons
+    are filled, for each cell of the grid.
     """
     if isinstance(mask, Polygons):
-        return _fill(mask, placement, hw)
+        return _fill(mask, placement, hw, fine)
     bitmap, scale = _decoded(mask) if isinstance(mask, RunLengths) else mask, placement.matrix.diagonal()
     if not scale.all():  # a quarter turn: x and y change places
         bitmap, scale = Bitmap(bitmap.pixels.T, bitmap.origin[::-1]), placement.matrix[:, ::-1].diagonal()
@@ -114,7 +114,7 @@ def cover(mask: ObjectMask, placement: Placement, hw: HW) -> UInt8[np.ndarray, "
 
 def pixels_of(mask: ObjectMask, hw: HW) -> Bool[np.ndarray, "h w"]:
     """The pixels of an object in its stored image of size `hw`: those that it covers by half."""
-    return cover(mask, AS_STORED, hw) > FULL // 2
+    return cover(mask, AS_STORED, hw, fine=1) > FULL // 2
 
 
 def crosses_itself(polygon: Float[np.ndarray, "n 2"]) -> bool:
@@ -239,22 +239,25 @@ def _widened(
     return pixels, np.clip(frame, 0, limit)
 
 
-def _fill(mask: Polygons, placement: Placement, hw: HW) -> UInt8[np.ndarray, "h w"]:
-    fine_hw = hw[0] * _FINE, hw[1] * _FINE
-    placed = ((part @ placement.matrix.T + placement.offset) * _FINE for part in mask.parts)
+def _fill(mask: Polygons, placement: Placement, hw: HW, fine: int) -> UInt8[np.ndarray, "h w"]:
+    fine_hw = hw[0] * fine, hw[1] * fine
+    placement = placement.then(((fine, 0), (0, fine)))
+    placed = (part @ placement.matrix.T + placement.offset for part in mask.parts)
     parts = [part.ravel() for part in (_clipped(part, fine_hw) for part in placed) if len(part) > 2]
     if not parts:
         return np.zeros(hw, np.uint8)
     filled = coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(parts, *fine_hw)))
-    return cv2.resize(filled * np.uint8(FULL), hw[::-1], interpolation=cv2.INTER_AREA)
+    # Column by column, as pycocotools stores them: twice as fast.
+    return cv2.resize(filled.T * np.uint8(FULL), hw, interpolation=cv2.INTER_AREA).T
 
 
 def _clipped(points: Float[np.ndarray, "n 2"], hw: HW) -> Float[np.ndarray, "_ 2"]:
-    """The part of a polygon inside (0, 0, width, height) (Sutherland and Hodgman 1974).
+    """The part of a polygon inside (0, 0, width, height) (Sutherland and Hodgman 1974), if it reaches far out of it.
 
-    A polygon far larger than the grid would cost pycocotools memory and time in proportion to its outline.
+    pycocotools clips itself, but needs memory and time in proportion to the whole outline.
     """
-    if (points >= 0).all() and (points <= hw[::-1]).all():
+    most = max(hw)
+    if points.min() >= -most and points.max() <= 2 * most:
         return points
     for axis, sign, limit in ((0, 1, 0), (0, -1, hw[1]), (1, 1, 0), (1, -1, hw[0])):
         depth = sign * (points[:, axis] - limit)

@@ -7,6 +7,7 @@ without a usable mask is pasted, and hides others, with its whole box.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
@@ -68,7 +69,7 @@ def paste_masks(
     for one in np.flatnonzero(donor.pasted[~record.crowd] & have_area(new.boxes)).tolist():
         part = touched_pixels(new.boxes[one])
         pixels = _pixels(new.boxes[one], new.masks[one])
-        batch.images[row][part][pixels] = seen[part][pixels]
+        cv2.copyTo(seen[part], pixels.view(np.uint8), dst=batch.images[row][part])
         covered[part] |= pixels
     left = [_visible(old, ~covered), _visible(new, covered)]
     boxes, labels = (np.concatenate([getattr(some, name) for some in left]) for name in ("boxes", "labels"))
@@ -87,6 +88,10 @@ def _visible(objects: _Objects, visible: Bool[np.ndarray, "h w"]) -> _Objects:
     boxes, masks = np.zeros_like(objects.boxes), list(objects.masks)
     for one in np.flatnonzero(have_area(objects.boxes)).tolist():
         rows, columns = part = touched_pixels(objects.boxes[one])
+        if visible[part].all():
+            boxes[one] = objects.boxes[one]
+        if visible[part].all() or not visible[part].any():
+            continue
         pixels = _pixels(objects.boxes[one], objects.masks[one])
         left = pixels & visible[part]
         if left.sum() == pixels.sum():
@@ -107,5 +112,5 @@ def _pixels(box: Float[np.ndarray, "4"], seen: SeenMask | None) -> Bool[np.ndarr
     if seen is None:
         return np.ones(hw, bool)
     placement = seen.placement.then(offset=(-columns.start, -rows.start))
-    pixels = cover(seen.mask, placement, hw) > FULL // 2
+    pixels = cover(seen.mask, placement, hw, fine=1) > FULL // 2
     return pixels if pixels.any() else np.ones(hw, bool)
