@@ -158,6 +158,9 @@ def locate_views(
         for index in chunk:
             num_views = len(found[index])
             joined = Found(*(np.concatenate(leaves) for leaves in zip(*found[index], strict=True)))
+            if views.merge == "wbf" and joined.masks.shape[-1]:
+                expected = "nms for a detector with a mask head: a fused box has no mask of its own"
+                raise UserError("views.merge", expected=expected, found=views.merge)
             merged = fuse(joined, num_views) if views.merge == "wbf" else suppress(joined, nms_iou)
             yield _as_located(index, merged, max_detections)
 

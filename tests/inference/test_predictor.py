@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lga_jax.data.object_masks import Bitmap, to_rle
 from lga_jax.data.source import open_source
 from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import UserError
@@ -116,6 +117,16 @@ def test_a_drawing_is_the_one_of_the_results(tiny_predictor):
     names = dict(zip(tiny_predictor.category_ids, tiny_predictor.class_names, strict=True))
     assert detection.category_id in names
     np.testing.assert_array_equal(picture, draw_detections(IMAGE, [result], names))
+
+
+def test_an_object_mask_is_decoded_when_it_is_read(tiny_predictor):
+    pixels = np.zeros((40, 60), bool)
+    pixels[8:30, 10:40] = True
+    rle = to_rle(Bitmap(pixels), (40, 60))
+    detection = Detection("tipper", 0.75, (10.0, 8.0, 40.0, 30.0), 0, 1, (), (), rle)
+    np.testing.assert_array_equal(detection.object_mask, pixels)
+    assert (tiny_predictor.draw(IMAGE, [detection]) != tiny_predictor.draw(IMAGE, [Detection(*detection[:7])])).any()
+    assert Detection(*detection[:7]).object_mask is None
 
 
 def test_detections_that_are_not_finite_are_left_out_and_said(tiny_run, monkeypatch, caplog):

@@ -205,3 +205,10 @@ def test_tiles_and_batches_of_a_predictor(with_views):
     for one in located:
         assert one.detections.valid.any() and one.detections.boxes.max() <= 60 + 1e-3
         np.testing.assert_array_equal(one.detections.boxes, located[0].detections.boxes)
+
+
+def test_fused_boxes_have_no_object_mask():
+    board = Board((180, 300), [[10, 20, 40, 60]])
+    with pytest.raises(UserError) as raised:
+        list(locate_views(board.locate, board, DATA, Views(flip=True, merge="wbf"), 0.5, 20))
+    assert raised.value.subject == "views.merge"
