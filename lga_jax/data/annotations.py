@@ -83,7 +83,7 @@ def count_unusable(columns: Columns, where: str, names: Sequence[str]) -> Unusab
 
 def report_counts(records: Sequence[Record], columns: Columns, skip_empty: bool) -> list[str]:
     """Report lines: counts of empty images, crowds and unusable boxes, one line for each kind that occurs."""
-    fate = "left out" if skip_empty else "trained as background"
+    fate = "left out" if skip_empty else "kept as background"
     counts = {
         f"images without boxes to train on: {fate}": sum(map(is_empty, records)),
         "crowd boxes: ignored in training, kept for evaluation": int((columns.crowd & columns.usable).sum()),

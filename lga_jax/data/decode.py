@@ -16,7 +16,7 @@ from lga_jax.data.content import OtherContent, recognise_content
 from lga_jax.data.depth import EightBits, to_eight_bits
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.data.tiff import LENGTH, WIDTH, describe_tiff, num_bits, tiff_pixels
-from lga_jax.errors import UserError, printable
+from lga_jax.errors import UserError, counted, printable
 
 _LOG = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ def read_header(data: bytes, name: str) -> Header:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise many types for damaged files
-        found = describe_tiff(data) or f"{len(data):,} bytes in an unknown format"
+        found = describe_tiff(data) or f"{counted(len(data), 'byte')} in an unknown format"
         other = recognise_content(data) or OtherContent(found, "replace it, or convert it to 8-bit RGB")
         raise UnreadableImageError(name, expected="an image", found=other.found, remedy=other.remedy) from error
 

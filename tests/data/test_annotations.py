@@ -75,7 +75,7 @@ def test_counts_name_what_is_not_simply_trained_on():
     records = to_records([1, 2], HW, columns)
     assert [is_empty(record) for record in records] == [False, True]
     assert report_counts(records, columns, skip_empty=False) == [
-        "1 images without boxes to train on: trained as background",
+        "1 images without boxes to train on: kept as background",
         "2 crowd boxes: ignored in training, kept for evaluation",
         "1 degenerate boxes (no area, nan or infinity): left out",
         "1 boxes outside their image: left out",

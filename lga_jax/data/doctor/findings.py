@@ -78,7 +78,7 @@ KINDS = {
         "warning",
         "class",
         "without a box",
-        "annotate objects, or remove the category from both files",
+        "annotate objects, or remove the category from both files; one for the whole set, as of Roboflow, does no harm",
     ),
     "truncated": ("warning", "file", "truncated: missing pixels are grey", "restore the original file"),
     "deep": (

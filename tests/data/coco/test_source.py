@@ -49,7 +49,7 @@ def test_reports_what_it_counted(make_folder):
     root = make_folder()
     assert _open(root).report == [
         f"{root / 'annotations.json'}: 2 images, 3 boxes, 3 classes",
-        "1 images without boxes to train on: trained as background",
+        "1 images without boxes to train on: kept as background",
         "1 crowd boxes: ignored in training, kept for evaluation",
         "2 degenerate boxes (no area, nan or infinity): left out",
         "2 boxes outside their image: left out",
@@ -114,7 +114,7 @@ def test_a_file_that_changes_under_the_run_is_noticed(make_folder):
 def test_no_annotations_at_all_are_background(make_folder):
     source = _open(make_folder({**truth(), "annotations": []}))
     assert [record.boxes_original.shape for record in source.records] == [(0, 4), (0, 4)]
-    assert source.report[1:] == ["2 images without boxes to train on: trained as background"]
+    assert source.report[1:] == ["2 images without boxes to train on: kept as background"]
 
 
 def test_images_without_boxes_to_train_on_are_skipped_if_asked(make_folder):

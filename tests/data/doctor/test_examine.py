@@ -287,7 +287,7 @@ def test_the_start_of_training_warns_of_boxes_that_are_meant_otherwise(make_fold
     content["annotations"] = [{"image_id": 11, "category_id": 3, "bbox": [10, 5, 50, 35]} for _ in range(20)]
     assert open_source(**_config(make_folder(content)).train).report == [
         f"{make_folder(content)}/annotations.json: 2 images, 20 boxes, 3 classes",
-        "1 images without boxes to train on: trained as background",
+        "1 images without boxes to train on: kept as background",
     ]
     for annotation in content["annotations"]:
         annotation["bbox"] = [20, 15, 50, 35]  # as [x1, y1, x2, y2] it fits

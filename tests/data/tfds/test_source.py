@@ -88,7 +88,7 @@ def test_reports_what_it_counted(make_set):
     data_dir = make_set()
     assert open_set(data_dir).report == [
         f"mine train in {data_dir}: 2 images, 3 boxes, 3 classes",
-        "1 images without boxes to train on: trained as background",
+        "1 images without boxes to train on: kept as background",
         "1 crowd boxes: ignored in training, kept for evaluation",
     ]
 
