@@ -19,6 +19,10 @@ _OF_THE_DISK = (
     *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ESTALE),
 )
 
+# With these words TensorStore begins the text of an error. It may lack the system's: it reads again what it wrote, and
+# the folder was moved meanwhile.
+_STATUS = {"NOT_FOUND": errno.ENOENT, "PERMISSION_DENIED": errno.EACCES, "DATA_LOSS": errno.EIO}
+
 
 @contextmanager
 def writing_arrays(where: str) -> Iterator[None]:
@@ -49,7 +53,10 @@ def disk_error(error: BaseException | None) -> OSError | None:
     for other in (*inner, error.__cause__, error.__context__):
         if found := disk_error(other):
             return found
-    number = next((number for number in _OF_THE_DISK if os.strerror(number) in str(error)), None)
+    text = str(error)
+    number = next(
+        (number for number in _OF_THE_DISK if os.strerror(number) in text), _STATUS.get(text.partition(":")[0])
+    )
     return None if number is None else OSError(number, os.strerror(number))
 
 

@@ -89,8 +89,11 @@ class Checkpoints:
         self._not_known: set[int] = set()  # steps with a damaged score
         # Orbax's best_fn needs the score at the time of saving. Here a step is saved before its evaluation, so that an
         # interrupted evaluation loses no training steps.
+        # A thread that creates folders would let the others wait 300 s for one that the disk refuses.
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_LatestTwoAndBest(self.scores, self._not_known), cleanup_tmp_directories=True
+            preservation_policy=_LatestTwoAndBest(self.scores, self._not_known),
+            cleanup_tmp_directories=True,
+            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
         )
         with writing_arrays(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)

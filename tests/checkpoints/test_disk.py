@@ -45,6 +45,7 @@ def _chained(error, by):
         (FULL, errno.ENOSPC),
         (_chained(FULL, "cause"), errno.ENOSPC),
         (_chained(FULL, "context"), errno.ENOSPC),
+        (ValueError('NOT_FOUND: Error opening "zarr" driver: Error reading Byte range [0, 208)'), errno.ENOENT),
         (ExceptionGroup("threads", [ValueError("other"), FULL]), errno.ENOSPC),
         (ValueError(TENSORSTORE), errno.EFBIG),
         (RuntimeError("INTERNAL: Read-only file system"), errno.EROFS),
@@ -124,6 +125,27 @@ def test_nothing_is_written_where_the_folder_was(tmp_path, again):
             with refused("run/checkpoints$", "another" if again else "none", WriteError):
                 write()
     assert (tmp_path / "run").exists() == again and list((tmp_path / "run").rglob("*/*")) == []
+
+
+@pytest.mark.parametrize("name", ["2.orbax-checkpoint-tmp", "variables.orbax-checkpoint-tmp"])
+def test_a_folder_that_the_disk_refuses_ends_the_save_at_once(tmp_path, monkeypatch, name):
+    """Threads of Orbax would wait for it for 300 s."""
+    save_steps(tmp_path, [0.1])
+    state, create, refused_folders = state_of(2.0), os.mkdir, []
+
+    def mkdir(path, *arguments, **options):
+        if str(path).rstrip("/").endswith(name):
+            refused_folders.append(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        create(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", mkdir)
+        with refused("checkpoints$", os.strerror(errno.EIO), WriteError), Checkpoints(str(tmp_path)) as checkpoints:
+            checkpoints.save(2, state, {}, manifest_of(state))
+    assert refused_folders
+    with Checkpoints(str(tmp_path)) as checkpoints:
+        assert checkpoints.restore(state, manifest_of(state)).step == 1
 
 
 def test_what_a_failed_save_left_is_removed(tmp_path):

@@ -30,6 +30,7 @@ _ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
 _KINDS = ("full", "full of files", *_ERRORS, "limit", "deleted", "moved", "locked", *(f"{e} report" for e in _ERRORS))
 _KINDS = (*_KINDS, *(f"{e} {command}" for e in ("ENOSPC", "EIO") for command in COMMANDS))
 _NOISE = re.compile(r"^(ERROR|WARNING|[EW]\d{4}|Traceback|Exception|  File )", re.MULTILINE)
+_WITHIN = 120.0  # seconds from the start to the end; the machine may be busy
 _LARGE = "64m"
 _PAGE = 4096  # bytes
 
@@ -163,7 +164,7 @@ def _phase(rng: np.random.Generator) -> str:
 
 
 def _refused_in_one_line(process: Process) -> str:
-    status = process.wait()
+    status = process.wait(_WITHIN)
     expect_no_traceback(process)
     if status == 0:
         return "ended before"
