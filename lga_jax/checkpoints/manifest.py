@@ -23,6 +23,8 @@ Manifest = dict
 # The checkpoint format that this version writes and reads. Checkpoints of version 0.1 have no number: format 1.
 FORMAT = 2
 
+_FROM_ITS_WEIGHTS = "start a new run from its weights: another workdir and --config.model.init_from=WORKDIR"
+
 # The entries of a manifest of any format, with their types.
 _WHOLE = {
     ("config", "model"): dict,
@@ -104,6 +106,8 @@ def check_whole(manifest: Any, step: int) -> None:
             raise ValueError(f"the manifest has no valid {'.'.join(path)}")
     check_names(manifest)
     number = manifest.get("format", 1)
+    if number == FORMAT and "manifest" not in manifest["digests"]:
+        raise ValueError("the manifest has no digest: damaged, or written before the release of version 0.2")
     if not isinstance(number, int) or (number == FORMAT and not isinstance(manifest.get("schedule_start"), int)):
         raise ValueError("the manifest has no valid format or schedule_start")
     # Checked before any value is used: a flipped bit can give another valid value, also of the format.
@@ -171,9 +175,7 @@ def check_format(manifest: Manifest, where: str, earlier: bool = False) -> None:
         where,
         expected=f"a checkpoint of format {FORMAT}",
         found=f"format {found}, written by lga_jax {manifest.get('version')}",
-        remedy="start a new run from its weights: another workdir and --config.model.init_from=WORKDIR"
-        if found < FORMAT
-        else "install the version that wrote it",
+        remedy=_FROM_ITS_WEIGHTS if found < FORMAT else "install the version that wrote it",
     )
 
 
@@ -215,6 +217,8 @@ def check_config(manifest: Manifest, config: dict, step: int, where: str, extend
     if (extend and longer) if cosine else config["num_steps"] >= step:
         differing.pop("num_steps", None)
     remedy = "use another workdir, or the values of the checkpoint"
+    if differing.keys() & KEYS.keys() - flatten(manifest["config"]).keys():
+        remedy = f"an earlier state of lga_jax wrote it; {_FROM_ITS_WEIGHTS}"
     if cosine and longer and differing.keys() == {"num_steps"}:
         remedy = (
             f"a cosine schedule ends at num_steps: use extend to start a new schedule at step {step}, "

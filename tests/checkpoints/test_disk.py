@@ -129,7 +129,7 @@ def test_nothing_is_written_where_the_folder_was(tmp_path, again):
 
 @pytest.mark.parametrize("name", ["2.orbax-checkpoint-tmp", "variables.orbax-checkpoint-tmp"])
 def test_a_folder_that_the_disk_refuses_ends_the_save_at_once(tmp_path, monkeypatch, name):
-    """Threads of Orbax would wait for it for 300 s."""
+    """And no thread of Orbax waits for it, which it would do for 300 s."""
     save_steps(tmp_path, [0.1])
     state, create, refused_folders = state_of(2.0), os.mkdir, []
 
@@ -141,7 +141,7 @@ def test_a_folder_that_the_disk_refuses_ends_the_save_at_once(tmp_path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "mkdir", mkdir)
-        with refused("checkpoints$", os.strerror(errno.EIO), WriteError), Checkpoints(str(tmp_path)) as checkpoints:
+        with Checkpoints(str(tmp_path)) as checkpoints, refused("checkpoints$", os.strerror(errno.EIO), WriteError):
             checkpoints.save(2, state, {}, manifest_of(state))
     assert refused_folders
     with Checkpoints(str(tmp_path)) as checkpoints:

@@ -74,6 +74,21 @@ def test_differing_keys_are_listed():
         _check(_config(optim__new=1))
 
 
+def test_a_checkpoint_of_an_earlier_state_without_a_key_is_sent_to_its_weights():
+    earlier = _config()
+    for changes, is_earlier in (({"optim__backbone_decay": 1.0}, True), ({"optim__mine": 1}, False)):
+        with refused("here", "None in the checkpoint, 1") as caught:
+            _check(_config(**changes), earlier)
+        assert ("--config.model.init_from=WORKDIR" in caught.value.remedy) == is_earlier
+    _check(_config(early_stopping={"patience": 3}), earlier)  # changes no parameter
+
+
+def test_a_manifest_of_an_earlier_state_without_a_digest_is_not_called_only_damaged():
+    small = {"format": FORMAT, "config": {"model": {}}, "class_names": ["car"], "category_ids": [7], "step": 1}
+    with pytest.raises(ValueError, match="before the release"):
+        check_whole(small | {"parameters": {}, "digests": {"variables": "", "optimizer": ""}}, 1)
+
+
 def test_num_steps_may_move_unless_the_schedule_ends_there():
     _check(_config(num_steps=200))
     _check(_config(num_steps=50))
