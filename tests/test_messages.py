@@ -23,7 +23,7 @@ from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge, export
 from lga_jax.data.coco.source import CocoJson
 from lga_jax.data.decode import decode_image, read_image_file
-from lga_jax.data.faulty import check_data
+from lga_jax.data.faulty import check_data, check_masks
 from lga_jax.data.folder import find_images
 from lga_jax.data.tfds.store import find_folder
 from lga_jax.errors import UserError
@@ -153,6 +153,7 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "no image was downloaded": _pointers,
     "the evaluation set has no boxes": lambda root: _check(_coco(root, annotations=())),
     "all boxes lie outside": lambda root: _check(_coco(root, annotations=[_BOX | {"bbox": [90, 1, 2, 3]}])),
+    "the data have no masks for a mask head": lambda root: check_masks("data.train", _coco(root)),
     "iscrowd is 2": lambda root: _coco(root, annotations=[_BOX | {"iscrowd": 2}]),
     "no image has a box to train on": lambda root: _coco(root, annotations=(), skip_empty=True),
     "the annotated size is wrong": lambda root: _coco(root, images=[_IMAGE | {"width": 9}]).image(0),
