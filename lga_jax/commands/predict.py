@@ -2,9 +2,10 @@
 
     python predict.py --workdir runs/coco --input photos --output found
 
-The checkpoint holds all other settings. Writes OUTPUT/detections.json (COCO results with file names and the centres
-and extents of the Gaussian masks) and, for each image, a picture of them. For many images on an accelerator:
---batch_size 8 --nopictures. --flip, --scales and --tile predict several views of each image and merge them.
+The checkpoint holds all other settings. Writes OUTPUT/detections.json (COCO results with file names, the centres and
+extents of the Gaussian masks, and with a mask head the object masks as RLE) and, for each image, a picture of them. For
+many images on an accelerator: --batch_size 8 --nopictures. --flip, --scales and --tile predict several views of each
+image and merge them.
 """
 
 from absl import flags

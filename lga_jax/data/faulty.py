@@ -97,7 +97,7 @@ def check_masks(place: str, source: Source) -> list[str]:
     counted_sets = mask_counts_of(source)
     total, lines = sum(counts.total for counts in counted_sets), []
     faulty = sum(sum(counts.faults.values()) for counts in counted_sets)
-    if faulty == total:
+    if faulty == total > 0:
         raise UserError(
             place,
             expected="object masks for model.mask_head (`segmentation` in COCO's JSON)",

@@ -12,6 +12,7 @@ from lga_jax.data.object_masks import ObjectMask
 from lga_jax.errors import UserError
 
 ImageId = int | str
+_NUM_SAMPLED = 100  # images whose masks are counted, which a source may have to read from files
 
 
 class Record(NamedTuple):
@@ -140,19 +141,16 @@ def object_masks_of(source: Source, index: int) -> Sequence[ObjectMask | None]:
 
 
 def mask_counts_of(source: Source) -> list[MaskCounts]:
-    """The counts of the source, one for each annotation file; without `mask_counts`, its masks are counted."""
+    """The counts of the source, one for each annotation file; without `mask_counts`, of a sample of its images."""
     own = getattr(source, "mask_counts", None)
     if own is not None:
         return own()
-    masks = [mask for index in range(len(source.records)) for mask in object_masks_of(source, index)]
+    num_images = len(source.records)
+    chosen = np.unique(np.linspace(0, num_images - 1, min(num_images, _NUM_SAMPLED)).round().astype(int)).tolist()
+    masks = [mask for index in chosen for mask in object_masks_of(source, index)]
     missing = sum(mask is None for mask in masks)
-    return [MaskCounts("", len(masks), {"mask_missing": missing} if missing else {})]
-
-
-def name_of(source: Source, index: int) -> str:
-    """The file name of an image if the source knows it, otherwise its id."""
-    names = getattr(source, "file_names", None)
-    return str(source.records[index].image_id if names is None else names[index])
+    where = "" if len(chosen) == num_images else f"a sample of {len(chosen)} images"
+    return [MaskCounts(where, len(masks), {"mask_missing": missing} if missing else {})]
 
 
 def fingerprint_of(source: Source) -> str:

@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 
+from lga_jax.data import source as source_module
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.data.coco.source import CocoJson
 from lga_jax.data.mixed import MixedSource
+from lga_jax.data.object_masks import Bitmap
 from lga_jax.data.source import (
+    MaskCounts,
     Record,
     Source,
     UnreadableImageError,
     find_source,
     fingerprint_of,
+    mask_counts_of,
+    object_masks_of,
     open_source,
     report_of,
     truth_of,
@@ -91,3 +96,19 @@ def test_a_truth_that_is_passed_on_by_getattr_is_used():
             return {"truth": lambda: {"images": "its own"}}[name]
 
     assert truth_of(Wrapped()) == {"images": "its own"}
+
+
+def test_masks_of_an_own_source_are_counted_in_a_sample(monkeypatch):
+    class Masked(Own):
+        def object_masks(self, index):
+            return [Bitmap(np.ones((2, 2), bool)), None]
+
+    assert object_masks_of(Own(), 0) == [None, None]
+    assert mask_counts_of(Own()) == [MaskCounts("", 2, {"mask_missing": 2})]
+    source = Masked()
+    source.records = source.records * 50
+    assert mask_counts_of(source) == [MaskCounts("", 100, {"mask_missing": 50})]
+    monkeypatch.setattr(source_module, "_NUM_SAMPLED", 10)
+    assert mask_counts_of(source) == [MaskCounts("a sample of 10 images", 20, {"mask_missing": 10})]
+    vehicles = Challenge(3)
+    assert mask_counts_of(vehicles)[0].total == sum(len(vehicles.object_masks(index)) for index in range(3))

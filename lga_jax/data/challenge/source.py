@@ -20,7 +20,7 @@ from lga_jax.data.challenge.random_ints import RandomInts
 from lga_jax.data.challenge.scene import CHALLENGES, PAINT, PLAIN, Mixture, Scene, boxes_in_pixels, make_scene
 from lga_jax.data.challenge.vehicles import CLASS_NAMES
 from lga_jax.data.object_masks import ObjectMask, Polygons
-from lga_jax.data.source import Record
+from lga_jax.data.source import MaskCounts, Record
 from lga_jax.errors import UserError, counted
 
 _VERSION = 1  # raise it when the image of a (seed, index) changes
@@ -71,6 +71,10 @@ class Challenge:
         # The middle of a corner's half-pixel is half a half-pixel further.
         outlines = ([(part + 0.5) / 2 for part in one.outline] for one in scene.vehicles)
         return [Polygons(tuple(parts)) for parts in outlines]
+
+    def mask_counts(self) -> list[MaskCounts]:
+        """Every vehicle has a mask."""
+        return [MaskCounts("", sum(len(record.labels) for record in self.records), {})]
 
     def truth(self) -> dict:
         """COCO ground truth; every annotation has its `part_bbox`, every image its `challenge` and `severity`.
