@@ -16,6 +16,7 @@ from lga_jax.checkpoints import read as read_module
 from lga_jax.checkpoints import write as write_module
 from tests.checkpoints.saving import manifest_of, save_steps, state_of
 from tests.torture import samples
+from tests.torture import table as table_module
 from tests.torture.damage import Damage, Sound
 from tests.torture.endurance import Sample, check_flat
 from tests.torture.failing_disk import failing_disk
@@ -118,13 +119,27 @@ def test_table(tmp_path):
         journal.add(Result(0, "a", "", "killed", 2.0, 1.5))
         journal.add(Result(1, "b", "it | failed"))
     text = table(
-        {name: read_summary(tmp_path / f"{name}.jsonl") for name in PARTS},
+        {name: [read_summary(tmp_path / f"{name}.jsonl")] for name in PARTS},
         {"processor": "a processor", "python": "3.11 on", "jax": "1", "orbax-checkpoint": "2"},
     )
-    assert text.count("| 1 of 2 (a 1, b 0") == 4  # kills and disk
-    assert text.count("| 1 of 2 (killed 1") == 3
+    assert text.count("| A: 1 of 2 (a 1, b 0") == 4  # kills and disk
+    assert text.count("| A: 1 of 2 (killed 1") == 3
     assert "the longest 1.5 s" in text and "a processor" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_a_row_has_the_figures_of_each_state_of_the_library(tmp_path, monkeypatch):
+    folders = [tmp_path / name for name in ("earlier", "later")]
+    for folder in folders:
+        monkeypatch.setattr("tests.torture.journal.digest_of_sources", lambda name=folder.name: f"of {name}")
+        Journal(folder, "damage", 0).add(Result(0, "flip", "", folder.name))
+    table_module.write(folders, None)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- figures of `make torture` -->\nformer table\n<!-- end of the figures -->\nafter\n")
+    table_module.write(folders, page)
+    text = page.read_text()
+    assert "| A: 1 of 1 (earlier 1); B: 1 of 1 (later 1) |" in text and "A of earlier, B of later." in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "former table" not in text
 
 
 def test_memory_files_and_threads_may_not_grow():
@@ -244,4 +259,4 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(tmp_path):
     command = [sys.executable, "-m", "tests.torture", "kill-stub", "--trials", "2", *places]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "| 2 of 2 (compile 1, start-up 1) |" in done.stdout, done.stdout + done.stderr
+    assert "| A: 2 of 2 (compile 1, start-up 1) |" in done.stdout, done.stdout + done.stderr

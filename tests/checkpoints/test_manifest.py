@@ -189,6 +189,18 @@ def _accepted(text):
     return manifest
 
 
+def test_a_digest_finds_damage_and_not_forgery():
+    """A limit that SECURITY.md names: who changes a manifest can write its digest too."""
+    small = {"format": FORMAT, "config": {"model": {"pixel_mean": [1.0]}}, "class_names": ["car"]}
+    small |= {"category_ids": [7], "parameters": {}, "schedule_start": 0}
+    manifest = sealed(small, 12, {"variables": "ab", "optimizer": "cd", "data": "ef"})
+    manifest["config"]["model"]["pixel_mean"] = [2.0]
+    with pytest.raises(ValueError, match="digest"):
+        check_whole(manifest, 12)
+    digests = {name: value for name, value in manifest["digests"].items() if name != "manifest"}
+    check_whole(sealed({**small, "config": manifest["config"]}, 12, digests), 12)
+
+
 def test_the_manifest_of_another_step_is_noticed():
     """A folder that was renamed by hand."""
     manifest = {

@@ -1,4 +1,4 @@
-"""SECURITY.md: every row of its tables names a test that exists."""
+"""SECURITY.md: every row of its tables and every limit names a test that exists."""
 
 import ast
 import re
@@ -13,7 +13,9 @@ from lga_jax.weights import files, pickle_machine
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text()
 ROWS = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("|") and "---" not in line]
-NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+NAMED = _TEST.findall(PAGE)
+LIMITS = PAGE.partition("## Limits")[2].partition("\n## ")[0].split("\n- ")[1:]
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
@@ -26,7 +28,13 @@ def test_every_row_names_a_test():
     rows = [row for row in ROWS if row[0] != "input"]
     without = [row[0] for row in rows if "::" not in row[-1]]
     assert without == ["caches: JAX's compilation cache, the cache of the Hugging Face hub"]
-    assert len(NAMED) == len(rows) - 1
+    assert sum("::" in row[-1] for row in rows) == len(rows) - 1
+
+
+def test_every_limit_names_a_test_or_says_that_there_is_none():
+    without = [limit.partition("**")[2].partition("**")[0] for limit in LIMITS if not _TEST.search(limit)]
+    assert without == ["Libraries in C, C++ and Rust", "Contents can mislead.", "Time"]
+    assert all("No test" in limit for limit in LIMITS if not _TEST.search(limit))
 
 
 def test_the_limits_on_the_page_are_those_of_the_code():
@@ -39,6 +47,7 @@ def test_the_limits_on_the_page_are_those_of_the_code():
         f"at most {decode.MAX_PIXELS:,} pixels",
     ):
         assert limit in PAGE, limit
+    assert pytest.approx(0.5, abs=1e-3) == 3 * decode.MAX_PIXELS / 2**30  # half a gigabyte
 
 
 def test_the_readme_links_to_the_page():

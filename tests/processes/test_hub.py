@@ -1,7 +1,11 @@
 """Who is admitted, and what happens when processes are missing."""
 
+import socket
+
 import pytest
 
+from lga_jax.processes.channel import Channel, listen
+from lga_jax.processes.hub import Hub
 from tests.faults import refused
 
 
@@ -23,6 +27,17 @@ def test_other_connections_are_closed(join, message):
     stranger.send(**message)
     assert list(stranger.messages()) == []
     _compare_all(joined)
+
+
+def test_nobody_is_asked_for_a_password():
+    """A limit that SECURITY.md names."""
+    server = listen("127.0.0.1", 0)
+    hub = Hub(server, 2, jax_port=1)
+    stranger = Channel(socket.create_connection(server.getsockname()[:2]))
+    stranger.send(kind="join", process=1, count=2)
+    assert next(stranger.messages())["kind"] == "welcome"
+    hub.close()
+    stranger.close()
 
 
 def test_missing_processes_are_named_after_the_limit(join):

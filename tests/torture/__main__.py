@@ -57,7 +57,7 @@ def main() -> None:
         trials = ["--trials", str(arguments.trials)] if arguments.trials else []
         command = [sys.executable, "-m", "tests.torture", "--here", name, *places, *trials]
         subprocess.run(command, env=_environment(name, scratch), check=True)
-    table.write(output, arguments.page)
+    table.write([output], arguments.page)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from tests.torture.journal import read_summary
 _BEGIN, _END = "<!-- figures of `make torture` -->\n", "<!-- end of the figures -->\n"
 
 
-def write(output: Path, page: Path | None) -> None:
-    """Writes OUTPUT/results.json, and the table into a page that has its marks."""
-    summaries = {name: summary for name in PARTS if (summary := read_summary(output / f"{name}.jsonl"))}
+def write(outputs: Sequence[Path], page: Path | None) -> None:
+    """Writes results.json into the last folder, and the table of all folders into a page that has its marks."""
+    journals = {name: [output / f"{name}.jsonl" for output in outputs] for name in PARTS}
+    summaries = {name: list(filter(None, map(read_summary, paths))) for name, paths in journals.items()}
     facts = dict(describe())
     machine = {name: facts[name] for name in ("processor", "python", "jax", "orbax-checkpoint")}
     content = {"machine": machine, "parts": summaries}
-    (output / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+    (outputs[-1] / "results.json").write_text(json.dumps(content, indent=2) + "\n")
     text = table(summaries, machine)
     print(text)
     if page:
@@ -28,12 +29,18 @@ def write(output: Path, page: Path | None) -> None:
         page.write_text(f"{before}{_BEGIN}{text}{_END}{after}")
 
 
-def table(summaries: Mapping[str, Mapping[str, Any]], machine: Mapping[str, str]) -> str:
-    """Markdown."""
-    rows = [(PARTS[name].about, PARTS[name].good, _figure(summary)) for name, summary in summaries.items()]
-    sources = sorted({summary["sources"] for summary in summaries.values()})
+def table(summaries: Mapping[str, Sequence[Mapping[str, Any]]], machine: Mapping[str, str]) -> str:
+    """Markdown. A row has the figures of a part on each state of the library, with the letter of the state."""
+    digests = dict.fromkeys(summary["sources"] for measured in summaries.values() for summary in measured)
+    letters = dict(zip(digests, "ABCDEFGHIJ", strict=False))
+    rows = [
+        (PARTS[name].about, PARTS[name].good, "; ".join(f"{letters[s['sources']]}: {_figure(s)}" for s in measured))
+        for name, measured in summaries.items()
+        if measured
+    ]
     about = f"Measured on {machine['processor']}; Python {machine['python'].split()[0]}, jax {machine['jax']}, "
-    about += f"Orbax {machine['orbax-checkpoint']}. Sources of the library: {', '.join(sources)}."
+    about += f"Orbax {machine['orbax-checkpoint']}. "
+    about += f"Sources of the library: {', '.join(f'{letter} {digest}' for digest, letter in letters.items())}."
     return f"{_markdown(('what is done', 'a good end', 'measured'), rows)}\n{about}\n"
 
 
