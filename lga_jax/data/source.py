@@ -153,6 +153,12 @@ def mask_counts_of(source: Source) -> list[MaskCounts]:
     return [MaskCounts(where, len(masks), {"mask_missing": missing} if missing else {})]
 
 
+def name_of(source: Source, index: int) -> str:
+    """The file name of an image if the source knows it, otherwise its id."""
+    names = getattr(source, "file_names", None)
+    return str(source.records[index].image_id if names is None else names[index])
+
+
 def fingerprint_of(source: Source) -> str:
     """Digest of the data, independent of its path: the source's own, or one of class names and records."""
     own = getattr(source, "fingerprint", None)
