@@ -24,6 +24,8 @@ _CASCADE = MappingProxyType(
     }
 )
 
+_MASKS = MappingProxyType({"model.mask_head.enabled": "True", "model.mask_head.sampling_ratio": "0"})
+
 
 class PublicDetector(NamedTuple):
     """A detector of COCO's 80 classes."""
@@ -35,7 +37,7 @@ class PublicDetector(NamedTuple):
     box_ap: float  # published AP on COCO val2017, percent
     source: str  # the page that publishes it
     settings: Mapping[str, str] = MappingProxyType({})  # values that differ from the recipe
-    note: str = ""
+    mask_ap: float | None = None  # published mask AP; None without a mask head
 
     @property
     def file(self) -> str:
@@ -52,25 +54,31 @@ class PublicDetector(NamedTuple):
         ]
 
 
-def _torchvision(version: int, digest: str, box_ap: float) -> PublicDetector:
+def _torchvision(version: int, digest: str, box_ap: float, mask_ap: float | None = None) -> PublicDetector:
     suffix = "_v2" if version == 2 else ""
+    kind, part = ("faster", "") if mask_ap is None else ("mask", "mask_")
     return PublicDetector(
-        f"coco_torchvision_v{version}",
-        f"https://download.pytorch.org/models/fasterrcnn_resnet50_fpn{suffix}_coco-{digest}.pth",
+        f"coco_{part}torchvision_v{version}",
+        f"https://download.pytorch.org/models/{kind}rcnn_resnet50_fpn{suffix}_coco-{digest}.pth",
         f"sha256:{digest}",
         _TORCHVISION,
         box_ap,
         _TORCHVISION_TABLE,
         # These weights were made without an epsilon in the frozen norms.
         MappingProxyType({"model.backbone.norm_eps": "0"} if version == 1 else {}),
+        mask_ap,
     )
 
 
-def _detectron2(kind: str, schedule: str, run: int, digest: str, box_ap: float) -> PublicDetector:
+def _detectron2(
+    kind: str, schedule: str, run: int, digest: str, box_ap: float, mask_ap: float | None = None
+) -> PublicDetector:
     """`kind`: the first part of the name of Detectron2's configuration; `run`: its model id."""
     group = "Detection" if kind.startswith("faster") else "InstanceSegmentation"
     folder = "Misc" if kind.startswith("cascade") else f"COCO-{group}"
     settings = dict(_CASCADE) if kind.startswith("cascade") else {}
+    if mask_ap is not None:
+        settings |= _MASKS
     if "R_101" in kind:
         settings["model.backbone.depth"] = "101"
     return PublicDetector(
@@ -81,20 +89,22 @@ def _detectron2(kind: str, schedule: str, run: int, digest: str, box_ap: float) 
         box_ap,
         _MODEL_ZOO,
         MappingProxyType(settings),
-        "" if kind.startswith("faster") else "boxes only; the mask head of the file is left out",
+        mask_ap,
     )
 
 
 DETECTORS = {
     "torchvision-v1": _torchvision(1, "258fb6c6", 37.0),
     "torchvision-v2": _torchvision(2, "dd69338a", 46.7),
+    "torchvision-mask-v1": _torchvision(1, "bf2d0c1e", 37.9, 34.6),
+    "torchvision-mask-v2": _torchvision(2, "73cbd019", 47.4, 41.8),
     "detectron2-r50-1x": _detectron2("faster_rcnn_R_50", "1x", 137257794, "b275ba", 37.9),
     "detectron2-r50-3x": _detectron2("faster_rcnn_R_50", "3x", 137849458, "280758", 40.2),
     "detectron2-r101-3x": _detectron2("faster_rcnn_R_101", "3x", 137851257, "f6e8b1", 42.0),
-    "detectron2-mask-r50-1x": _detectron2("mask_rcnn_R_50", "1x", 137260431, "a54504", 38.6),
-    "detectron2-mask-r50-3x": _detectron2("mask_rcnn_R_50", "3x", 137849600, "f10217", 41.0),
-    "detectron2-mask-r101-3x": _detectron2("mask_rcnn_R_101", "3x", 138205316, "a3ec72", 42.9),
-    "detectron2-cascade-r50-3x": _detectron2("cascade_mask_rcnn_R_50", "3x", 144998488, "480dd8", 44.3),
+    "detectron2-mask-r50-1x": _detectron2("mask_rcnn_R_50", "1x", 137260431, "a54504", 38.6, 35.2),
+    "detectron2-mask-r50-3x": _detectron2("mask_rcnn_R_50", "3x", 137849600, "f10217", 41.0, 37.2),
+    "detectron2-mask-r101-3x": _detectron2("mask_rcnn_R_101", "3x", 138205316, "a3ec72", 42.9, 38.6),
+    "detectron2-cascade-r50-3x": _detectron2("cascade_mask_rcnn_R_50", "3x", 144998488, "480dd8", 44.3, 38.5),
 }
 
 

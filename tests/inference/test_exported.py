@@ -17,7 +17,7 @@ from lga_jax.errors import UserError
 from lga_jax.evaluation.evaluate import evaluate
 from lga_jax.inference import exported
 from lga_jax.inference.predictor import load
-from lga_jax.structs import Batch
+from lga_jax.structs import Batch, Detections
 from tests.inference.test_predictor import same
 from tests.tiny_run import recipe
 
@@ -235,3 +235,22 @@ def test_a_program_of_another_form_is_one_line(function, shapes):
     with pytest.raises(UserError) as raised:
         step.lower({"w": np.ones(2, np.float32)}, batch)
     assert raised.value.subject == "exported file" and "\n" not in str(raised.value)
+
+
+def test_masks_of_objects_are_an_output_of_detectors_with_a_mask_head():
+    pairs, boxes = jnp.zeros((1, 2, 0, 2)), jnp.ones((1, 2, 4))
+    found = Detections(
+        boxes,
+        jnp.ones((1, 2)),
+        jnp.zeros((1, 2), int),
+        jnp.ones((1, 2), bool),
+        boxes,
+        pairs,
+        pairs,
+        jnp.ones((1, 2, 6, 6)),
+    )
+    outputs = exported.outputs_of(found, jnp.ones(2), jnp.ones(2))
+    assert outputs.keys() == set(Detections._fields) and outputs["masks"].shape == (2, 6, 6)
+    others = exported.outputs_of(found._replace(masks=jnp.ones((1, 2, 0, 0))), jnp.ones(2), jnp.ones(2))
+    assert outputs.keys() - others.keys() == {"masks"}
+    assert exported._detections(others).masks.shape == (2, 0, 0)

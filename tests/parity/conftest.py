@@ -23,6 +23,7 @@ MODULES = (
     "test_resize",
     "test_pasting",
     "test_detector",
+    "test_masks",
     "test_export",
     "test_training",
     "test_trajectory",

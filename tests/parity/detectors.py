@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN with random weights, and lga_jax's with the same."""
+"""torchvision's Faster and Mask R-CNN with random weights, and lga_jax's with the same."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import coco_torchvision_v1, coco_torchvision_v2
+from configs import coco_mask_torchvision_v1, coco_mask_torchvision_v2, coco_torchvision_v1, coco_torchvision_v2
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.detector import Detector
@@ -49,15 +49,20 @@ class Pair(NamedTuple):
 
 
 @functools.cache
-def pair(version, depth):
-    """Version 1 or 2 of torchvision's Faster R-CNN on a ResNet of 18 or 50 layers, and ours."""
+def pair(version, depth, masks=False):
+    """Version 1 or 2 of torchvision's Faster R-CNN on a ResNet of 18 or 50 layers, and ours. `masks`: Mask R-CNN."""
     torch.manual_seed(0)
-    recipe, build = {1: (coco_torchvision_v1, _version_1), 2: (coco_torchvision_v2, _version_2)}[version]
+    recipes = {
+        1: (coco_torchvision_v1, coco_mask_torchvision_v1, _version_1),
+        2: (coco_torchvision_v2, coco_mask_torchvision_v2, _version_2),
+    }
+    boxes_only, with_masks, build = recipes[version]
+    recipe = with_masks if masks else boxes_only
     config = recipe.get_config()
     config.model.dtype = "float32"
     config.model.backbone.depth = depth
     config.model.init_strict = True
-    theirs = build(depth)
+    theirs = build(depth, masks)
     if (version, depth) == (1, 50):  # torchvision's choice for the published weights
         config.model.backbone.norm_eps = 0.0
     _models._utils.overwrite_eps(theirs, config.model.backbone.norm_eps)
@@ -75,23 +80,27 @@ def _load(arrays, variables, config):
     return jax.tree.map(jnp.asarray, loaded)
 
 
-def _version_1(depth):
-    """As fasterrcnn_resnet50_fpn, with the frozen norms and stages that it has when weights are loaded."""
+def _version_1(depth, masks):
+    """As fasterrcnn_resnet50_fpn or maskrcnn_resnet50_fpn, with their frozen norms and stages of loaded weights."""
     resnet = torchvision.models.get_model(f"resnet{depth}", weights=None, norm_layer=_FrozenBatchNorm)
-    return _models.FasterRCNN(_models.backbone_utils._resnet_fpn_extractor(resnet, 3), len(_CATEGORIES))
+    detector = _models.MaskRCNN if masks else _models.FasterRCNN
+    return detector(_models.backbone_utils._resnet_fpn_extractor(resnet, 3), len(_CATEGORIES))
 
 
-def _version_2(depth):
-    """fasterrcnn_resnet50_fpn_v2, or the same on a smaller backbone."""
+def _version_2(depth, masks):
+    """fasterrcnn_resnet50_fpn_v2 or maskrcnn_resnet50_fpn_v2, or the same on a smaller backbone."""
     norm = torch.nn.BatchNorm2d
     if depth == 50:
-        return _models.fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
+        build = _models.maskrcnn_resnet50_fpn_v2 if masks else _models.fasterrcnn_resnet50_fpn_v2
+        return build(weights=None, weights_backbone=None)
     resnet = torchvision.models.get_model(f"resnet{depth}", weights=None)
-    return _models.FasterRCNN(
+    head = {"mask_head": _models.mask_rcnn.MaskRCNNHeads(256, [256] * 4, 1, norm_layer=norm)} if masks else {}
+    return (_models.MaskRCNN if masks else _models.FasterRCNN)(
         _models.backbone_utils._resnet_fpn_extractor(resnet, 5, norm_layer=norm),
         len(_CATEGORIES),
         rpn_head=_models.rpn.RPNHead(256, 3, conv_depth=2),
         box_head=_models.faster_rcnn.FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=norm),
+        **head,
     )
 
 
@@ -107,6 +116,8 @@ def _randomise(model, images):
     generator = torch.Generator().manual_seed(0)
     head, predictor = model.rpn.head, model.roi_heads.box_predictor
     spread = {head.cls_logits: 1.5, head.bbox_pred: 0.3, predictor.cls_score: 1.5, predictor.bbox_pred: 1.0}
+    if model.roi_heads.has_mask():
+        spread[model.roi_heads.mask_predictor.mask_fcn_logits] = 1.5
 
     def normal(like, std):
         return torch.randn(like.shape, generator=generator) * std
@@ -127,7 +138,8 @@ def _randomise(model, images):
         std = spread.get(layer, 1.0)
         scale = std / output.std(others)
         layer.bias.copy_((layer.bias - output.mean(others)) * scale + normal(layer.bias, 0.3 * std))
-        layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.dim() - 1)))
+        leading = [1] if isinstance(layer, torch.nn.ConvTranspose2d) else []  # its first axis is that of the input
+        layer.weight.mul_(scale.reshape(*leading, -1, *[1] * (layer.weight.dim() - 1 - len(leading))))
         return layer.forward(inputs[0])
 
     blocks = [module for module in model.modules() if hasattr(module, "downsample")]
@@ -146,7 +158,9 @@ def _randomise(model, images):
         predictor.cls_score.bias[_UNUSED] = -1e4
     for hook in hooks.values():
         hook.remove()
-    model.roi_heads.box_roi_pool.scales = None  # it remembers those of the first images
+    for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
+        if pool is not None:
+            pool.scales = None  # it remembers those of the first images
 
 
 def photos(sizes):

@@ -21,14 +21,20 @@ SMALL = {
     "model.backbone.width": "8",
     "model.fpn.channels": "16",
     "model.box_head.hidden": "32",
+    "model.mask_head.channels": "8",
+    "model.mask_head.num_convs": "1",
 }
 
 
 def small_file(name):
     """The arrays of such a file, with fewer channels. Detectron2 adds its pixel values: BGR, not divided."""
     if name.startswith("torchvision"):
-        return foreign.torchvision_detector(2 if name.endswith("v2") else 1)
-    arrays = foreign.detectron2_cascade(3) if "cascade" in name else foreign.detectron2_detector()
+        version = 2 if name.endswith("v2") else 1
+        masks = foreign.torchvision_mask_head(version) if "mask" in name else {}
+        return foreign.torchvision_detector(version) | masks
+    arrays = foreign.detectron2_detector()
+    if "cascade" in name:
+        arrays = foreign.detectron2_cascade(3) | foreign.detectron2_mask_head()
     pixels = {"pixel_mean": np.array([103.53, 116.28, 123.675]), "pixel_std": np.ones(3)}
     return arrays | {key: value.astype(np.float32)[:, None, None] for key, value in pixels.items()}
 
@@ -41,7 +47,9 @@ def recipe(entry):
 
 
 # One of each kind: building the shapes of a detector takes seconds.
-@pytest.mark.parametrize("name", ["torchvision-v1", "torchvision-v2", "detectron2-r50-3x", "detectron2-cascade-r50-3x"])
+@pytest.mark.parametrize(
+    "name", ["torchvision-v1", "torchvision-mask-v2", "detectron2-r50-3x", "detectron2-cascade-r50-3x"]
+)
 def test_the_recipe_is_that_of_the_file(name):
     entry = DETECTORS[name]
     config = recipe(entry)

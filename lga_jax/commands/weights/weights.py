@@ -30,14 +30,15 @@ def _run() -> None:
 
 def _list() -> str:
     detectors = [
-        (name, f"{entry.box_ap:.1f}", entry.recipe, entry.licence, entry.note) for name, entry in DETECTORS.items()
+        (name, f"{entry.box_ap:.1f}", _ap(entry.mask_ap), entry.recipe, entry.licence)
+        for name, entry in DETECTORS.items()
     ]
     backbones = [(entry.backbone, entry.recipe, entry.licence, entry.place) for entry in BACKBONES]
     return "\n".join(
         [
-            "Detectors of COCO's classes; AP is the published box AP on val2017:",
+            "Detectors of COCO's classes; AP is the published AP of boxes (and of masks) on val2017:",
             "",
-            *_columns([("name", "AP", "recipe", "licence", ""), *detectors]),
+            *_columns([("name", "AP", "masks", "recipe", "licence"), *detectors]),
             "",
             "ImageNet weights for --config.model.init_from (download a https:// file first):",
             "",
@@ -46,6 +47,10 @@ def _list() -> str:
             "lga_jax weights NAME shows the commands for a detector.",
         ]
     )
+
+
+def _ap(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
@@ -60,9 +65,9 @@ def _show(name: str) -> str:
     return "\n".join(
         [
             f"published box AP {entry.box_ap:.1f} ({entry.source})",
+            *([f"mask AP          {entry.mask_ap:.1f}"] if entry.mask_ap else []),
             f"licence          {entry.licence}",
             f"digest           {entry.digest}",
-            *([f"note             {entry.note}"] if entry.note else []),
             "",
             *map(shell, commands),
         ]

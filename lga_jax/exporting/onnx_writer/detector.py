@@ -11,12 +11,14 @@ from lga_jax.exporting.onnx_writer.attention import ATTENTIONS
 from lga_jax.exporting.onnx_writer.backbones import BACKBONES
 from lga_jax.exporting.onnx_writer.graph import Graph, Tensor, where
 from lga_jax.exporting.onnx_writer.layers import Weights
+from lga_jax.exporting.onnx_writer.mask_head import object_masks
 from lga_jax.exporting.onnx_writer.pyramid import feature_pyramid, rpn_head
 from lga_jax.exporting.onnx_writer.selection import Found, Regions, choose, propose
 from lga_jax.exporting.onnx_writer.stages import Masked, run_stages
 from lga_jax.models.detector import Detector
 from lga_jax.models.fpn import FPN
 from lga_jax.models.roi.box_head import BoxHead
+from lga_jax.models.roi.mask_head import MaskHead
 from lga_jax.models.roi.stage import RoIStage
 from lga_jax.models.rpn import CODER_WEIGHTS, RPN
 from lga_jax.ops.anchors import pyramid_anchors
@@ -61,6 +63,8 @@ def onnx_model(
     scale = original_hw.gather(both_corners) / limit
     rois = (regions if masked is None else masked).boxes.gather(found.regions)
     outputs = _outputs(found, rois, scale) | _masks(found, rois, masked, scale, last.roi_align["crop_size"])
+    if detector.mask_head is not None:
+        outputs["masks"] = object_masks(pyramid[:-1], found, detector.mask_head, weights / "mask_head")
     return graph.file(outputs, dict(metadata))
 
 
@@ -117,6 +121,8 @@ def _check_modules(detector: Detector) -> None:
         ("fpn", detector.fpn, (FPN,)),
         ("rpn", detector.rpn, (RPN,)),
     ]
+    if detector.mask_head is not None:
+        parts.append(("mask_head", detector.mask_head, (MaskHead,)))
     for stage in detector.stages:
         parts.append(("stages", stage, (RoIStage,)))
         if isinstance(stage, RoIStage):
