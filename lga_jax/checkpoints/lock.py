@@ -98,11 +98,12 @@ def _lock(file: int, path: Path, workdir: str | os.PathLike) -> None:
         raise UserError(str(path), expected="a lock file", found="one that was just removed", remedy="start again")
     with writing(path):
         os.ftruncate(file, 0)
-        os.pwrite(file, f"{_own_name()}\n{_token()}".encode(), 0)
+        os.pwrite(file, f"{own_name()}\n{_token()}".encode(), 0)
         os.fsync(file)  # other machines read it
 
 
-def _own_name() -> str:
+def own_name() -> str:
+    """This process, for the message of another one that finds its lock."""
     return f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,9 @@ import orbax.checkpoint as ocp
 from lga_jax.checkpoints.damage import check_claims, check_regular, first_line, json_digest, raise_unless_damage, verify
 from lga_jax.checkpoints.manifest import Manifest, check_format, check_whole
 from lga_jax.errors import UserError, counted, listed, printable
+from lga_jax.stores.copies import checkpoints_to_read, complete_steps
+from lga_jax.stores.place import check_place, is_url
+from lga_jax.stores.store import Store
 
 SCORE_FILE = "score.json"
 
@@ -58,15 +61,23 @@ def restore_params(workdir: str, step: int | str = "best", *, earlier: bool = Fa
     Raises UserError if the workdir or the step is missing, the checkpoint is damaged or has another format, or a score
     is damaged so that the best step is not known.
     """
-    directory = folder_of(workdir)
+    check_place(workdir)
+    with checkpoints_to_read(workdir) as (local, fetch):
+        return _restore(workdir, folder_of(local), fetch, step, earlier)
+
+
+def _restore(workdir: str, directory: str, fetch: Callable[[int], None], step: int | str, earlier: bool) -> Saved:
+    """`directory`: the checkpoints, of which `fetch` gets the files of a step."""
+    shown = folder_of(workdir)
     if not os.path.isdir(directory):
-        raise UserError(f"workdir {workdir}", expected="a trained run", found=f"no {directory}", remedy="train first")
+        raise UserError(f"workdir {workdir}", expected="a trained run", found=f"no {shown}", remedy="train first")
     with open_reader(directory) as manager:
         steps = sorted(manager.all_steps())
         if step == "best":
             _check_scores(directory, steps)
         wanted, reason = _choose(workdir, step, steps, read_scores(directory, steps))
-        where = f"checkpoint {os.path.join(directory, str(wanted))}"
+        where = f"checkpoint {os.path.join(shown, str(wanted))}"
+        fetch(wanted)
         try:
             manifest = read_manifest(manager, wanted)
             check_claims(Path(directory, str(wanted), "variables"))
@@ -133,13 +144,16 @@ def has_checkpoint(workdir: str | os.PathLike) -> bool:
 
 def latest_step(workdir: str | os.PathLike) -> int | None:
     """The latest step with a checkpoint, damaged or not; None if there is none."""
+    if is_url(workdir):
+        store = Store(workdir)
+        return max(complete_steps(store, store.sizes()), default=None)
     names = [path.name for path in Path(folder_of(workdir)).glob("*")]
     return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def folder_of(workdir: str) -> str:
     """The checkpoint folder of a run."""
-    return os.path.abspath(os.path.join(workdir, "checkpoints"))
+    return f"{workdir}/checkpoints" if is_url(workdir) else os.path.abspath(os.path.join(workdir, "checkpoints"))
 
 
 def _choose(workdir: str, step: int | str, steps: Sequence[int], scores: Mapping[int, float]) -> tuple[int, str]:

@@ -74,8 +74,11 @@ class Checkpoints:
     score is damaged is kept too, because it may be the best.
     """
 
-    def __init__(self, workdir: str) -> None:
+    def __init__(self, workdir: str, *, own_folder: bool = False) -> None:
+        """`own_folder`: each process has a workdir of its own with the same checkpoints; process 0 alone adds some."""
         self.directory = folder_of(workdir)
+        self._own_folder = own_folder and jax.process_count() > 1
+        self._latest: int | None = None  # the step that process 0 saved last, in a process that saves none
         try:
             make_folder(self.directory)
         except WriteError as error:
@@ -94,6 +97,8 @@ class Checkpoints:
             preservation_policy=_LatestTwoAndBest(self.scores, self._not_known),
             cleanup_tmp_directories=True,
             async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+            create=not self._own_folder,
+            multiprocessing_options=_alone() if self._own_folder else ocp.options.MultiprocessingOptions(),
         )
         with writing_arrays(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -129,13 +134,16 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, position: dict, manifest: Manifest) -> None:
         """Copies the state to the host and writes it in the background. Does nothing if the step is already saved."""
-        if step in self._manager.all_steps():
+        if step == self._latest or step in self._manager.all_steps():
             return
         self._check_in_place()
         variables, optimizer = _split(_to_host(state))
         digests = {"variables": digest(variables), "optimizer": digest(optimizer), "data": json_digest(position)}
         if unlike := difference("checkpoint", lambda: {"": digests}):
             say(f"step {step:,}: {unlike} differ from process 0, whose state is saved: a faulty device or processor?")
+        if self._own_folder and jax.process_index() != 0:
+            self._latest = step
+            return
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(variables),
             optimizer=ocp.args.StandardSave(optimizer),
@@ -247,13 +255,22 @@ class Checkpoints:
     def _set_aside(self, damaged: Sequence[_Damaged], then: str) -> None:
         for step, where, error in damaged:
             self.scores.pop(step, None)
+            aside = unused_path(Path(self.directory, f"{step}.damaged"))
             if jax.process_index() == 0:
-                aside = unused_path(Path(self.directory, f"{step}.damaged"))
                 say(f"{where} is damaged ({first_line(error)}); renamed to {aside}, {then}")
+            if jax.process_index() == 0 or self._own_folder:
                 os.rename(os.path.join(self.directory, str(step)), aside)
         if damaged:
             multihost_utils.sync_global_devices("damaged checkpoints set aside")
             self._manager.reload()
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Orbax works in this process alone, and waits for no other."""
+    process = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process{process}"
+    )
 
 
 class _LatestTwoAndBest:

@@ -18,6 +18,7 @@ from lga_jax.errors import UserError, missing_device
 from lga_jax.files import remedy_for_writing
 from lga_jax.memory import out_of_memory
 from lga_jax.recipe import check, default_workdir, load, override
+from lga_jax.stores.place import check_local
 from lga_jax.terminal import safe_output
 
 _CONFIG = "--config."
@@ -56,13 +57,21 @@ def define_config(text: str = "Recipe, by name (lga_jax recipes lists them) or p
 
 
 class _PathParser(flags.ArgumentParser):
+    def __init__(self, check: Callable[[str, str], None] | None) -> None:
+        self._check = check
+
     def parse(self, argument: str) -> str:
+        if self._check:
+            self._check(argument, "")  # absl adds the name of the flag
         return os.path.expanduser(argument)
 
 
-def define_path(name: str, text: str) -> flags.FlagHolder:
-    """Defines a flag for a file or a folder; a leading ~ is replaced by the user's home folder."""
-    return flags.DEFINE(_PathParser(), name, None, text)
+def define_path(name: str, text: str, check: Callable[[str, str], None] | None = check_local) -> flags.FlagHolder:
+    """Defines a flag for a file or a folder; a leading ~ is replaced by the user's home folder.
+
+    `check`: check_local refuses all URLs, check_place those that are not of an object store; None: none.
+    """
+    return flags.DEFINE(_PathParser(check), name, None, text)
 
 
 def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:

@@ -18,14 +18,15 @@ from lga_jax.command_line import parsing
 from lga_jax.command_line.views import define_views
 from lga_jax.files import make_folder
 from lga_jax.memory import check_limits
+from lga_jax.stores.place import check_place
 from lga_jax.terminal import say
 
 
 def main() -> None:
     """Reads the flags and scores."""
     config = parsing.define_config()
-    workdir = parsing.define_path("workdir", "Folder of the run; default runs/RECIPE.")
-    output = parsing.define_path("output", "Folder for eval_STEP and report.html; default the workdir.")
+    workdir = parsing.define_path("workdir", "Folder of the run; default runs/RECIPE.", check_place)
+    output = parsing.define_path("output", "Folder for eval_STEP and report.html; default the workdir.", check_place)
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     views = define_views()
 
@@ -47,25 +48,27 @@ def _score(config: ConfigDict, workdir: str, output: str, step: str, views: dict
     from lga_jax.inference.views import Views
     from lga_jax.report.evaluation_page import write_report
     from lga_jax.report.tables import format_result, write_result
+    from lga_jax.stores.copies import files_to_read, results_folder
 
     predictor = load(workdir, parse_step(step), config, views=Views(**views))
     say(predictor.title)
     source = open_data(predictor)
-    folder = evaluation_folder(output, predictor.step)
-    make_folder(folder)  # reports a folder that cannot be written before hours of work
-    result = evaluate(predictor, source, progress=True)
-    about = {
-        "step": predictor.step,
-        "checkpoint": predictor.checkpoint,
-        "data": fingerprint_of(source),
-        "views": predictor.views._asdict(),
-        "recipe": json.loads(predictor.recipe.to_json()),
-    }
-    write_result(result, source, folder, about)
-    title = f"LGA R-CNN, {workdir}, step {predictor.step:,}"
-    page = write_report(result, source, workdir=workdir, output=output, title=title)
+    with results_folder(output) as results, files_to_read(workdir, "metrics.jsonl") as log:
+        folder = evaluation_folder(results, predictor.step)
+        make_folder(folder)  # reports a folder that cannot be written before hours of work
+        result = evaluate(predictor, source, progress=True)
+        about = {
+            "step": predictor.step,
+            "checkpoint": predictor.checkpoint,
+            "data": fingerprint_of(source),
+            "views": predictor.views._asdict(),
+            "recipe": json.loads(predictor.recipe.to_json()),
+        }
+        write_result(result, source, folder, about)
+        title = f"LGA R-CNN, {workdir}, step {predictor.step:,}"
+        write_report(result, source, workdir=log, output=results, title=title)
     say(format_result(result))
-    say(f"\nwritten: {folder}, {page}")
+    say(f"\nwritten: {output}/{folder.name}, {output}/report.html")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from absl import flags
 from lga_jax.command_line import parsing
 from lga_jax.errors import UserError
 from lga_jax.memory import check_limits
+from lga_jax.stores.place import check_place
 from lga_jax.terminal import say
 
 
 def main() -> None:
     """Reads the flags."""
-    workdir = parsing.define_path("workdir", "Folder of the run.")
+    workdir = parsing.define_path("workdir", "Folder of the run.", check_place)
     kind = flags.DEFINE_enum("format", None, ["stablehlo", "onnx"], "Format of the file.")
     output = parsing.define_path("output", "A new file; default WORKDIR/detector.FORMAT.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")

@@ -13,6 +13,7 @@ from absl import flags
 from lga_jax.command_line import parsing
 from lga_jax.command_line.views import define_views
 from lga_jax.memory import check_limits
+from lga_jax.stores.place import check_place
 from lga_jax.terminal import say
 
 
@@ -30,7 +31,7 @@ class _Threshold(flags.ArgumentParser):
 
 def main() -> None:
     """Reads the flags, restores and predicts."""
-    workdir = parsing.define_path("workdir", "Folder of the run.")
+    workdir = parsing.define_path("workdir", "Folder of the run.", check_place)
     place = parsing.define_path("input", "An image, or a folder of images.")
     output = parsing.define_path("output", "A new or empty folder for detections.json and the pictures.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")

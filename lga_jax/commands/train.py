@@ -15,12 +15,15 @@ from lga_jax.command_line import parsing
 from lga_jax.errors import UserError
 from lga_jax.memory import check_limits
 from lga_jax.recipe import check
+from lga_jax.stores.place import check_place, is_url
 
 
 def main() -> None:
     """Reads the flags and trains."""
     config = parsing.define_config()
-    workdir = parsing.define_path("workdir", "Folder of the run; default runs/RECIPE: checkpoints, metrics.")
+    workdir = parsing.define_path(
+        "workdir", "Folder of the run; default runs/RECIPE: checkpoints, metrics.", check_place
+    )
     address = flags.DEFINE_string("coordinator_address", None, "host:port of process 0, or auto.")
     count = flags.DEFINE_integer("num_processes", None, "Processes that train together.", lower_bound=1)
     number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
@@ -30,7 +33,7 @@ def main() -> None:
     def run() -> int:
         check_limits()
         place = workdir.value or config.default_workdir
-        check(config.value, new_run=not any(Path(place, "checkpoints").glob("[0-9]*")))
+        check(config.value, new_run=not (is_url(place) or any(Path(place, "checkpoints").glob("[0-9]*"))))
 
         from lga_jax.training.run import train  # takes seconds; faults of the recipe are reported before
 

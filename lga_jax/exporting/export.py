@@ -16,6 +16,7 @@ from lga_jax.files import write_atomically
 from lga_jax.inference.exported import HW
 from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
+from lga_jax.stores.place import check_local
 
 FORMATS = ("stablehlo", "onnx")
 _LEAST_SIDE, _MOST_SIDE = 32, 4096  # pixels of a padded image
@@ -50,6 +51,7 @@ def export(
     Raises:
         UserError: the output exists, the workdir or the step is missing, or an argument is out of range.
     """
+    check_local(output, "output")
     path = Path(os.path.expanduser(output))
     format = _format(path, format)
     _check_new(path)

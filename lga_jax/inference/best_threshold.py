@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from lga_jax.errors import UserError
+from lga_jax.stores.copies import files_to_read
 
 AUTO = "auto"
 
@@ -26,7 +27,8 @@ def read_best_threshold(workdir: str, step: int, checkpoint: str) -> float:
     """
     path = evaluation_folder(workdir, step) / "metrics.json"
     try:
-        metrics = json.loads(path.read_bytes())
+        with files_to_read(workdir, f"eval_{step}/metrics.json") as folder:
+            metrics = json.loads((evaluation_folder(folder, step) / "metrics.json").read_bytes())
         threshold = metrics["analysis"]["best_threshold"]["threshold"]
         evaluated = metrics["checkpoint"]
     except FileNotFoundError:

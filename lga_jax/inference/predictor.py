@@ -270,8 +270,8 @@ def load(
     """Loads the detector of a checkpoint, or an exported one, for prediction.
 
     Args:
-        workdir: folder of a run, or a file that `lga_jax export --format stablehlo` wrote. A file has one step and its
-            own recipe and detector.
+        workdir: folder of a run, also gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, or a file that `lga_jax export
+            --format stablehlo` wrote. A file has one step and its own recipe and detector.
         step: a number, "latest", or "best": the highest score, or the latest step if no step has a score.
         recipe: a recipe, its name or its path, to use instead of the checkpoint's recipe. The model must be the same.
         detector: the custom detector, if the run was trained with one.

@@ -14,6 +14,7 @@ from lga_jax.data.source import open_source
 from lga_jax.errors import UserError, listed, printable
 from lga_jax.models.build import build_detector, init_variables
 from lga_jax.models.freezing import frozen_labels, rate_factors
+from lga_jax.stores.place import check_local
 from lga_jax.terminal import say
 from lga_jax.training.optimizer import make_optimizer
 from lga_jax.training.step import create_state
@@ -29,6 +30,7 @@ def import_weights(config: ConfigDict, place: str, workdir: str) -> None:
 
     Raises UserError if the workdir has checkpoints, or the weights do not cover the recipe's model.
     """
+    check_local(workdir, "workdir")
     checkpoints = Path(workdir, "checkpoints")
     if checkpoints.is_dir() and any(checkpoints.iterdir()):
         raise UserError(

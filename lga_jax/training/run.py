@@ -19,8 +19,8 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from lga_jax.checkpoints.lock import lock_workdir
 from lga_jax.checkpoints.read import best_step, has_checkpoint, latest_step
+from lga_jax.checkpoints.workdir import open_workdir
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.data.batches.loader import TrainLoader
 from lga_jax.data.source import Source
@@ -34,6 +34,8 @@ from lga_jax.models.build import build_detector
 from lga_jax.models.detector import Detector
 from lga_jax.processes.join import compare, end_if_failing, ending_together, joined
 from lga_jax.recipe import as_recipe, check
+from lga_jax.stores.place import check_place, is_url
+from lga_jax.stores.store import StoreError
 from lga_jax.terminal import safe_output
 from lga_jax.training.early_stopping import has_stalled
 from lga_jax.training.interrupt import Interrupt
@@ -95,7 +97,7 @@ def open_run(
 
     Args:
         recipe: a recipe, its name or its path.
-        workdir: the folder of the run.
+        workdir: the folder of the run, also gs://BUCKET/FOLDER or s3://BUCKET/FOLDER (docs/scaling.md).
         source, eval_source: images for training and evaluation instead of recipe.data.train and recipe.data.eval.
         detector: replaces the detector of recipe.model; built for the classes of the source (`build_detector`).
         extra_losses: functions of (outputs, batch), by name; see `make_train_step`.
@@ -110,6 +112,7 @@ def open_run(
         given |= {"model.backbone": detector, "model.attention": detector}
         own = [part for part, object_ in given.items() if object_ is not None]
         workdir = os.path.expanduser(workdir)
+        check_place(workdir)
         recipe = as_recipe(recipe)
         compare("recipe", lambda: recipe_facts(recipe, extend=extend, sampling_seed=sampling_seed))
         recipe = check(recipe, device_count=jax.device_count(), new_run=not has_checkpoint(workdir), own=own)
@@ -119,8 +122,8 @@ def open_run(
             safe_output(),
             _told_what_is_kept(workdir),
             Interrupt() as interrupt,
-            lock_workdir(workdir),
-            Checkpoints(workdir) as checkpoints,
+            open_workdir(workdir) as folder,
+            Checkpoints(folder, own_folder=is_url(workdir)) as checkpoints,
         ):
             beginning = begin(recipe, detector, (source, eval_source), checkpoints, after_optimizer, extend)
             losses = losses_of(recipe, source)
@@ -139,11 +142,11 @@ def open_run(
             if member := joined():
                 member.begin_steps(beginning.step)  # before a comparison, so in all before a signal can stop one
             compare("data and state", lambda: run_facts(beginning, loader.position(), eval_source))
-            with open_trackers(recipe, workdir, beginning.step) as trackers, closing(loader):
+            with open_trackers(recipe, folder, beginning.step) as trackers, closing(loader):
                 if beginning.step < recipe.num_steps:
                     compile_steps(train_step, predict_step, beginning.state, loader, eval_source, recipe, loss_step)
                 rates = (recipe.log_every, recipe.batch_size, beginning.schedule)
-                with MetricsLog(workdir, beginning.step, *rates, trackers) as log:
+                with MetricsLog(folder, beginning.step, *rates, trackers) as log:
                     steps = (train_step, predict_step, loss_step)
                     parts = _Parts(*steps, loader, eval_source, interrupt, checkpoints, log)
                     run = Run(recipe, workdir, beginning, parts)
@@ -163,9 +166,16 @@ def _told_what_is_kept(workdir: str | os.PathLike) -> Iterator[None]:
         fault = error if isinstance(error, WriteError | OutOfMemoryError) else out_of_memory(error)
         if fault is None:
             raise
-        step = latest_step(workdir)
+        step = _step_kept(workdir)
         remedy = fault.remedy if step is None else f"{fault.remedy}; the same command continues from step {step:,}"
         raise type(fault)(fault.subject, expected=fault.expected, found=fault.found, remedy=remedy) from error
+
+
+def _step_kept(workdir: str | os.PathLike) -> int | None:
+    try:
+        return latest_step(workdir)
+    except StoreError:  # would hide the error that ends the run
+        return None
 
 
 class _Parts(NamedTuple):

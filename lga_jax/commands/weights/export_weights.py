@@ -10,12 +10,13 @@ cannot be exported.
 from absl import flags
 
 from lga_jax.command_line import parsing
+from lga_jax.stores.place import check_place
 
 
 def main() -> None:
     """Reads the flags."""
     flags.DEFINE_enum("format", None, ["torchvision"], "Project with the names and conventions of the file.")
-    workdir = parsing.define_path("workdir", "Folder of the run.")
+    workdir = parsing.define_path("workdir", "Folder of the run.", check_place)
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     output = parsing.define_path("output", "A new file: .safetensors or .pth.")
     flags.mark_flags_as_required(["format", "workdir", "output"])

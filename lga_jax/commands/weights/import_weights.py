@@ -14,7 +14,7 @@ from lga_jax.command_line import parsing
 def main() -> None:
     """Reads the flags."""
     config = parsing.define_config("Recipe of the same model, by name or path.")
-    weights = parsing.define_path("weights", "File of weights, hf://ORG/REPO/FILE, or the workdir of a run.")
+    weights = parsing.define_path("weights", "File of weights, hf://ORG/REPO/FILE, or the workdir of a run.", None)
     workdir = parsing.define_path("workdir", "Folder of the run that begins with these weights.")
     flags.mark_flags_as_required(["weights", "workdir"])
 

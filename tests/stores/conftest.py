@@ -1,0 +1,1 @@
+from tests.stores.memory import bucket  # noqa: F401
