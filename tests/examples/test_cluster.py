@@ -126,7 +126,7 @@ def test_slurm_starts_processes_that_find_each_other(tmp_path):
 
 
 def test_slurm_gives_each_gpu_a_task():
-    """JAX lets a task use the GPU with the task's number on its node; of tasks that see one GPU, only the first has it."""
+    """JAX lets a task use the GPU with the number of the task on its node, so each task must see all of them."""
     settings = dict(
         line.removeprefix("#SBATCH --").split("=", 1)
         for line in (FOLDER / "slurm.sbatch").read_text().splitlines()
