@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from lga_jax.models.detector import Detector
 from lga_jax.models.losses import detection_losses
+from lga_jax.processes.mesh import map_over_devices
 from lga_jax.structs import DEVICE_AXIS, Batch, Outputs
 
 LossStep = Callable[[Mapping[str, Any], Batch], dict[str, Array]]  # also has jax's method `lower`
@@ -25,7 +26,7 @@ def make_loss_step(
     losses: Mapping[str, Any],
     extra_losses: Mapping[str, Callable[[Outputs, Batch], Float[Array, ""]]] = MappingProxyType({}),
 ) -> LossStep:
-    """The pmapped step (variables, batch) -> the sum of each loss over the images of all devices, and their number.
+    """The step (variables, batch) -> the sum of each loss over the images of all devices, and their number.
 
     Images are processed one at a time, because rows that fill up a batch (index -1) do not count. Norms of kind "bn"
     would use the statistics of a single image; a recipe cannot combine them with these losses.
@@ -50,7 +51,7 @@ def make_loss_step(
         sums = {name: jnp.sum(jnp.where(real, values, 0.0)) for name, values in terms.items()}
         return jax.lax.psum(sums | {NUM_IMAGES: real.sum().astype(jnp.float32)}, DEVICE_AXIS)
 
-    return jax.pmap(step, axis_name=DEVICE_AXIS, in_axes=(None, 0), out_axes=None)
+    return map_over_devices(step, gather=False)
 
 
 class LossMeter:

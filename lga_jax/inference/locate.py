@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lga_jax.inference.step import PredictStep
+from lga_jax.processes.mesh import local_rows
 from lga_jax.structs import Batch, Detections
 
 
@@ -33,7 +34,7 @@ def locate(predict_step: PredictStep, variables: Mapping[str, Any], batches: Ite
 
 def _to_host(index: jax.Array, scale_hw: jax.Array, detections: Detections) -> Located:
     # np.concatenate joins the first two axes of an array, also with m = 0, where reshape(-1, ...) fails.
-    return jax.tree.map(lambda leaf: np.concatenate(np.asarray(leaf)), Located(index, scale_hw, detections))
+    return jax.tree.map(lambda leaf: np.concatenate(local_rows(leaf)), Located(index, scale_hw, detections))
 
 
 def without_filling(located: Located) -> Located:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.errors import ScopeCollectionNotFound, ScopeParamNotFoundError, ScopeParamShapeError
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Lowered
 from jaxtyping import Float, UInt8
 
@@ -17,7 +16,8 @@ from lga_jax.errors import UserError
 from lga_jax.inference.compilation import size_of
 from lga_jax.models.detector import Detector
 from lga_jax.models.postprocess import detect
-from lga_jax.structs import DEVICE_AXIS, Array, Batch, Detections
+from lga_jax.processes.mesh import map_over_devices, replicated_sharding
+from lga_jax.structs import Array, Batch, Detections
 
 # About one image of 800 x 1344. On two cores, eight images of 800 x 1088 processed singly took 0.75 (float32) and
 # 0.6 (bfloat16) of the time of a single batch.
@@ -28,11 +28,11 @@ PredictStep = Callable[[Mapping[str, Any], Batch], Detections]  # also has jax's
 
 
 def make_predict_step(detector: Detector, inference: Mapping[str, Any]) -> PredictStep:
-    """The pmapped step (variables, batch) -> Detections. Leaves of batch and result are [local devices, b, ...].
+    """The step (variables, batch) -> Detections, over all devices. Leaves of batch and result are [devices, b, ...].
 
     `inference` holds the keyword arguments of `lga_jax.models.postprocess.detect`.
     """
-    return jax.pmap(device_predictions(detector, inference), axis_name=DEVICE_AXIS, in_axes=(None, 0))
+    return map_over_devices(device_predictions(detector, inference), gather=True)
 
 
 def device_predictions(detector: Detector, inference: Mapping[str, Any]) -> PredictStep:
@@ -99,8 +99,12 @@ def lower_predictions(
 
 
 def replicate(tree: Any) -> Any:
-    """Copies every leaf to all devices of this process."""
-    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (DEVICE_AXIS,)), PartitionSpec())
+    """Copies every leaf to all devices. With several processes it must be equal in all of them."""
+    sharding = replicated_sharding()
+    if not sharding.is_fully_addressable:  # device_put would compare each leaf with those of the other processes
+        tree = jax.tree.map(
+            lambda leaf: jax.make_array_from_callback(np.shape(leaf), sharding, np.asarray(leaf).__getitem__), tree
+        )
     # device_put may return the caller's buffers, or one buffer for two leaves. The step donates its state, so every
     # leaf needs a separate buffer.
     return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))

@@ -31,7 +31,7 @@ from lga_jax.structs import TrainState
 from lga_jax.training.class_weights import class_weights
 from lga_jax.training.interrupt import BATCHES_AHEAD
 from lga_jax.training.optimizer import Schedule, describe, make_optimizer
-from lga_jax.training.step import Step, create_state
+from lga_jax.training.step import Step, create_state, initial_state
 from lga_jax.weights.load import load_pretrained
 
 
@@ -113,7 +113,7 @@ def begin(
 
     # Shapes suffice to restore a checkpoint: model.init_from is not read and no parameter is initialised.
     optimizer, _ = optimizer_from(0)
-    like = jax.eval_shape(lambda variables: create_state(variables, optimizer, ema=recipe.optim.ema_decay > 0), shapes)
+    like = jax.eval_shape(lambda variables: initial_state(variables, optimizer, ema=recipe.optim.ema_decay > 0), shapes)
     restored = checkpoints.restore(like, manifest, extend)
     if restored is None:
         _check_nothing_to_extend(extend)

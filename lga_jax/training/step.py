@@ -14,6 +14,7 @@ from lga_jax.inference.step import replicate
 from lga_jax.models.detector import Detector
 from lga_jax.models.layers import frozen_constants
 from lga_jax.models.losses import detection_losses
+from lga_jax.processes.mesh import map_over_devices
 from lga_jax.structs import DEVICE_AXIS, Batch, Outputs, TrainState
 
 Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]  # also has jax's method `lower`
@@ -21,16 +22,20 @@ ExtraLoss = Callable[[Outputs, Batch], Float[Array, ""]]
 
 
 def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
-    """The state before the first step, replicated over the devices of this process."""
+    """The state before the first step, on all devices."""
+    return replicate(initial_state(variables, optimizer, ema))
+
+
+def initial_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
+    """The state before the first step, on one device."""
     params = variables["params"]
-    state = TrainState(
+    return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(params),
         ema_params=params if ema else None,
     )
-    return replicate(state)
 
 
 def make_train_step(
@@ -43,9 +48,10 @@ def make_train_step(
     images_at_once: int = 0,
     extra_losses: Mapping[str, ExtraLoss] = MappingProxyType({}),
 ) -> Step:
-    """The pmapped step: (state, batch) -> (state, metrics). The state is donated.
+    """The step over all devices: (state, batch) -> (state, metrics). The state is donated.
 
-    Leaves of the batch are [local devices, b, ...]. The arguments are those of `device_step`.
+    Leaves of the batch are [devices, b, ...]. With one process it is a `jax.pmap` (`map_over_devices`). The arguments
+    are those of `device_step`.
     """
     step = device_step(
         detector,
@@ -56,7 +62,7 @@ def make_train_step(
         images_at_once=images_at_once,
         extra_losses=extra_losses,
     )
-    return jax.pmap(step, axis_name=DEVICE_AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+    return map_over_devices(step, gather=False, donate=True)
 
 
 def device_step(

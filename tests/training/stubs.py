@@ -25,6 +25,7 @@ from configs.coco import get_config
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.processes.join import join_processes
+from lga_jax.processes.mesh import map_over_devices
 from lga_jax.structs import DEVICE_AXIS as AXIS
 from lga_jax.structs import TrainState
 from lga_jax.training import run as loop
@@ -107,7 +108,7 @@ def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", 
             metrics = {"total": total, "grad_norm": optax.tree.norm(grads), "order": order}
             return TrainState(state.step + 1, params, state.batch_stats, opt_state, ema), metrics
 
-        compiled = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+        compiled = map_over_devices(step, gather=False, donate=True)
 
         def call(state, batch):
             before_step()
@@ -121,7 +122,7 @@ def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", 
             traced.append(("evaluation", batch.images.shape[1:3]))
             return batch.index
 
-        return jax.pmap(predict, axis_name=AXIS, in_axes=(None, 0))
+        return map_over_devices(predict, gather=True)
 
     def init_variables(detector, seed):
         kernel = jax.random.normal(jax.random.key(seed), (3, 2))

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
@@ -23,7 +23,8 @@ from lga_jax.data.faulty import ImageCount
 from lga_jax.data.object_masks import ObjectMask
 from lga_jax.data.source import Source, UnreadableImageError, name_of, object_masks_of, parts_of
 from lga_jax.errors import UserError, counted
-from lga_jax.structs import DEVICE_AXIS, Batch
+from lga_jax.processes.mesh import batch_sharding
+from lga_jax.structs import Batch
 
 _LOG = logging.getLogger(__name__)
 _REHEARSED = 16  # images on which the user's transform is tried
@@ -77,7 +78,7 @@ class Pipeline:
         self._transform = transform
         self._kernel, self._prefetch = data_config.resize, data_config.prefetch
         self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
-        self._sharding = NamedSharding(Mesh(np.array(local_devices), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS))
+        self._sharding = batch_sharding(local_devices)
         self._workers = ThreadPoolExecutor(data_config.num_workers, thread_name_prefix="decode")
         self._loading: deque[_Loading] = deque()
         # A copy to the devices takes milliseconds, in which the thread that starts the steps has other work.
@@ -218,7 +219,9 @@ class Pipeline:
     def _to_devices(self, batch: Batch) -> Batch:
         split = (self._num_devices, len(batch.index) // self._num_devices)
         batch = jax.tree.map(lambda leaf: leaf.reshape(*split, *leaf.shape[1:]), batch)
-        return jax.device_put(batch, self._sharding)
+        if self._sharding.is_fully_addressable:
+            return jax.device_put(batch, self._sharding)
+        return jax.tree.map(partial(jax.make_array_from_process_local_data, self._sharding), batch)
 
 
 def _report_removed(counts: Sequence[tuple[int, int]], first: str) -> list[str]:
