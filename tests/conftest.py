@@ -4,6 +4,7 @@ import os
 import signal
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # commands that tests call keep no programs in the user's cache folder
 # Tests run a program a few times at most: compiling it is what takes long, and half of that is optimising. In the
 # environment, before jax is imported, so that the processes that tests start compute the same bits.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"

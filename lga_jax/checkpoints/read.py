@@ -98,12 +98,16 @@ def _restore(workdir: str, directory: str, fetch: Callable[[int], None], step: i
 
 def open_reader(directory: str) -> ocp.CheckpointManager:
     """A manager for reading that waits for no other process, because only this one may see a damaged file."""
-    this = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"reader {this}"
-    )
-    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone)
+    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone("reader"))
     return ocp.CheckpointManager(directory, options=options)
+
+
+def alone(use: str) -> ocp.options.MultiprocessingOptions:
+    """Orbax works in this process by itself, and waits for no other. `use`: a name for each kind of manager."""
+    this = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"{use} {this}"
+    )
 
 
 def best_step(scores: Mapping[int, float], steps: Sequence[int]) -> int | None:

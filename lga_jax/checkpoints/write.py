@@ -37,6 +37,7 @@ from lga_jax.checkpoints.manifest import (
 )
 from lga_jax.checkpoints.read import (
     SCORE_FILE,
+    alone,
     best_step,
     damaged_scores,
     folder_of,
@@ -98,7 +99,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
             create=not self._own_folder,
-            multiprocessing_options=_alone() if self._own_folder else ocp.options.MultiprocessingOptions(),
+            multiprocessing_options=alone("writer") if self._own_folder else ocp.options.MultiprocessingOptions(),
         )
         with writing_arrays(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -263,14 +264,6 @@ class Checkpoints:
         if damaged:
             multihost_utils.sync_global_devices("damaged checkpoints set aside")
             self._manager.reload()
-
-
-def _alone() -> ocp.options.MultiprocessingOptions:
-    """Orbax works in this process alone, and waits for no other."""
-    process = jax.process_index()
-    return ocp.options.MultiprocessingOptions(
-        primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process{process}"
-    )
 
 
 class _LatestTwoAndBest:

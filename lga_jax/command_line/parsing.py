@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from lga_jax.command_line import hints
+from lga_jax.command_line.compiled_programs import keep_programs
 from lga_jax.errors import UserError, missing_device
 from lga_jax.files import remedy_for_writing
 from lga_jax.memory import out_of_memory
@@ -83,6 +84,7 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
 
     def wrapped(*args: object) -> None:
         status = None
+        keep_programs()
         with safe_output() as lost:
             try:
                 _run(main, *args)
