@@ -3,9 +3,9 @@
     python train.py --config configs/coco_tpu.py --workdir runs/coco_tpu \
         --config.model.init_from=hf://timm/resnet50.tv_in1k/model.safetensors --coordinator_address auto
 
-Hosts without a common disk need a bucket: --workdir gs://BUCKET/runs/coco_tpu. One image size and two buckets, so two programs. The schedule is that of Google's Mask R-CNN in MLPerf Training: with
-128 images the rate falls at steps 9,750 and 13,000 (v0.7); the rate of an image and the warm-up are those of 256 images
-(v1.0: 0.24, 1,800 steps).
+Hosts without a common disk need a workdir in a bucket (docs/scaling.md). One image size and two buckets, so two
+programs. The schedule is that of Google's Mask R-CNN in MLPerf Training: with 128 images the rate falls at steps 9,750
+and 13,000 (v0.7); the rate of an image and the warm-up are those of 256 images (v1.0: 0.24, 1,800 steps).
 
 The box AP of those runs after each epoch shows whether a run is on its way, long before it ends (another network, with
 a mask head and without attention, so expect a difference of some points):

@@ -46,9 +46,9 @@ def flags_of(arguments):
 def joined_with(flags, monkeypatch):
     """What the command train would join: (address, count, process)."""
     taken = []
-    monkeypatch.setattr(join, "join_processes", lambda *numbers: taken.extend(numbers))
+    monkeypatch.setattr(join, "join_processes", lambda *numbers: taken.extend(numbers[:3]))
     count, process = (flags.get(name) for name in ("--num_processes", "--process_id"))
-    train._join(flags["--coordinator_address"], count and int(count), process and int(process))
+    train._join(flags["--coordinator_address"], count and int(count), process and int(process), 300.0)
     return tuple(taken)
 
 
@@ -100,7 +100,7 @@ sys.exit(max(task.wait() for task in tasks))
 JOINS = """
 flags = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 from lga_jax.commands import train
-train._join(flags["--coordinator_address"], None, None)
+train._join(flags["--coordinator_address"], None, None, 300.0)
 import jax
 from jax.experimental import multihost_utils
 import numpy as np

@@ -1,1 +1,1 @@
-from tests.stores.memory import bucket  # noqa: F401
+from tests.stores.memory import bucket, run  # noqa: F401

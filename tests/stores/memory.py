@@ -1,8 +1,11 @@
-"""A Google bucket in the memory of this process."""
+"""A Google bucket in the memory of this process, and a run that is copied there."""
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+
+from lga_jax.stores.mirror import Mirror
+from lga_jax.stores.store import Store
 
 URL = "gs://bucket/runs/a"
 
@@ -29,3 +32,31 @@ def bucket(monkeypatch):
 def names(bucket):
     """Names of the objects of URL."""
     return sorted(name.removeprefix("/bucket/runs/a/") for name in bucket if name.startswith("/bucket/runs/a/"))
+
+
+def locked():
+    """The check of a lock that is still held."""
+
+
+def checkpoint(folder, step):
+    for name in ("variables/d/a", "optimizer/b", "data/c", "manifest/m"):
+        path = folder / "checkpoints" / str(step) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name} of {step}")
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def run(bucket, tmp_path):
+    """(mirror, folder) of a run with two checkpoints, one of them scored."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    mirror = Mirror(Store(URL), folder, locked, [])
+    checkpoint(folder, 1)
+    checkpoint(folder, 2)
+    (folder / "checkpoints" / "1" / "score.json").write_text("0.5")
+    (folder / "metrics.jsonl").write_text("line\n")
+    return mirror, folder

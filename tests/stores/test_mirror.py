@@ -1,49 +1,13 @@
 import shutil
-from pathlib import Path
 
 import pytest
 
 from lga_jax.errors import UserError
-from lga_jax.stores.copies import (
-    checkpoints_to_read,
-    complete_steps,
-    fetch_run,
-    files_to_read,
-    marker,
-    results_folder,
-)
+from lga_jax.stores.copies import complete_steps, fetch_run
 from lga_jax.stores.mirror import Mirror
 from lga_jax.stores.store import Store, StoreError
 from tests.faults import refused
-from tests.stores.memory import URL, names
-
-
-def locked():
-    """The check of a lock that is still held."""
-
-
-def checkpoint(folder, step):
-    for name in ("variables/d/a", "optimizer/b", "data/c", "manifest/m"):
-        path = folder / "checkpoints" / str(step) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{name} of {step}")
-
-
-def files(folder):
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def run(bucket, tmp_path):
-    """(mirror, folder) of a run with two checkpoints, one of them scored."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    mirror = Mirror(Store(URL), folder, locked, [])
-    checkpoint(folder, 1)
-    checkpoint(folder, 2)
-    (folder / "checkpoints" / "1" / "score.json").write_text("0.5")
-    (folder / "metrics.jsonl").write_text("line\n")
-    return mirror, folder
+from tests.stores.memory import URL, checkpoint, files, names
 
 
 def test_a_run_continues_elsewhere_with_the_same_files(run, tmp_path):
@@ -128,18 +92,6 @@ def test_an_emptied_folder_deletes_nothing(run):
     assert complete_steps(store, store.sizes()) == [1, 2]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[1]", b"{", b"null", b'{"checkpoints/2/variables/d/a": 3}'])
-def test_a_checkpoint_with_a_missing_or_shorter_object_does_not_count(run, content):
-    mirror, _ = run
-    mirror.copy()
-    store = Store(URL)
-    if content is None:
-        store.remove(["checkpoints/2/optimizer/b"])
-    else:
-        store.write(marker(2), content)
-    assert complete_steps(store, store.sizes()) == [1]
-
-
 def test_a_run_that_lost_its_lock_writes_nothing(bucket, tmp_path):
 
     def lost():
@@ -172,39 +124,3 @@ def test_a_store_that_is_away_at_the_end_leaves_the_local_folder(run, monkeypatc
     assert str(folder) in error.value.remedy
     assert not mirror.is_complete
     assert "metrics.jsonl" in files(folder)
-
-
-def test_reading_fetches_only_the_wanted_checkpoint(run):
-    mirror, _ = run
-    mirror.copy()
-    with checkpoints_to_read(URL) as (folder, fetch):
-        place = folder
-        assert sorted(path.name for path in _path(place, "checkpoints").iterdir()) == ["1", "2"]
-        assert files(_path(place)) == {"checkpoints/1/score.json": "0.5"}
-        fetch(2)
-        assert files(_path(place)).keys() == {
-            "checkpoints/1/score.json",
-            "checkpoints/2/variables/d/a",
-            "checkpoints/2/manifest/m",
-        }
-    assert not _path(place).exists()
-
-
-def test_single_files_and_results(bucket):
-    with results_folder(URL) as folder:
-        _path(folder, "eval_1").mkdir()
-        _path(folder, "eval_1", "metrics.json").write_text("{}")
-    assert names(bucket) == ["eval_1/metrics.json"]
-    with files_to_read(URL, "eval_1/metrics.json", "metrics.jsonl") as folder:
-        assert files(_path(folder)) == {"eval_1/metrics.json": "{}"}
-
-
-def test_local_folders_are_used_as_they_are(tmp_path):
-    with results_folder(str(tmp_path)) as folder, files_to_read(str(tmp_path), "a") as other:
-        assert folder == other == str(tmp_path)
-    with checkpoints_to_read(str(tmp_path)) as (folder, _):
-        assert folder == str(tmp_path)
-
-
-def _path(folder, *parts):
-    return Path(folder, *parts)

@@ -67,7 +67,7 @@ class StubEvaluation:
     def __init__(self, parameter=("conv", "kernel"), during=lambda: None):
         self.parameter, self.during, self.calls = parameter, during, 0
 
-    def __call__(self, predict_step, variables, source, data_config, batch_size, should_stop, progress, loss_step=None):
+    def __call__(self, predict_step, variables, source, data_config, batch_size, should_stop, progress, **options):
         self.calls += 1
         self.during()
         if multihost_utils.process_allgather(np.array(should_stop())).any():
