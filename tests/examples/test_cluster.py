@@ -102,10 +102,11 @@ flags = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 from lga_jax.commands import train
 train._join(flags["--coordinator_address"], None, None, 300.0)
 import jax
+from jax._src.xla_bridge import CUDA_VISIBLE_DEVICES
 from jax.experimental import multihost_utils
 import numpy as np
 total = int(multihost_utils.process_allgather(np.array(jax.process_index() + 1)).sum())
-print(json.dumps([sys.argv[1:], jax.process_count(), total, jax.config.jax_cuda_visible_devices]), flush=True)
+print(json.dumps([sys.argv[1:], jax.process_count(), total, CUDA_VISIBLE_DEVICES.value]), flush=True)
 """
 
 
