@@ -10,6 +10,7 @@ import numpy as np
 
 from configs.challenge import get_config
 from lga_jax.data.batches.loader import TrainLoader
+from lga_jax.data.object_masks import pixels_of
 from lga_jax.data.source import open_source
 from lga_jax.report import preview_sheet as preview
 from tests.faults import refused
@@ -111,3 +112,21 @@ def test_a_transform_of_the_users_own_is_seen(tmp_path):
     own.write_text(code.format("image * 0 + 200"))
     (sample,) = preview.draw_samples(config, 1)
     assert np.median(sample.seen[:250, :250]) == 200 and np.median(sample.original) != 200
+
+
+def test_masks_are_drawn_where_the_vehicles_are():
+    """With masks the inside of a vehicle has another colour; outside of its box nothing changes."""
+    config = _config()
+    config.data.train.update(challenges=("plain",), min_objects=1, max_objects=1)
+    plain = next(preview.draw_samples(config, 1))
+    config.model.mask_head.enabled = True
+    masked = next(preview.draw_samples(config, 1))
+    source = open_source(**config.data.train)
+    index = int(plain.caption.split(":")[0])
+    inside = pixels_of(source.object_masks(index)[0], (64, 64))
+    seen = np.pad(inside[:, ::-1], ((0, 0), (0, 32)))  # flipped, in 64 x 96
+    for one, other, mask in ((plain.original, masked.original, inside), (plain.seen, masked.seen, seen)):
+        changed = np.abs(one.astype(int) - other).max(axis=2) > 8
+        changed = cv2.resize(changed.astype(np.uint8) * 255, mask.shape[::-1], interpolation=cv2.INTER_AREA) > 127
+        assert changed[mask].mean() > 0.8
+        assert changed[~mask].mean() < 0.1

@@ -1,12 +1,14 @@
 """What is checked and compared before the first step."""
 
 import runpy
+from contextlib import closing
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from lga_jax.data.source import open_source
+from lga_jax.data.batches.fill import MASK_SIDE
+from lga_jax.data.source import MaskCounts, open_source
 from lga_jax.errors import UserError
 from lga_jax.inference.step import replicate
 from lga_jax.models.build import build_detector
@@ -127,3 +129,18 @@ def test_a_backbone_from_a_file_with_other_strides_starts_a_run(tmp_path, monkey
     with open_run(config, tmp_path / "run", detector=detector) as run:
         assert run.state.params["backbone"]["stage3"]["kernel"].shape == (3, 3, 8, 8)
     assert len(traced) == 2
+
+
+def test_a_mask_head_needs_masks_and_gets_them(monkeypatch):
+    config, lines = stub_config(), []
+    monkeypatch.setattr(start, "say", lines.append)
+    config.model.mask_head.enabled = True
+    source, eval_source = start.open_sources(config, None, None)  # the challenge set has masks
+    assert next(line for line in lines if "object masks" in line).startswith("data.train: ")
+    with closing(start.open_loader(source, config, 0, {})) as loader:
+        batch = next(loader.empty_batches())
+    assert batch.targets.masks.shape[-2:] == (MASK_SIDE, MASK_SIDE)
+    monkeypatch.setattr(type(source), "mask_counts", lambda self: [MaskCounts("", 4, {"mask_missing": 4})])
+    with pytest.raises(UserError) as raised:
+        start.open_sources(config, source, eval_source)
+    assert raised.value.subject == "data.train"
