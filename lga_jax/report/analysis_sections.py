@@ -141,7 +141,7 @@ def _shown_classes(analysis: Analysis) -> list[int]:
 
 
 def _chosen(analysis: Analysis) -> str:
-    some, all_ = len(_shown_classes(analysis)), len(analysis.class_names)
+    some, all_ = len(_shown_classes(analysis)), sum(count > 0 for count in analysis.num_objects)
     return f"The {some} of {all_} classes with the lowest AP50." if some < all_ else ""
 
 
