@@ -57,7 +57,7 @@ def test_of_many_classes_those_with_the_lowest_scores_are_drawn():
     analysis = many_classes(30)
     text = text_of(analysis_sections.curve_section(analysis))
     assert "class 29: 0.100" in text and "class 0:" not in text and "class 5: " not in text
-    assert "The 10 of 30 classes with the lowest AP50." in text
+    assert "The 10 of 29 classes with the lowest AP50." in text
     with_objects = analysis._replace(num_objects=(0,) * 20 + analysis.num_objects[20:])
     assert "lowest AP50" not in text_of(analysis_sections.curve_section(with_objects))  # all ten are drawn
     assert "The 6 classes with the fewest errors are left out." in text_of(
