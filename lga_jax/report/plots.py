@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from lga_jax.report.page import text
 
 TEXT_COLOUR = "currentColor"
+_WIDE = 3  # highest over lowest value of a logarithmic axis; above it the labels of 7, 8, 9 would overlap
 _INK = "#010203"  # in matplotlib, for TEXT_COLOUR
 COLOURS = (  # readable on white and on black
     "#2f7ed8",
@@ -125,6 +127,8 @@ def _set_axes(panel: Axes, labels: tuple[str, str], unit: tuple[bool, bool], log
     if log:
         panel.set_yscale("log")
         panel.yaxis.set_minor_formatter(_short)
+        if np.divide(*panel.get_ylim()[::-1]) > _WIDE:
+            panel.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     panel.yaxis.set_major_formatter(_short)
     if unit[0]:
         panel.set_xlim(0, 1.01)

@@ -43,7 +43,9 @@ def test_ticks_are_short():
     html = line_plot("t", [CURVE._replace(y=2.5e-4 * (1 - X))], ("x", "y"))
     assert ">0.0002<" in html and "e−" not in html
     logged = line_plot("t", [CURVE._replace(y=10 ** (1 - X))], ("x", "y"), log=True)
-    assert ">10<" in logged and ">1<" in logged
+    assert all((f">{tick}<" in logged) == (tick in (1, 2, 5, 10)) for tick in range(1, 11))
+    narrow = line_plot("t", [CURVE._replace(y=5 + 4 * X)], ("x", "y"), log=True)
+    assert all(f">{tick}<" in narrow for tick in range(5, 10))
 
 
 def test_a_plot_of_nothing_is_drawn():
