@@ -49,6 +49,9 @@ class VocFolder(NamedTuple):
         notes = [count_line(name, images, self.class_names)]
         if num_crowds := sum(box.crowd for image in images for box in image.boxes):
             notes.append(f"{counted(num_crowds, 'difficult object')} marked as crowds")
+        if self.pixels == "voc" and (num_edges := sum(_are_edges(box.bbox) for image in images for box in image.boxes)):
+            reason = "start at 0 or have fractions, so their numbers are edges; convert again with --pixels edges"
+            notes.append(f"WARNING: {counted(num_edges, 'box')} {reason}")
         if num_without:
             notes.append(f"{counted(num_without, 'image')} without an XML file: left out")
         return Converted(folder, to_content(images, folder, self.class_names), notes)
@@ -137,6 +140,11 @@ def _bbox(obj: Element, path: Path, pixels: Pixels) -> tuple[float, float, float
     if pixels == "voc":
         return x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1
     return x1, y1, x2 - x1, y2 - y1
+
+
+def _are_edges(bbox: tuple[float, float, float, float]) -> bool:
+    """Whether a box, read as VOC's, cannot be VOC's: its pixels are whole numbers from 1."""
+    return min(bbox[:2]) < 0 or any(value % 1 for value in bbox)
 
 
 def _text(obj: Element, key: str, path: Path) -> str:

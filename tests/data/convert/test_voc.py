@@ -49,6 +49,17 @@ def test_the_layout_of_voc(voc, pixels, bbox):
     assert CocoJson(str(voc), "train.json", "JPEGImages", skip_empty=False).image(0).shape == (40, 80, 3)
 
 
+@pytest.mark.parametrize(
+    ("written", "pixels", "warned"),
+    [("0", "voc", True), ("10.5", "voc", True), ("11.0", "voc", False), ("10.5", "edges", False)],
+)
+def test_numbers_that_cannot_be_pixels_of_voc_are_told(voc, written, pixels, warned):
+    path = voc / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("<xmin>11", f"<xmin>{written}"))
+    notes = open_voc(voc, pixels).split("train").notes
+    assert any("1 box" in note and "--pixels edges" in note for note in notes) == warned
+
+
 def test_the_layout_of_roboflow_without_a_size_and_with_another_name(tmp_path):
     _image(tmp_path / "train" / "a.PNG")
     _image(tmp_path / "train" / "without.png")
