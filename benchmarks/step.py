@@ -187,7 +187,8 @@ def stages(args: argparse.Namespace, dtype: str, training: bool) -> Iterator[dic
     rule = {
         "table": f"{what} by stages: {_name(args)}, attention {config.model.attention}, {args.images} x {hw}, {dtype}"
     }
-    before, before_both, known = [0.0] * args.rounds, [0.0] * args.rounds, {"forward": 0.0, "backward": 0.0}
+    rounds = len(taken["whole"])
+    before, before_both, known = [0.0] * rounds, [0.0] * rounds, {"forward": 0.0, "backward": 0.0}
     median_whole = statistics.median(taken["whole"])
     for stage in order:
         row = rule | {"what": stage}

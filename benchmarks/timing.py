@@ -52,6 +52,7 @@ from jax.stages import Compiled
 
 Rows = Callable[[argparse.Namespace], Iterator[dict]]
 LEAST_SECONDS = 0.02  # duration of one timing; shorter calls are repeated
+MOST_SECONDS = 180  # after which no further round begins; a slow machine has fewer
 ROOT = Path(__file__).parents[1]
 
 
@@ -70,13 +71,18 @@ class Machine(NamedTuple):
 
 
 def in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call by name, one number per round, after one call for warm-up."""
-    repeats = {}
+    """Seconds of each call by name, one number per round, after one call for warm-up.
+
+    At least one round, and no further one after MOST_SECONDS.
+    """
+    begin, repeats = time.perf_counter(), {}
     for name, call in calls.items():
         _seconds(call, 1)
         repeats[name] = max(1, round(LEAST_SECONDS / _seconds(call, 1)))
     taken = {name: [] for name in calls}
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number and time.perf_counter() - begin > MOST_SECONDS:
+            break
         for name, call in calls.items():
             taken[name].append(_seconds(call, repeats[name]))
     return taken
@@ -176,10 +182,10 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
     on_cpu = jax.devices()[0].platform == "cpu"
     side = 256 if args.quick else 3072 if on_cpu else 16384
     table, line = "The machine", describe_machine()
-    products = {f"{side}^2 matrix product, {t}, {n}": (t, f) for t, n, f in _products(side, on_cpu)}
-    taken = in_turn({what: product for what, (_, product) in products.items()}, 2 * args.rounds)
-    for what, (dtype, _) in products.items():
-        rate = 2 * side**3 / min(taken[what]) / 1e9
+    for number, (dtype, library, _) in enumerate(_products(256, on_cpu)):
+        of = _side_for(side, lambda size, number=number: [*_products(size, on_cpu)][number][2])
+        what, product = f"{of}^2 matrix product, {dtype}, {library}", [*_products(of, on_cpu)][number][2]
+        rate = 2 * of**3 / min(in_turn({what: product}, 2 * args.rounds)[what]) / 1e9
         yield {"table": table, "what": what, "dtype": dtype, "best, GFLOP/s": rate, "note": line}
 
     size = 2**16 if args.quick else 2**26  # floats: larger than any cache
@@ -192,6 +198,21 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
 
     seconds = min(in_turn({"update": run}, 4 * args.rounds)["update"])
     yield {"table": table, "what": f"a += s b, {4 * size / 1e6:.0f} MB each", "best, GB/s": 12 * size / seconds / 1e9}
+
+
+def _side_for(most: int, product: Callable[[int], Callable[[], Any]]) -> int:
+    """The largest side, in powers of two below `most`, whose product takes less than a second or so.
+
+    Without instructions for bfloat16 some libraries take minutes for a large product.
+    """
+    side = 256
+    while side < most:
+        call = product(side)
+        _seconds(call, 1)
+        if 8 * _seconds(call, 1) > 1:
+            break
+        side = min(2 * side, most)
+    return side
 
 
 def _products(side: int, on_cpu: bool) -> Iterator[tuple[str, str, Callable[[], Any]]]:

@@ -20,6 +20,20 @@ def test_callables_take_turns(monkeypatch):
     assert timing.ratio([2.0, 9.0, 4.0], [1.0, 1.0, 2.0]) == 2.0
 
 
+def test_on_a_slow_machine_a_measurement_has_fewer_rounds(monkeypatch):
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "MOST_SECONDS", -1)
+    assert len(timing.in_turn({"a": lambda: None}, rounds=3)["a"]) == 1
+
+
+def test_slow_products_are_smaller(monkeypatch):
+    """A product of side n takes (n / 512)^3 / 4 seconds."""
+    monkeypatch.setattr(timing, "_seconds", lambda side, repeats: (side / 512) ** 3 / 4)
+    assert timing._side_for(3072, lambda side: side) == 512
+    monkeypatch.setattr(timing, "_seconds", lambda side, repeats: 1e-6)
+    assert timing._side_for(3072, lambda side: side) == 3072
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_flops_of_a_convolution_and_its_gradient(stride):
     x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 5))
