@@ -65,8 +65,11 @@ def choose_anchors(
         kept = np.random.default_rng(0).choice(len(box_hw), _MOST_BOXES, replace=False)
         box_hw, weights = box_hw[kept], weights[kept]
     before = _mean_iou(box_hw, weights, usual, RATIOS)
-    base = max(_BASES, key=lambda base: _mean_iou(box_hw, weights, base, RATIOS))
-    if _mean_iou(box_hw, weights, base, RATIOS) < before + _LEAST_GAIN:
+    found = {base: _mean_iou(box_hw, weights, base, RATIOS) for base in _BASES}
+    # Of nearly equal ones the nearest to the usual: twice a size often means the same anchors one level earlier.
+    good = [base for base in _BASES if found[base] > max(found.values()) - _LEAST_GAIN / 4]
+    base = min(good, key=lambda base: abs(math.log(base / usual)))
+    if found[base] < before + _LEAST_GAIN:
         base = round(usual)
     after = {ratios: _mean_iou(box_hw, weights, base, ratios) for ratios in (RATIOS, WIDE_RATIOS)}
     ratios = WIDE_RATIOS if after[WIDE_RATIOS] > after[RATIOS] + _LEAST_GAIN else RATIOS

@@ -34,6 +34,13 @@ def test_anchors_stay_as_usual_unless_others_are_clearly_better():
     assert (before, after) == (pytest.approx((11 / 32) ** 2), pytest.approx(1))
 
 
+def test_of_equally_good_anchors_those_near_the_usual_are_taken():
+    """About 90 pixels are met by 11, 23 and 45 pixels times a power of two."""
+    boxes = np.repeat(np.linspace(75, 105, 31)[:, None], 2, axis=1)
+    assert choose_anchors(boxes, np.ones(31), 17)[0] == (23, 46, 92, 184, 368)
+    assert choose_anchors(boxes, np.ones(31), 35)[0] == (45, 90, 180, 360, 720)
+
+
 def test_long_objects_get_long_anchors():
     long = np.array([[32 * np.sqrt(5), 32 / np.sqrt(5)]] * 5)
     _, ratios, before, after = choose_anchors(long, np.ones(5), 16)
