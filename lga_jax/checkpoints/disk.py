@@ -86,6 +86,8 @@ def remove_unfinished(directory: str) -> None:
 
 
 def _keep(record: logging.LogRecord) -> bool:
+    if record.getMessage().startswith("Metadata file does not exist"):  # the folder was moved; an error follows
+        return False
     if not record.exc_info:
         return True
     if record.name == "asyncio":  # a task that nobody asked for its result, because another one failed first
@@ -94,7 +96,7 @@ def _keep(record: logging.LogRecord) -> bool:
 
 
 def hide_tracebacks_of_orbax() -> None:
-    """Leaves out what Orbax's threads print about an exception: the exception itself is raised and becomes one line.
+    """Leaves out what Orbax's threads print about an exception and about a folder that was moved: the exception itself is raised and becomes one line.
 
     For the rest of the process, because a thread may print after the manager is closed.
     """

@@ -97,6 +97,7 @@ def test_only_tracebacks_of_orbax_are_left_out(caplog, monkeypatch):
         for exc_info in ((OSError, FULL, None), None):
             record = logging.LogRecord("absl", logging.ERROR, place, 1, place, (), exc_info)
             logging.getLogger("absl").handle(record)
+    logging.getLogger("absl").warning("Metadata file does not exist: run/checkpoints/4/_CHECKPOINT_METADATA")
     shown = [(record.pathname.split("/")[2], record.exc_info is not None) for record in caplog.records]
     assert shown == [("orbax", False), ("other", True), ("other", False)]
     for error in (RuntimeError("Event loop is closed"), RuntimeError("other")):

@@ -16,7 +16,7 @@ from tests.torture.processes import Process, call
 LONGEST = 10.0  # seconds of processor time of a trial; more is a hang
 _WAIT = 600.0  # seconds on the clock: the machine may have other work
 _PREPARING = 3600.0  # seconds before the first trial
-_TRIALS = 2000  # of one worker
+_TRIALS = 500  # of one worker; TensorStore keeps 2.5 MiB at each reading of a checkpoint
 
 
 def timed(trial: Callable[[int], Result], number: int) -> Result:
