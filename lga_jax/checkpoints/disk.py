@@ -96,7 +96,7 @@ def _keep(record: logging.LogRecord) -> bool:
 
 
 def hide_tracebacks_of_orbax() -> None:
-    """Leaves out what Orbax's threads print about an exception and about a folder that was moved: the exception itself is raised and becomes one line.
+    """Leaves out what Orbax's threads print about an exception: the exception itself is raised and becomes one line.
 
     For the rest of the process, because a thread may print after the manager is closed.
     """
