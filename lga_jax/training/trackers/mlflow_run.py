@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 from mlflow.entities import Metric, Param
@@ -60,5 +61,5 @@ def metric_name(name: str) -> str:
     return f"{section}/{allowed}"
 
 
-def _parts(entries: Sequence[Metric | Param]) -> Iterator[Sequence[Metric | Param]]:
+def _parts(entries: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (entries[start : start + _MOST_VALUES] for start in range(0, len(entries), _MOST_VALUES))
