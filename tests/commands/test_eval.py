@@ -1,12 +1,22 @@
 """eval.py as a user calls it, on the checkpoint of a tiny detector that has learned nothing."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from lga_jax.commands import eval as eval_command
+from lga_jax.data import source as source_module
 from lga_jax.data.source import open_source
+from lga_jax.evaluation import evaluate as evaluate_module
+from lga_jax.inference import predictor as predictor_module
+from lga_jax.inference.views import Views
+from lga_jax.report import evaluation_page, tables
+from lga_jax.stores.store import Store
 from tests.commands.calling import run_command
+from tests.stores.memory import URL, bucket, names  # noqa: F401  (a fixture)
 
 
 def test_eval_prints_tables_and_writes_json_and_a_report(tiny_run, tiny_predictor, tmp_path):
@@ -64,3 +74,32 @@ def test_eval_refuses_other_classes_and_a_place_that_cannot_be_written_before_it
     done = run_command(eval_command, "--config", "tiny.py", *args, "--output", tmp_path / "file", folder=tiny_run)
     assert done.status == 2 and done.stderr.startswith(f"error: {tmp_path / 'file'}")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_in_a_bucket_gets_its_results_there(bucket, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """Only what reads the checkpoint and computes is replaced."""
+    monkeypatch.chdir(tmp_path)
+    Store(URL).write("metrics.jsonl", b"{}")
+    recipe = ConfigDict({"batch_size": 2})
+    found = SimpleNamespace(title="step 7", step=7, checkpoint="digest", views=Views(), recipe=recipe)
+    monkeypatch.setattr(predictor_module, "load", lambda *args, **options: found)
+    monkeypatch.setattr(evaluate_module, "open_data", lambda predictor: "source")
+    monkeypatch.setattr(evaluate_module, "evaluate", lambda *args, **options: "result")
+    monkeypatch.setattr(source_module, "fingerprint_of", lambda source: "data")
+    monkeypatch.setattr(tables, "format_result", lambda result: "AP")
+    monkeypatch.setattr(tables, "write_result", lambda result, source, folder, about: _write(folder / "metrics.json"))
+
+    def write_report(result, source, *, workdir, output, title):
+        assert Path(workdir, "metrics.jsonl").read_bytes() == b"{}"
+        _write(Path(output, "report.html"))
+
+    monkeypatch.setattr(evaluation_page, "write_report", write_report)
+    eval_command._score(recipe, URL, URL, "best", {})
+    assert names(bucket) == ["eval_7/metrics.json", "metrics.jsonl", "report.html"]
+    assert f"written: {URL}/eval_7, {URL}/report.html" in capsys.readouterr().out
+    eval_command._score(recipe, URL, "local", "best", {})
+    assert sorted(path.name for path in (tmp_path / "local").iterdir()) == ["eval_7", "report.html"]
+
+
+def _write(path):
+    path.write_text("{}")
