@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lga_jax.structs import DEVICE_AXIS
+from lga_jax.structs import DEVICE_AXIS, Array
 
 
 def map_over_devices(step: Callable, *, gather: bool, donate: bool = False) -> Callable:
@@ -53,9 +53,9 @@ def replicated_sharding() -> NamedSharding:
     return NamedSharding(_mesh(jax.local_devices()), PartitionSpec())
 
 
-def local_rows(leaf: jax.Array) -> np.ndarray:
+def local_rows(leaf: Array) -> np.ndarray:
     """The rows of this process, of an array that `map_over_devices` gathered or of a batch; copied to the host."""
-    if leaf.is_fully_addressable:
+    if isinstance(leaf, np.ndarray) or leaf.is_fully_addressable:
         return np.asarray(leaf)
     if leaf.size == 0:  # jit leaves an array without elements undivided
         return np.zeros((leaf.shape[0] // jax.process_count(), *leaf.shape[1:]), leaf.dtype)

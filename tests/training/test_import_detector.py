@@ -148,7 +148,7 @@ def test_only_all_of_a_detector_is_imported(tmp_path):
     refused(recipe(), write(tmp_path, other), run, rf"expected the {count} classes .* of {count + 1} ")
     part = {name: value for name, value in whole.items() if name != "rpn.head.bbox_pred.bias"}
     refused(recipe(), write(tmp_path, part), run, r"1 without a value \(rpn/deltas/bias \(12,\)\)")
-    more = whole | {"roi_heads.mask_head.0.0.weight": np.ones(3, np.float32)}
+    more = whole | {"roi_heads.keypoint_head.0.weight": np.ones(3, np.float32)}
     refused(recipe(), write(tmp_path, more), run, "1 left over")
     refused(recipe(**{"model.backbone.depth": 34}), write(tmp_path, whole), run, "depth: expected 18, found 34")
 
