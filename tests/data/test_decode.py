@@ -140,7 +140,7 @@ def test_only_regular_files_of_a_bounded_size_are_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("keep", [0, 1, 2, 10, 60])
 def test_what_breaks_off_in_its_header_is_unreadable(image, keep):
-    with refused("^it$", f"{keep} bytes", UnreadableImageError):
+    with refused("^it$", f"{keep} byte", UnreadableImageError):
         decode_image(_encoded(image, "JPEG")[:keep], "it")
 
 

@@ -17,6 +17,7 @@ from lga_jax.data.source import open_source
 from lga_jax.errors import UserError
 from lga_jax.evaluation.evaluate import evaluate, open_data, score_source
 from lga_jax.files import make_folder
+from lga_jax.processes.mesh import local_rows
 from lga_jax.report.tables import describe_attention, format_result, write_result
 from lga_jax.structs import Detections
 from tests.evaluation.boards import DATA, Boards
@@ -26,10 +27,10 @@ def oracle(source, spoil=lambda index, box: box, slots=2):
     """A predict step that answers the first ground-truth box of each image, as `spoil(index, box)` leaves it."""
 
     def predict(variables, batch):
-        index = np.asarray(batch.index)
+        index = local_rows(batch.index)
         records = [source.records[max(i, 0)] for i in index.ravel()]  # rows that fill up answer as well: must not count
         boxes = [spoil(i, record.boxes_original[0]) for i, record in zip(index.ravel(), records, strict=True)]
-        scale = np.asarray(batch.scale_hw)[..., [1, 0, 1, 0]]
+        scale = local_rows(batch.scale_hw)[..., [1, 0, 1, 0]]
         boxes = (np.array(boxes).reshape(*index.shape, 4) * scale).astype(np.float32)
         padded = np.stack([boxes] + [np.zeros_like(boxes)] * (slots - 1), axis=-2)
         valid = np.zeros(padded.shape[:-1], bool)
