@@ -106,14 +106,15 @@ def test_two_processes_without_a_common_folder(google, tmp_path, monkeypatch):
     """Two steps in one process and the rest in two, against all in one with a local folder."""
     install(monkeypatch)
     train(stub_config(num_steps=2), URL)
-    _run_two()
+    said = _run_two()
     train(stub_config(), str(tmp_path / "local"))
     ours, theirs = restore_params(URL, "latest"), restore_params(str(tmp_path / "local"), "latest")
-    assert ours.step == theirs.step == 6
+    assert ours.step == theirs.step == 6, said
     np.testing.assert_allclose(*(saved.variables["params"]["conv"]["kernel"] for saved in (ours, theirs)), rtol=1e-6)
 
 
 def _run_two():
+    """What both processes printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         join = ("--coordinator", str(free.getsockname()[1]), "--num_processes", "2", "--process_id")
@@ -128,3 +129,4 @@ def _run_two():
     ]
     said = "\n".join(process.communicate(timeout=600)[0] for process in processes)
     assert [process.returncode for process in processes] == [0, 0], said
+    return said
