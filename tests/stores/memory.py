@@ -1,8 +1,8 @@
 """A Google bucket in the memory of this process, and a run that is copied there."""
 
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
 from lga_jax.stores.mirror import Mirror
 from lga_jax.stores.store import Store
@@ -23,9 +23,9 @@ def bucket(monkeypatch):
     """Content by name. Changes of the dict change the store."""
     monkeypatch.setattr(Bucket, "store", {})
     monkeypatch.setattr(Bucket, "pseudo_dirs", [""])
-    fsspec.register_implementation("gs", Bucket, clobber=True)
+    # register_implementation has no way back: the registered class would stay for later tests.
+    monkeypatch.setitem(_registry, "gs", Bucket)
     yield Bucket.store
-    fsspec.register_implementation("gs", "gcsfs.GCSFileSystem", clobber=True)
     Bucket.clear_instance_cache()
 
 
