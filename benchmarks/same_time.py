@@ -36,6 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser, workdir: str) -> None:
     parser.add_argument("--cpu_seconds", type=float, default=400.0, help="Processor time of the steps of a run.")
 
 
+def shrunk(config: ConfigDict) -> ConfigDict:
+    """The recipe with tiny images, to check that a benchmark runs (--quick)."""
+    config.batch_size, config.data.num_workers = 1, 1
+    config.data.short_edges, config.data.eval_short_edge, config.data.long_edge = (48,), 48, 64
+    config.data.buckets = ((64, 64),)
+    return config
+
+
 def rows(
     args: argparse.Namespace, tables: Mapping[str, str], kinds: Mapping[str, str], recipe: Recipe
 ) -> Iterator[dict]:

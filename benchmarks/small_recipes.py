@@ -41,11 +41,7 @@ def recipe(args: argparse.Namespace, data: str, backbone: str) -> ConfigDict:
         small = load("coco_json_small").model
         for key in ("backbone", "pixel_mean", "pixel_std", "init_from"):
             setattr(config.model, key, small[key])
-    if args.quick:
-        config.batch_size, config.data.num_workers = 1, 1
-        config.data.short_edges, config.data.eval_short_edge, config.data.long_edge = (48,), 48, 64
-        config.data.buckets = ((64, 64),)
-    return config
+    return same_time.shrunk(config) if args.quick else config
 
 
 if __name__ == "__main__":

@@ -44,11 +44,7 @@ def recipe(args: argparse.Namespace, data: str, kind: str) -> ConfigDict:
         suggested.data.train, suggested.data.eval = config.data.train, config.data.eval
         apply(suggested, suggestion.choices)
         config = suggested
-    if args.quick:
-        config.batch_size, config.data.num_workers = 1, 1
-        config.data.short_edges, config.data.eval_short_edge, config.data.long_edge = (48,), 48, 64
-        config.data.buckets = ((64, 64),)
-    return config
+    return same_time.shrunk(config) if args.quick else config
 
 
 if __name__ == "__main__":

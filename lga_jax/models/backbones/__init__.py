@@ -1,5 +1,6 @@
 """Backbones: networks that compute features of an image at several strides."""
 
+import re
 from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
@@ -33,3 +34,13 @@ class Backbone(Protocol):
         `path`: names of the modules inside the backbone, then the name of the parameter.
         """
         ...
+
+
+def part_by_name(name: str, num_stages: int) -> int:
+    """The part of a module that is named after its stage.
+
+    stem, stem_norm: 0; layer2_0, down2, merge2_norm: 2; output2_norm, behind all stages: num_stages + 1.
+    """
+    if name.startswith("output"):
+        return num_stages + 1
+    return 0 if name.startswith("stem") else int(re.search(r"\d", name)[0])

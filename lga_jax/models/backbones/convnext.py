@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lga_jax.models.backbones import part_by_name
 from lga_jax.models.layers import Dense
 from lga_jax.ops.cpu.depthwise import depthwise_conv2d
 
@@ -89,7 +90,4 @@ class ConvNeXt(nn.Module):
     @staticmethod
     def part_of(path: tuple[str, ...]) -> int:
         """stem: 0; down2, layer2_0, ...: 2; the norms of the outputs: 5, behind all stages."""
-        name = path[0]
-        if name.startswith("output"):
-            return 1 + len(ConvNeXt.strides)
-        return 0 if name.startswith("stem") else int(name.removeprefix("down").removeprefix("layer")[0])
+        return part_by_name(path[0], len(ConvNeXt.strides))

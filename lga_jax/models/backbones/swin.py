@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from lga_jax.models.backbones import part_by_name
 from lga_jax.models.layers import Dense
 from lga_jax.ops.cpu import matmul
 
@@ -164,10 +165,7 @@ class Swin(nn.Module):
     @staticmethod
     def part_of(path: tuple[str, ...]) -> int:
         """stem: 0; merge2, layer2_0, ...: 2; the norms of the outputs: 5, behind all stages."""
-        name = path[0]
-        if name.startswith("output"):
-            return 1 + len(Swin.strides)
-        return 0 if name.startswith("stem") else int(name.removeprefix("merge").removeprefix("layer")[0])
+        return part_by_name(path[0], len(Swin.strides))
 
 
 def to_windows(x: Float[Array, "b h w c"], side: int) -> Float[Array, "b n t c"]:
