@@ -1,0 +1,61 @@
+"""AP of one RoI stage, of a cascade and of a ConvNeXt on small data, after the same processor time.
+
+    python -m benchmarks.detector_family --data data --workdir runs/detector_family --cpu_seconds 80
+
+Needs BCCD and NEU-DET as COCO JSON in the folders bccd and neu_det of --data, and the extra `efficientnet`. All rows
+are without attention. The first two have the backbone, pixel values and weights of configs/coco_json_small.py
+(EfficientNet-Lite0, ImageNet); the cascade is that of configs/coco_cascade.py. The ConvNeXt-T starts from random
+weights, unless --convnext names a file of them.
+
+benchmarks/same_time.py explains how runs are compared. A workdir is for one --data, --convnext and --cpu_seconds.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from benchmarks import same_time, timing
+from lga_jax.recipe import load
+
+DATA = {"bccd": "BCCD", "neu_det": "NEU-DET"}
+KINDS = {"none": "one stage", "cascade": "cascade of three stages", "convnext": "one stage, ConvNeXt-T"}
+_SIZES = {"bccd": (240, (256, 320)), "neu_det": (200, (224, 224))}  # short edge and bucket, pixels
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="data", help="Folder of bccd and neu_det.")
+    parser.add_argument("--convnext", default="", help="ImageNet weights of a ConvNeXt-T; empty: random.")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="Kinds of detectors to train.")
+    same_time.add_arguments(parser, "runs/detector_family")
+
+
+def rows(args: argparse.Namespace) -> Iterator[dict]:
+    yield from same_time.rows(args, DATA, {kind: KINDS[kind] for kind in args.kinds.split(",")}, recipe)
+
+
+def recipe(args: argparse.Namespace, data: str, kind: str) -> ConfigDict:
+    config, small = load(data), load("coco_json_small").model
+    for part in (config.data.train, config.data.eval):
+        part.root = str(Path(args.data, data))
+    edge, bucket = _SIZES[data]
+    config.data.short_edges, config.data.eval_short_edge, config.data.long_edge = (edge,), edge, max(bucket)
+    config.data.buckets = (bucket,)
+    config.batch_size = config.optim.lr_batch_size = 4
+    config.model.attention = "none"
+    for key in ("backbone", "pixel_mean", "pixel_std", "init_from"):
+        setattr(config.model, key, small[key])
+    if kind == "cascade":
+        cascade = load("coco_cascade").model
+        config.model.cascade, config.model.box_head.class_agnostic = cascade.cascade, True
+    if kind == "convnext":
+        other = load("coco_convnext_t").model
+        for key in ("backbone", "pixel_mean", "pixel_std"):
+            setattr(config.model, key, other[key])
+        config.model.init_from = args.convnext
+    return same_time.shrunk(config) if args.quick else config
+
+
+if __name__ == "__main__":
+    timing.main(rows, __doc__, add_arguments)
