@@ -1,7 +1,8 @@
 """Why the AP is what it is: curves, confusions, kinds of errors, the best threshold and the most costly mistakes.
 
 The matching of detections with objects and most results are those of hotcoco, which gives pycocotools' numbers (a test
-compares them). An object is found by a detection of its class with an IoU of at least 0.5; crowds are left out.
+compares them). An object is found by a detection of its class with an IoU of at least 0.5; crowds are left out. The IoU
+is that of boxes, or of object masks; "poor_box" then means a poor mask.
 """
 
 from typing import Any, NamedTuple
@@ -72,23 +73,23 @@ class Analysis(NamedTuple):
     label_errors: tuple[LabelError, ...]  # highest score first
 
 
-class _Boxes(NamedTuple):
+class _Shapes(NamedTuple):
     """Detections or annotations as arrays, in their order."""
 
     labels: Int[np.ndarray, "n"]
     image_ids: list
-    bboxes: list
+    shapes: list  # boxes (x, y, width, height), or masks as RLE
 
 
-def analyse(ground_truth: dict, detections: list[dict]) -> Analysis:
-    """Analyses detections; both arguments are as for `coco_metrics`, and are not changed."""
+def analyse(ground_truth: dict, detections: list[dict], kind: str = "bbox") -> Analysis:
+    """Analyses detections; the arguments are as for `coco_metrics`, and are not changed."""
     image_ids = in_order(image["id"] for image in ground_truth["images"])
-    datasets = as_datasets(ground_truth, detections, image_ids)
-    evaluation = hotcoco.COCOeval(*map(hotcoco.COCO, datasets), "bbox")
+    datasets = as_datasets(ground_truth, detections, image_ids, kind)
+    evaluation = hotcoco.COCOeval(*map(hotcoco.COCO, datasets), kind)
     evaluation.evaluate()
     evaluation.accumulate()
     label_of = {category["id"]: label for label, category in enumerate(ground_truth["categories"])}
-    objects, found = (_boxes(boxes, label_of) for boxes in (ground_truth["annotations"], detections))
+    objects, found = (_shapes(entries, label_of, kind) for entries in (ground_truth["annotations"], detections))
     diagnostics = evaluation.image_diagnostics(iou_thr=POSITIVE_IOU)
     counted = _positions(diagnostics["gt_status"])
     num_objects = np.bincount(objects.labels[counted], minlength=len(label_of))
@@ -122,9 +123,10 @@ def analyse(ground_truth: dict, detections: list[dict]) -> Analysis:
     )
 
 
-def _boxes(boxes: list[dict], label_of: dict[int, int]) -> _Boxes:
-    labels = np.array([label_of[box["category_id"]] for box in boxes], np.int64)
-    return _Boxes(labels, [box["image_id"] for box in boxes], [box["bbox"] for box in boxes])
+def _shapes(entries: list[dict], label_of: dict[int, int], kind: str) -> _Shapes:
+    labels = np.array([label_of[entry["category_id"]] for entry in entries], np.int64)
+    key = "segmentation" if kind == "segm" else "bbox"
+    return _Shapes(labels, [entry["image_id"] for entry in entries], [entry[key] for entry in entries])
 
 
 def _positions(status: dict[int, Any]) -> Int[np.ndarray, "n"]:
@@ -154,8 +156,8 @@ def _mistakes(
     correct: Bool[np.ndarray, "d"],
     counted: tuple[Int[np.ndarray, "n"], Int[np.ndarray, "m"]],
     diagnostics: dict,
-    found: _Boxes,
-    objects: _Boxes,
+    found: _Shapes,
+    objects: _Shapes,
     threshold: float,
 ) -> tuple[Mistake, ...]:
     """False detections with at least the threshold, and objects without such a detection; most costly first.
@@ -176,8 +178,8 @@ def _mistakes(
         for place in np.flatnonzero(~hits[:num_kept]).tolist():
             detection = int(ranked[place])
             positions = near.get(found.image_ids[detection], [])
-            boxes = [objects.bboxes[position] for position in positions]
-            kind, overlapped = kind_of(found.bboxes[detection], label, boxes, objects.labels[positions])
+            shapes = [objects.shapes[position] for position in positions]
+            kind, overlapped = kind_of(found.shapes[detection], label, shapes, objects.labels[positions])
             annotation = None if overlapped is None else positions[overlapped]
             mistakes.append(Mistake(kind, false[place], found.image_ids[detection], detection, annotation))
         rank = {detection: place for place, detection in enumerate(ranked.tolist())}
@@ -190,10 +192,10 @@ def _mistakes(
     return tuple(sorted(scaled, key=lambda mistake: -mistake.cost))
 
 
-def _by_image(boxes: _Boxes, positions: Int[np.ndarray, "n"]) -> dict[int | str, list[int]]:
+def _by_image(objects: _Shapes, positions: Int[np.ndarray, "n"]) -> dict[int | str, list[int]]:
     near: dict[int | str, list[int]] = {}
     for position in positions.tolist():
-        near.setdefault(boxes.image_ids[position], []).append(position)
+        near.setdefault(objects.image_ids[position], []).append(position)
     return near
 
 

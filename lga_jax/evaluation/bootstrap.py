@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from lga_jax.evaluation.coco import as_datasets, in_order
+from lga_jax.evaluation.segm import PREFIX
 
 AREAS = ("all", "small", "medium", "large")
 _MOST_NUMBERS = 4_000_000  # of one array
@@ -52,10 +53,13 @@ def draw_weights(num_images: int, count: int, seed: int = 0) -> Int[np.ndarray, 
     return rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=count)
 
 
-def outcomes(ground_truth: dict, detections: list[dict]) -> dict[str, dict[str, Outcomes]]:
-    """Area -> class -> outcomes, at COCO's ten IoUs with at most 100 detections per image and class."""
+def outcomes(ground_truth: dict, detections: list[dict], kind: str = "bbox") -> dict[str, dict[str, Outcomes]]:
+    """Area -> class -> outcomes, at COCO's ten IoUs with at most 100 detections per image and class.
+
+    The arguments are as for `coco_metrics`.
+    """
     image_ids = in_order(image["id"] for image in ground_truth["images"])
-    evaluation = hotcoco.COCOeval(*map(hotcoco.COCO, as_datasets(ground_truth, detections, image_ids)), "bbox")
+    evaluation = hotcoco.COCOeval(*map(hotcoco.COCO, as_datasets(ground_truth, detections, image_ids, kind)), kind)
     evaluation.evaluate()
     area_of = {tuple(bounds): name for name, bounds in zip(AREAS, evaluation.params.area_rng, strict=True)}
     groups = defaultdict(list)
@@ -77,21 +81,24 @@ def average_precision(found: Outcomes, weights: Int[np.ndarray, "b n"]) -> Float
     return np.concatenate(parts)
 
 
-def bootstrap(ground_truth: dict, detections: list[dict], weights: Int[np.ndarray, "b n"]) -> Samples:
-    """AP, AP50, AP75, AP of each size, and 'AP CLASS' of each class."""
+def bootstrap(
+    ground_truth: dict, detections: list[dict], weights: Int[np.ndarray, "b n"], kind: str = "bbox"
+) -> Samples:
+    """AP, AP50, AP75, AP of each size, and 'AP CLASS' of each class; for "segm" with PREFIX."""
     num_images = len(ground_truth["images"])
     weights = np.concatenate([np.ones((1, num_images), weights.dtype), weights])
     tables = {
         area: np.stack([average_precision(entry, weights) for entry in classes.values()], axis=-1)
-        for area, classes in outcomes(ground_truth, detections).items()
+        for area, classes in outcomes(ground_truth, detections, kind).items()
     }  # [b t k]
     columns = {"AP": _mean(tables["all"]), "AP50": _mean(tables["all"][:, :1]), "AP75": _mean(tables["all"][:, 5:6])}
     columns |= {f"AP_{area}": _mean(tables[area]) for area in AREAS[1:]}
     for label, category in enumerate(ground_truth["categories"]):
         columns[f"AP {category['name']}"] = _mean(tables["all"][..., label : label + 1])
+    prefix = PREFIX if kind == "segm" else ""
     return Samples(
-        {name: float(column[0]) for name, column in columns.items()},
-        {name: column[1:] for name, column in columns.items()},
+        {f"{prefix}{name}": float(column[0]) for name, column in columns.items()},
+        {f"{prefix}{name}": column[1:] for name, column in columns.items()},
     )
 
 

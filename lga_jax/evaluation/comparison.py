@@ -3,15 +3,19 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import msgspec
+import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from lga_jax.data.object_masks import parse_mask
 from lga_jax.data.source import fingerprint_of, open_source, truth_of
 from lga_jax.errors import UserError, listed, shown
 from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.bootstrap import Interval, Samples, bootstrap, differences, draw_weights, intervals
+from lga_jax.evaluation.segm import with_masks
 from lga_jax.recipe import check, flatten, load
 
 _FILES = ("metrics.json", "detections.json")
@@ -25,6 +29,11 @@ class _Metrics(TypedDict):
     recipe: dict[str, Any]
 
 
+class _Rle(TypedDict):
+    size: tuple[int, int]
+    counts: str
+
+
 class _Detection(TypedDict):
     """The keys of a detection that are read."""
 
@@ -32,6 +41,7 @@ class _Detection(TypedDict):
     category_id: int
     bbox: tuple[float, float, float, float]
     score: float
+    segmentation: NotRequired[_Rle]
 
 
 class Evaluation(NamedTuple):
@@ -48,9 +58,10 @@ class Scores(NamedTuple):
 
     name: str
     step: int
-    values: dict[str, Interval]  # AP, AP50, AP75, AP_small .. AP_large, and 'AP CLASS' of each class
+    values: dict[str, Interval]  # AP, AP50, AP75, AP_small .. AP_large, 'AP CLASS' of each class; masks: segm/AP ..
     differences: dict[str, Interval]  # to the first run, on the same bootstrap samples
     analysis: Analysis
+    segm_analysis: Analysis | None  # with the IoU of masks; None unless all runs have masks, and the data too
 
 
 class Comparison(NamedTuple):
@@ -97,8 +108,9 @@ def compare(evaluations: Sequence[Evaluation], num_samples: int) -> Comparison:
     for evaluation in evaluations:
         _check_known(evaluation, truth)
     weights = draw_weights(len(truth["images"]), num_samples)
-    samples = [bootstrap(truth, evaluation.detections, weights) for evaluation in evaluations]
-    runs = [_scores(entry, own, samples[0], truth) for entry, own in zip(evaluations, samples, strict=True)]
+    masked = with_masks(source, truth) if all(map(_has_masks, evaluations)) else None
+    samples = [_bootstrap(evaluation.detections, truth, masked, weights) for evaluation in evaluations]
+    runs = [_scores(entry, own, samples[0], truth, masked) for entry, own in zip(evaluations, samples, strict=True)]
     recipes = differing([evaluation.metrics["recipe"] for evaluation in evaluations])
     return Comparison(runs, len(truth["images"]), num_samples, recipes)
 
@@ -111,9 +123,30 @@ def differing(recipes: Sequence[dict]) -> dict[str, list[Any]]:
     return {key: values for key, values in table.items() if any(value != values[0] for value in values)}
 
 
-def _scores(evaluation: Evaluation, own: Samples, baseline: Samples, truth: dict) -> Scores:
-    analysis = analyse(truth, evaluation.detections)
-    return Scores(evaluation.name, evaluation.metrics["step"], intervals(own), differences(own, baseline), analysis)
+def _has_masks(evaluation: Evaluation) -> bool:
+    """Whether the masks of all detections were scored."""
+    scored = evaluation.metrics.get("segm_per_class") is not None
+    return scored and all("segmentation" in detection for detection in evaluation.detections)
+
+
+def _bootstrap(detections: list[dict], truth: dict, masked: dict | None, weights: Int[np.ndarray, "b n"]) -> Samples:
+    """`masked`: the ground truth with masks, if they are compared too."""
+    boxes = bootstrap(truth, detections, weights)
+    if masked is None:
+        return boxes
+    masks = bootstrap(masked, detections, weights, "segm")
+    return Samples(boxes.value | masks.value, boxes.samples | masks.samples)
+
+
+def _scores(evaluation: Evaluation, own: Samples, baseline: Samples, truth: dict, masked: dict | None) -> Scores:
+    return Scores(
+        name=evaluation.name,
+        step=evaluation.metrics["step"],
+        values=intervals(own),
+        differences=differences(own, baseline),
+        analysis=analyse(truth, evaluation.detections),
+        segm_analysis=None if masked is None else analyse(masked, evaluation.detections, "segm"),
+    )
 
 
 def _find(path: str) -> Path:
@@ -180,6 +213,22 @@ def _check_known(evaluation: Evaluation, truth: dict) -> None:
                 found=f"{key} {shown(unknown[0])} and {len(unknown) - 1} more that are not among them",
                 remedy="evaluate again",
             )
+    _check_masks(evaluation, truth)
+
+
+def _check_masks(evaluation: Evaluation, truth: dict) -> None:
+    """Masks must be RLE of their images: libraries read beyond the memory of other codes."""
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    for detection in evaluation.detections:
+        if "segmentation" in detection:
+            mask = parse_mask(detection["segmentation"], sizes[detection["image_id"]], np.zeros(4))
+            if mask in ("mask_malformed", "mask_size"):
+                raise UserError(
+                    str(evaluation.folder / _FILES[1]),
+                    expected="masks as RLE of their images' pixels",
+                    found=f"another mask in image {shown(detection['image_id'])}",
+                    remedy="evaluate again",
+                )
 
 
 def _check_same_images(evaluations: Sequence[Evaluation], fingerprint: str) -> None:

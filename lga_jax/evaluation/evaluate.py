@@ -19,7 +19,7 @@ from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.coco import coco_metrics
 from lga_jax.evaluation.losses import LossMeter, LossStep
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
-from lga_jax.evaluation.segm import segm_metrics
+from lga_jax.evaluation.segm import segm_metrics, with_masks
 from lga_jax.inference.coco_results import CocoResults
 from lga_jax.inference.locate import locate
 from lga_jax.inference.predictor import Predictor, load
@@ -39,6 +39,7 @@ class EvalResult(NamedTuple):
     attention: AttentionStatistics | None  # None without annotated parts or without Gaussian masks
     analysis: Analysis | None = None  # None during training
     segm_per_class: dict[str, float] | None = None  # AP of the masks; None without a mask head or without true masks
+    segm_analysis: Analysis | None = None  # with the IoU of masks; None as segm_per_class
     losses: dict[str, float] | None = None  # means over the images; None unless asked for during training
 
 
@@ -80,8 +81,7 @@ def evaluate(
         for located in predictor.locate(source, batch_size=images_per_device, max_faulty=max_faulty):
             results.add(located)
             bar.update(len(located.index))
-    result = summarise(source, truth, results)
-    return result._replace(analysis=analyse(truth, result.detections))
+    return summarise(source, truth, results, analysed=True)
 
 
 def open_data(predictor: Predictor, data: Source | Mapping[str, Any] | ConfigDict | None = None) -> Source:
@@ -165,11 +165,12 @@ def score_source(
     return result._replace(losses=meter.means() if meter else None)
 
 
-def summarise(source: Source, truth: dict, results: CocoResults) -> EvalResult:
+def summarise(source: Source, truth: dict, results: CocoResults, analysed: bool = False) -> EvalResult:
     """Metrics of the detections of all images. `truth`: the ground truth of the source."""
     detections = results.in_source_order()
     metrics = coco_metrics(truth, detections)
-    segm = segm_metrics(source, truth, detections) if results.have_masks else None
+    masked = with_masks(source, truth) if results.have_masks else None
+    segm = segm_metrics(masked, detections) if masked else None
     return EvalResult(
         summary=metrics.summary | (segm.summary if segm else {}),
         per_class=metrics.per_class,
@@ -178,7 +179,9 @@ def summarise(source: Source, truth: dict, results: CocoResults) -> EvalResult:
         num_non_finite=results.num_non_finite,
         challenges=ap_per_challenge(truth, detections),
         attention=measure_attention(truth, detections),
+        analysis=analyse(truth, detections) if analysed else None,
         segm_per_class=segm and segm.per_class,
+        segm_analysis=analyse(masked, detections, "segm") if analysed and masked else None,
     )
 
 

@@ -7,13 +7,14 @@ objects, so the costs are sums that need one pass. Costs of several mistakes do 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from hotcoco import mask
 from jaxtyping import Bool, Float, Int
 
+Shape = Sequence[float] | Mapping[str, Any]  # a box (x, y, width, height), or a mask as compressed RLE
 POSITIVE_IOU = 0.5
 BACKGROUND_IOU = 0.1
 
@@ -62,18 +63,17 @@ def cost_of_missed(correct: Bool[np.ndarray, "d"], num_objects: int, num_kept: i
     return (at_threshold - own + between - between[num_kept]) / max(num_objects, 1)
 
 
-def kind_of(
-    bbox: Sequence[float], label: int, objects: Sequence[Sequence[float]], labels: Int[np.ndarray, "n"]
-) -> tuple[str, int | None]:
+def kind_of(shape: Shape, label: int, objects: Sequence[Shape], labels: Int[np.ndarray, "n"]) -> tuple[str, int | None]:
     """The kind of a false detection and the position of the object that it overlaps, None for background.
 
     Args:
-        bbox, label: the detection, (x, y, width, height).
-        objects, labels: the objects of its image without crowds.
+        shape, label: the detection.
+        objects, labels: the objects of its image without crowds, as boxes or as masks like the detection.
     """
     if not len(objects):
         return "background", None
-    overlaps = np.asarray(mask.iou([list(bbox)], [list(box) for box in objects], [0] * len(objects)))[0]
+    plain = [dict(one) if isinstance(one, Mapping) else list(one) for one in (shape, *objects)]
+    overlaps = np.asarray(mask.iou(plain[:1], plain[1:], [0] * len(objects)))[0]
     same, other = (np.where(chosen, overlaps, 0.0) for chosen in (labels == label, labels != label))
     if BACKGROUND_IOU <= same.max() < POSITIVE_IOU:
         return "poor_box", int(same.argmax())

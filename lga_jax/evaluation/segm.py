@@ -1,5 +1,6 @@
 """COCO's average precision of object masks."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,39 +13,49 @@ from lga_jax.evaluation.coco import CocoMetrics, coco_metrics
 PREFIX = "segm/"  # of the names of COCO's twelve numbers
 
 
-def segm_metrics(source: Source, truth: dict, detections: list[dict]) -> CocoMetrics | None:
-    """COCO's metrics of the masks of detections; the keys of the summary have PREFIX. None for data without masks.
+def segm_metrics(masked: dict, detections: list[dict]) -> CocoMetrics:
+    """COCO's metrics of the masks of detections; the keys of the summary have PREFIX.
 
-    An object without a usable mask is scored like a crowd of its box: detections there are ignored.
+    Args:
+        masked: the ground truth of `with_masks`.
+        detections: COCO results with 'segmentation'.
+    """
+    metrics = coco_metrics(masked, detections, kind="segm")
+    return metrics._replace(summary={f"{PREFIX}{name}": value for name, value in metrics.summary.items()})
+
+
+def with_masks(source: Source, truth: dict) -> dict | None:
+    """The ground truth with the mask of every object as 'segmentation'; None for data without masks.
+
+    An object without a usable mask becomes a crowd of its box: detections there are ignored.
 
     Args:
         source: the images.
         truth: its ground truth for pycocotools. The annotations of an image stand in the order of its record's boxes.
-        detections: COCO results with 'segmentation'.
     """
     masks = {record.image_id: object_masks_of(source, index) for index, record in enumerate(source.records)}
     if all(mask is None for of_image in masks.values() for mask in of_image):
         return None
-    metrics = coco_metrics(_masked(truth, masks), detections, kind="segm")
-    return metrics._replace(summary={f"{PREFIX}{name}": value for name, value in metrics.summary.items()})
+    return _masked(truth, masks)
 
 
 def _masked(truth: dict, masks: Mapping[int | str, Sequence[ObjectMask | None]]) -> dict:
-    """The ground truth with 'segmentation' in every annotation."""
+    """The ground truth with 'segmentation' in every annotation; their order stays."""
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    by_image: dict[int | str, list[dict]] = {image_id: [] for image_id in sizes}
-    for annotation in truth["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
-    annotations = []
-    for image_id, of_image in by_image.items():
-        of_boxes = masks.get(image_id, [None] * len(of_image))  # an image that is no record has crowds only
-        if len(of_boxes) != len(of_image):
+    counts = Counter(annotation["image_id"] for annotation in truth["annotations"])
+    for image_id, of_boxes in masks.items():
+        if len(of_boxes) != counts[image_id]:
             raise UserError(
                 f"image {image_id}",
-                expected=f"an object mask, or None, for each of {len(of_image)} annotations",
+                expected=f"an object mask, or None, for each of {counts[image_id]} annotations",
                 found=str(len(of_boxes)),
             )
-        annotations += [_with_mask(*pair, sizes[image_id]) for pair in zip(of_image, of_boxes, strict=True)]
+    # An image that is no record has crowds only.
+    following = {image_id: iter(masks.get(image_id, [None] * count)) for image_id, count in counts.items()}
+    annotations = [
+        _with_mask(annotation, next(following[annotation["image_id"]]), sizes[annotation["image_id"]])
+        for annotation in truth["annotations"]
+    ]
     return {**truth, "annotations": annotations}
 
 

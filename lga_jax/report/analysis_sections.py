@@ -1,7 +1,7 @@
 """The analysis of an evaluation as sections of its page."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -18,6 +18,8 @@ def headline(summary: dict[str, float], analysis: Analysis) -> str:
     """AP, the best threshold and the kind of error that costs most."""
     best = analysis.best
     entries = [("AP", number(summary["AP"]), f"AP50 {number(summary['AP50'])}")]
+    if "segm/AP" in summary:
+        entries.append(("AP of masks", number(summary["segm/AP"]), f"AP50 {number(summary['segm/AP50'])}"))
     if math.isfinite(best.threshold):
         entries += [
             ("best score threshold", f"{best.threshold:.2f}", "for the highest F1"),
@@ -29,25 +31,34 @@ def headline(summary: dict[str, float], analysis: Analysis) -> str:
     return cards(entries)
 
 
-def error_section(analysis: Analysis) -> str:
-    """The kinds of errors with the AP50 that each costs."""
-    names = {kind: f"{kind.replace('_', ' ')}: {KINDS[kind]}" for kind in analysis.error_kinds}
-    bars = histogram(
-        "AP50 that each kind of error costs, and how many there are",
-        {names[kind]: error.ap50 for kind, error in analysis.error_kinds.items()},
-        {names[kind]: f"{error.ap50:.3f} ({error.count:,})" for kind, error in analysis.error_kinds.items()},
-    )
+def error_section(analysis: Analysis, segm: Analysis | None = None) -> str:
+    """The kinds of errors with the AP50 that each costs. `segm`: by the IoU of object masks."""
+    title = "AP50 that each kind of error costs, and how many there are"
+    bars = _error_bars(title if segm is None else f"{title}: boxes", analysis, "box")
+    bars += "" if segm is None else _error_bars("the same: object masks", segm, "mask")
     return (
         f'<h2>What goes wrong</h2><div class="tables">{bars}</div>'
         '<p class="soft">Kinds of TIDE, over detections of all scores. The costs of several kinds do not add up.</p>'
     )
 
 
-def curve_section(analysis: Analysis) -> str:
-    """Precision over recall, F1 over the threshold, and calibration."""
+def _error_bars(title: str, analysis: Analysis, shape: str) -> str:
+    names = {kind: f"{kind.replace('box', shape).replace('_', ' ')}: {KINDS[kind]}" for kind in analysis.error_kinds}
+    return histogram(
+        title,
+        {names[kind]: error.ap50 for kind, error in analysis.error_kinds.items()},
+        {names[kind]: f"{error.ap50:.3f} ({error.count:,})" for kind, error in analysis.error_kinds.items()},
+    )
+
+
+def curve_section(analysis: Analysis, segm: Analysis | None = None) -> str:
+    """Precision over recall, F1 over the threshold, and calibration. `segm`: by the IoU of object masks."""
+    by_iou = [("precision and recall by IoU", analysis)]
+    if segm is not None:
+        by_iou.append(("precision and recall by IoU of the masks", segm))
     return plots(
         [
-            line_plot("precision and recall by IoU", list(_curves_by_iou(analysis)), _PR, unit=(True, True)),
+            *(line_plot(title, list(_curves_by_iou(some)), _PR, unit=(True, True)) for title, some in by_iou),
             line_plot(
                 "precision and recall by class, IoU 0.5",
                 list(_curves_by_class(analysis)),
@@ -98,14 +109,18 @@ def confusion_section(analysis: Analysis) -> str:
     )
 
 
-def class_table(per_class: dict[str, float], analysis: Analysis) -> str:
-    """Scores and the best threshold of each class."""
+def class_table(
+    per_class: dict[str, float], analysis: Analysis, more: Sequence[tuple[str, Sequence[float]]] = ()
+) -> str:
+    """Scores and the best threshold of each class. `more`: columns, each a name and a score for each class."""
     rows = []
     for label, name in enumerate(analysis.class_names):
         best, objects = analysis.best_of_class[label], analysis.num_objects[label]
         values = (per_class[name], analysis.ap50[label], best.f1, best.precision, best.recall)
-        rows.append((name, [f"{objects:,}", *map(number, values), number(best.threshold)[:4]]))
-    return table("per class, at its best threshold", ["", "objects", *_COLUMNS], rows)
+        cells = [f"{objects:,}", *map(number, values), number(best.threshold)[:4]]
+        rows.append((name, cells + [number(column[label]) for _, column in more]))
+    head = ["", "objects", *_COLUMNS, *(column for column, _ in more)]
+    return table("per class, at its best threshold", head, rows)
 
 
 def threshold_of(analysis: Analysis) -> float:

@@ -1,13 +1,14 @@
 """A comparison of runs as text for the terminal, as one HTML file, and as JSON."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lga_jax.errors import counted
+from lga_jax.evaluation.analysis import Analysis
 from lga_jax.evaluation.bootstrap import Interval, is_clear
 from lga_jax.evaluation.comparison import Comparison, Scores
 from lga_jax.files import null_for_nan, write_atomically, write_json
@@ -81,12 +82,17 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 "scores": entries(run.values),
                 "differences": entries(run.differences),
                 "best_threshold": run.analysis.best._asdict(),
-                "error_kinds": {name: kind._asdict() for name, kind in run.analysis.error_kinds.items()},
+                "error_kinds": _error_kinds(run.analysis),
+                "segm_error_kinds": run.segm_analysis and _error_kinds(run.segm_analysis),
             }
             for run in comparison.runs
         ],
         "recipes": comparison.recipes,
     }
+
+
+def _error_kinds(analysis: Analysis) -> dict[str, Any]:
+    return {name: kind._asdict() for name, kind in analysis.error_kinds.items()}
 
 
 _NOTE = (
@@ -134,22 +140,29 @@ def _lines(comparison: Comparison, cells: Any, title: str) -> Iterator[str]:
 
 
 def _score_plots(comparison: Comparison) -> Iterator[str]:
-    for title, place in (("precision and recall, IoU 0.5", 0), ("precision and recall, IoU 0.75", 5)):
-        curves = [
-            Curve(name, run.analysis.recalls, _mean_of_classes(run, run.analysis.precision[place].T), colour)
-            for name, run, colour in _named(comparison)
-        ]
-        yield line_plot(title, curves, ("recall", "precision"), unit=(True, True), note="Mean of the classes.")
+    for place, iou in ((0, 0.5), (5, 0.75)):
+        yield _precision_plot(comparison, f"precision and recall, IoU {iou:g}", place, lambda run: run.analysis)
+    if comparison.runs[0].segm_analysis:
+        yield _precision_plot(comparison, "precision and recall of masks, IoU 0.5", 0, lambda run: run.segm_analysis)
     curves = [
         Curve(
             f"{name}: best at {run.analysis.best.threshold:.2f}",
             run.analysis.sweep.thresholds,
-            _mean_of_classes(run, run.analysis.sweep.f1),
+            _mean_of_classes(run.analysis, run.analysis.sweep.f1),
             colour,
         )
         for name, run, colour in _named(comparison)
     ]
     yield line_plot("F1 over the score threshold", curves, ("score threshold", "F1"), unit=(True, True))
+
+
+def _precision_plot(comparison: Comparison, title: str, place: int, of: Callable[[Scores], Analysis]) -> str:
+    """`place`: of the IoU among COCO's."""
+    curves = [
+        Curve(name, of(run).recalls, _mean_of_classes(of(run), of(run).precision[place].T), colour)
+        for name, run, colour in _named(comparison)
+    ]
+    return line_plot(title, curves, ("recall", "precision"), unit=(True, True), note="Mean of the classes.")
 
 
 def _training_plots(comparison: Comparison, logs: Sequence[Sequence[dict]]) -> Iterator[str]:
@@ -174,7 +187,7 @@ def _named(comparison: Comparison) -> Iterator[tuple[str, Scores, str]]:
         yield f"{letter} {run.name}", run, colour
 
 
-def _mean_of_classes(run: Scores, values: np.ndarray) -> np.ndarray:
+def _mean_of_classes(analysis: Analysis, values: np.ndarray) -> np.ndarray:
     """The mean over the classes with objects; `values` are [classes, points]."""
-    usable = np.array(run.analysis.num_objects) > 0
+    usable = np.array(analysis.num_objects) > 0
     return values[usable].mean(0) if usable.any() else np.full(values.shape[1], np.nan)

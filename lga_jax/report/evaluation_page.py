@@ -45,8 +45,8 @@ def report_html(title: str, result: EvalResult, training: Sequence[str], picture
 
 def _analysed(result: EvalResult) -> Iterator[str]:
     yield analysis_sections.headline(result.summary, result.analysis)
-    yield analysis_sections.error_section(result.analysis)
-    yield analysis_sections.curve_section(result.analysis)
+    yield analysis_sections.error_section(result.analysis, result.segm_analysis)
+    yield analysis_sections.curve_section(result.analysis, result.segm_analysis)
     yield analysis_sections.confusion_section(result.analysis)
 
 
@@ -62,7 +62,7 @@ def _pictures(pictures: Sequence[Sheet]) -> Iterator[str]:
 def _tables(result: EvalResult) -> str:
     tables = [table("COCO metrics", [], _rows((name, [value]) for name, value in result.summary.items()))]
     if result.analysis:
-        tables.append(analysis_sections.class_table(result.per_class, result.analysis))
+        tables.append(analysis_sections.class_table(result.per_class, result.analysis, _of_masks(result)))
     else:
         tables.append(table("AP per class", [], _rows((name, [value]) for name, value in result.per_class.items())))
     if result.challenges:
@@ -74,6 +74,13 @@ def _tables(result: EvalResult) -> str:
         head = ["severity", *("none" if severity == 0 else str(severity) for severity in severities)]
         tables.append(table("AP per challenge", head, _rows(rows)))
     return f'<div class="tables">{"".join(tables)}</div>'
+
+
+def _of_masks(result: EvalResult) -> list[tuple[str, Sequence[float]]]:
+    """Columns of the table of classes."""
+    if result.segm_per_class is None or result.segm_analysis is None:
+        return []
+    return [("mask AP", list(result.segm_per_class.values())), ("mask AP50", result.segm_analysis.ap50)]
 
 
 def _rows(rows: Iterable[tuple[str, Sequence[float | None]]]) -> list[tuple[str, list[str]]]:

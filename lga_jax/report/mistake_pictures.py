@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+from pycocotools import mask as coco_masks
 
 from lga_jax.data.source import Source, UnreadableImageError, truth_of
 from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import counted
-from lga_jax.evaluation.analysis import LabelError
+from lga_jax.evaluation.analysis import Analysis, LabelError
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mistakes import KINDS, Mistake, image_costs
 from lga_jax.report.analysis_sections import threshold_of
@@ -74,6 +75,8 @@ def sheets(source: Source, result: EvalResult) -> Iterator[Sheet]:
     drawn = f"Detections with a score of at least {threshold:.2f} are drawn. A click shows the full size."
     if result.analysis:
         yield from _mistake_sheets(gallery, result.analysis.mistakes)
+        if result.segm_analysis:
+            yield _poor_masks(gallery, result.segm_analysis)
         costs = islice(image_costs(result.analysis.mistakes).items(), _NUM_IMAGES)
         worst = (_whole(gallery, image_id, f"costs {cost:.4f} of AP50; ") for image_id, cost in costs)
         yield Sheet("Images that cost most", drawn, [picture for picture in worst if picture])
@@ -106,6 +109,14 @@ def _mistake_sheets(gallery: _Gallery, mistakes: Sequence[Mistake]) -> Iterator[
         title = f"{kind.replace('_', ' ').capitalize()}: {len(some)}"
         text = f"{KINDS[kind][0].upper()}{KINDS[kind][1:]}; score at least {gallery.threshold:.2f}. The most costly:"
         yield Sheet(title, text, [picture for picture in pictures if picture])
+
+
+def _poor_masks(gallery: _Gallery, segm: Analysis) -> Sheet:
+    """The most costly masks that overlap an object of their class too little."""
+    poor = [mistake for mistake in segm.mistakes if mistake.kind == "poor_box"]
+    pictures = (_mistake_picture(gallery, mistake) for mistake in poor[:_NUM_PER_KIND])
+    text = f"Object masks: {KINDS['poor_box']}; score at least {threshold_of(segm):.2f}. The most costly:"
+    return Sheet(f"Poor mask: {len(poor)}", text, [picture for picture in pictures if picture])
 
 
 def _mistake_picture(gallery: _Gallery, mistake: Mistake) -> Picture | None:
@@ -142,8 +153,9 @@ def _crop(
     image = gallery.image(image_id)
     if image is None:
         return None
-    left, top, right, bottom = _surroundings([box["bbox"] for box in (found, real) if box], image.shape[:2])
-    shown = [[_moved(box, left, top)] if box else [] for box in (found, real)]
+    window = _surroundings([box["bbox"] for box in (found, real) if box], image.shape[:2])
+    left, top, right, bottom = window
+    shown = [[_moved(box, window)] if box else [] for box in (found, real)]
     return Picture(caption, draw_detections(image[top:bottom, left:right], shown[0], gallery.names, shown[1]))
 
 
@@ -158,11 +170,15 @@ def _surroundings(boxes: Sequence[Sequence[float]], hw: tuple[int, int]) -> tupl
     return (*low.tolist(), *np.maximum(high, low + 1).tolist())
 
 
-def _moved(box: Mapping[str, Any], left: int, top: int) -> dict[str, Any]:
-    """The box in pixels of a crop, without masks and part."""
+def _moved(box: Mapping[str, Any], window: tuple[int, int, int, int]) -> dict[str, Any]:
+    """The box and the object mask in pixels of a crop, without Gaussian masks and part."""
+    left, top, right, bottom = window
     x, y, width, height = box["bbox"]
-    kept = {key: box[key] for key in ("category_id", "score") if key in box}
-    return {**kept, "bbox": (x - left, y - top, width, height)}
+    moved = {key: box[key] for key in ("category_id", "score") if key in box}
+    if "segmentation" in box:
+        pixels = coco_masks.decode(box["segmentation"])[top:bottom, left:right]
+        moved["segmentation"] = coco_masks.encode(np.asfortranarray(pixels))
+    return {**moved, "bbox": (x - left, y - top, width, height)}
 
 
 def _whole(gallery: _Gallery, image_id: int | str, before: str = "") -> Picture | None:

@@ -18,7 +18,7 @@ _WIDTH = 24  # characters of the column of names
 
 
 def format_result(result: EvalResult) -> str:
-    """The twelve COCO metrics, AP per class, AP per challenge for a challenge set, and the hit rate of the masks."""
+    """COCO's metrics of boxes and object masks, AP per class, AP per challenge, and the hit rate of the masks."""
     return "\n".join(
         [
             f"{counted(result.num_images, 'image')}, {counted(len(result.detections), 'detection')}",
@@ -28,6 +28,7 @@ def format_result(result: EvalResult) -> str:
             "",
             "AP per class",
             *_rows(result.per_class),
+            *(["", "AP of object masks per class", *_rows(result.segm_per_class)] if result.segm_per_class else []),
             *_challenge_table(result.challenges),
             *(["", describe_attention(result.attention)] if result.attention else []),
         ]
@@ -66,12 +67,16 @@ def write_result(result: EvalResult, source: Source, folder: str | os.PathLike, 
             detections=len(result.detections),
             challenges=[entry._asdict() for entry in result.challenges],
             attention=result.attention and result.attention._asdict(),
-            analysis=result.analysis and analysis_json(result.analysis, truth_of(source), result.detections),
+            **{
+                key: analysis and analysis_json(analysis, truth_of(source), result.detections)
+                for key, analysis in (("analysis", result.analysis), ("segm_analysis", result.segm_analysis))
+            },
         )._asdict()
     )
     write_json(Path(folder) / "detections.json", result.detections)
     if result.analysis:
-        write_json(Path(folder) / "curves.json", null_for_nan(curves_json(result.analysis)))
+        segm = {"segm": curves_json(result.segm_analysis)} if result.segm_analysis else {}
+        write_json(Path(folder) / "curves.json", null_for_nan(curves_json(result.analysis) | segm))
     write_json(Path(folder) / "metrics.json", null_for_nan(metrics), indent=2)
 
 

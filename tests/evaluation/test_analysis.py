@@ -8,6 +8,7 @@ import hotcoco
 import numpy as np
 import pytest
 
+from lga_jax.data.object_masks import Bitmap, to_rle
 from lga_jax.evaluation.analysis import analyse
 from lga_jax.evaluation.coco import as_datasets, coco_metrics
 from tests.evaluation.test_coco import FIXTURE, SHARED, found
@@ -179,3 +180,41 @@ def test_class_names_may_hold_anything():
     strange = analyse(truth, detections)
     assert strange.class_names == ("\ud800", "a\nb\x1b[2J", "")
     np.testing.assert_array_equal(strange.confusion, plain.confusion)
+
+
+def with_rectangles(truth, detections, spoil):
+    """Both with the pixels of their boxes as masks; `spoil` changes the box of the mask of a detection."""
+
+    def masked(entry, box):
+        x, y, width, height = np.round(box).astype(int).tolist()
+        rle = to_rle(Bitmap(np.ones((height, width), bool), (x, y)), (200, 200))
+        return {**entry, "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}}
+
+    annotations = [masked(annotation, annotation["bbox"]) for annotation in truth["annotations"]]
+    found = [masked(entry, spoil(number, entry["bbox"])) for number, entry in enumerate(detections)]
+    return truth | {"annotations": annotations}, found
+
+
+def test_masks_are_matched_by_their_pixels():
+    """The boxes are those of `known_set`. The mask of the correct cat is a third of it, that of a dog is empty."""
+
+    def spoil(number, box):
+        return {0: [*box[:2], 14, 40], 6: [*box[:2], 0, 0]}.get(number, box)
+
+    truth, detections = with_rectangles(*known_set(), spoil)
+    result = analyse(truth, detections, "segm")
+    metrics = coco_metrics(truth, detections, kind="segm")
+    np.testing.assert_allclose(np.nanmean(result.precision), metrics.summary["AP"], rtol=0, atol=1e-12)
+    assert metrics.summary["AP"] < analyse(truth, detections).precision.mean()
+    counts = {kind: entry.count for kind, entry in result.error_kinds.items()}
+    assert counts["poor_box"] == 2  # the cat, and the third of a dog as before
+    assert counts["duplicate"] == 0  # the second detection of the cat is the correct one now
+    kinds = {(mistake.kind, mistake.detection) for mistake in result.mistakes}
+    assert ("poor_box", 0) in kinds and ("duplicate", 2) not in kinds
+
+
+def test_whole_masks_change_nothing():
+    truth, detections = with_rectangles(*known_set(), lambda number, box: box)
+    boxes, masks = analyse(truth, detections), analyse(truth, detections, "segm")
+    assert masks.mistakes == boxes.mistakes and masks.error_kinds == boxes.error_kinds
+    np.testing.assert_array_equal(masks.confusion, boxes.confusion)

@@ -24,6 +24,25 @@ def test_runs_are_compared_with_the_first(tmp_path):
     assert two.analysis.best.f1 == 1.0
 
 
+def test_masks_are_compared_if_all_runs_have_them(tmp_path):
+    half = write_evaluation(tmp_path / "half", masks=True)
+    detections = json.loads((half / "detections.json").read_text())
+    for first, second in zip(detections[::2], detections[1::2], strict=False):
+        first["segmentation"]["counts"] = second["segmentation"]["counts"]  # the mask of another object
+    (half / "detections.json").write_text(json.dumps(detections))
+    write_evaluation(tmp_path / "whole", masks=True)
+    write_evaluation(tmp_path / "boxes")
+    half, whole, boxes = (read_evaluation(str(tmp_path / name)) for name in ("half", "whole", "boxes"))
+    found = compare([half, whole], 20)
+    one, two = (run.values for run in found.runs)
+    assert one["AP"].value == pytest.approx(1.0) and two["segm/AP"].value == pytest.approx(1.0)
+    assert one["segm/AP"].value < 0.8
+    assert found.runs[1].differences["segm/AP"].value == pytest.approx(1 - one["segm/AP"].value)
+    assert found.runs[0].analysis.best.f1 == 1.0 > found.runs[0].segm_analysis.best.f1
+    among_others = compare([half, boxes], 2).runs[0]
+    assert "segm/AP" not in among_others.values and among_others.segm_analysis is None
+
+
 def test_an_eval_folder_itself_can_be_named(tmp_path):
     write_evaluation(tmp_path, step=7)
     folder = write_evaluation(tmp_path, step=8)
@@ -89,6 +108,9 @@ DEEP = "[" * 10**5 + "]" * 10**5
         ("detections.json", lambda found: json.dumps([found[0] | {"image_id": 10**6}])),
         ("detections.json", lambda found: json.dumps([found[0] | {"category_id": 10**6}])),
         ("detections.json", lambda found: json.dumps([found[0] | {"category_id": [1]}])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"segmentation": {"size": [64, 64]}}])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"segmentation": {"size": [64, 64], "counts": "1"}}])),
+        ("detections.json", lambda found: json.dumps([found[0] | {"segmentation": {"size": [9, 9], "counts": "a2"}}])),
     ],
 )
 def test_files_of_a_stranger_are_one_line(tmp_path, name, change):

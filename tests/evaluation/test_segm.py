@@ -18,7 +18,7 @@ from lga_jax.data.object_masks import Bitmap, to_rle
 from lga_jax.data.source import truth_of
 from lga_jax.errors import UserError
 from lga_jax.evaluation.coco import SUMMARY_NAMES, coco_metrics
-from lga_jax.evaluation.segm import segm_metrics
+from lga_jax.evaluation.segm import segm_metrics, with_masks
 from tests.evaluation.boards import Boards
 
 
@@ -55,27 +55,36 @@ class Vehicles(Challenge):
 
 def test_true_masks_score_one_and_half_of_a_mask_does_not():
     source, truth = Vehicles(), truth_of(Vehicles())
-    metrics = segm_metrics(source, truth, _detections(source, truth))
+    metrics = segm_metrics(with_masks(source, truth), _detections(source, truth))
     assert list(metrics.summary) == [f"segm/{name}" for name in SUMMARY_NAMES]
     assert metrics.summary["segm/AP"] == pytest.approx(1.0)
     left = _detections(source, truth, lambda number, pixels: pixels & (np.arange(64) % 3 > 0))
-    assert 0.1 < segm_metrics(source, truth, left).summary["segm/AP"] < 0.6
+    assert 0.1 < segm_metrics(with_masks(source, truth), left).summary["segm/AP"] < 0.6
     assert coco_metrics(truth, left).summary["AP"] == pytest.approx(1.0)  # their boxes are right
 
 
 def test_an_object_without_a_usable_mask_is_neither_missed_nor_wrongly_found():
     truth = truth_of(Vehicles())
     found = _detections(Vehicles(), truth)
-    assert segm_metrics(Vehicles(0), truth, found).summary["segm/AP"] == pytest.approx(1.0)
-    with_masks = _detections(Vehicles(0), truth)
-    assert len(with_masks) < len(found)
-    assert segm_metrics(Vehicles(0), truth, with_masks).summary["segm/AP"] == pytest.approx(1.0)
-    assert segm_metrics(Vehicles(), truth, with_masks).summary["segm/AP"] < 1
+    without_first, all_masks = (with_masks(source, truth) for source in (Vehicles(0), Vehicles()))
+    assert segm_metrics(without_first, found).summary["segm/AP"] == pytest.approx(1.0)
+    fewer = _detections(Vehicles(0), truth)
+    assert len(fewer) < len(found)
+    assert segm_metrics(without_first, fewer).summary["segm/AP"] == pytest.approx(1.0)
+    assert segm_metrics(all_masks, fewer).summary["segm/AP"] < 1
+
+
+def test_annotations_keep_their_order():
+    truth = truth_of(Vehicles())
+    truth["annotations"] = truth["annotations"][1::2] + truth["annotations"][::2]  # not image by image
+    masked = with_masks(Vehicles(), truth)["annotations"]
+    plain = [{key: value for key, value in one.items() if key != "segmentation"} for one in masked]
+    assert plain == truth["annotations"]
 
 
 def test_data_without_masks_have_no_such_score():
-    assert segm_metrics(Boards(3), truth_of(Boards(3)), []) is None
-    assert segm_metrics(Vehicles(*range(9)), truth_of(Vehicles()), []) is None
+    assert with_masks(Boards(3), truth_of(Boards(3))) is None
+    assert with_masks(Vehicles(*range(9)), truth_of(Vehicles())) is None
 
 
 def test_another_number_of_masks_than_of_boxes_is_a_users_error():
@@ -84,7 +93,7 @@ def test_another_number_of_masks_than_of_boxes_is_a_users_error():
             return [Bitmap(np.ones((2, 2), bool))] * 7
 
     with pytest.raises(UserError) as raised:
-        segm_metrics(Short(1), truth_of(Short(1)), [])
+        with_masks(Short(1), truth_of(Short(1)))
     assert raised.value.found == "7"
 
 
@@ -108,6 +117,6 @@ def test_numbers_are_those_of_pycocotools_on_the_file(tmp_path):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    ours = list(segm_metrics(source, truth, found).summary.values())
+    ours = list(segm_metrics(with_masks(source, truth), found).summary.values())
     np.testing.assert_allclose(ours, evaluation.stats, atol=1e-12)
     assert 0.2 < ours[0] < 0.6

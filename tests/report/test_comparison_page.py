@@ -17,7 +17,7 @@ ANALYSIS = evaluated().analysis
 
 def run(name, ap, difference):
     values = {"AP": Interval(ap, ap - 0.1, ap + 0.1), "AP 起重机": Interval(NAN, NAN, NAN)}
-    return Scores(name, 500, values, {"AP": difference, "AP 起重机": Interval(NAN, NAN, NAN)}, ANALYSIS)
+    return Scores(name, 500, values, {"AP": difference, "AP 起重机": Interval(NAN, NAN, NAN)}, ANALYSIS, None)
 
 
 COMPARISON = Comparison(
@@ -49,6 +49,12 @@ def test_the_page_has_runs_scores_curves_and_recipes():
         assert words in text
     assert html.count('<figure class="plot">') == 5 and "://" not in html
     assert comparison_html(COMPARISON, [[]] * 3).count('<figure class="plot">') == 3
+
+
+def test_masks_have_a_curve_of_their_own():
+    runs = [run._replace(segm_analysis=ANALYSIS) for run in COMPARISON.runs]
+    html = comparison_html(COMPARISON._replace(runs=runs), [[]] * 3)
+    assert "precision and recall of masks" in html and html.count('<figure class="plot">') == 4
 
 
 def test_equal_recipes_are_said_to_be_equal():

@@ -9,7 +9,7 @@ from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
 from lga_jax.report.curves import training_plots
 from lga_jax.report.evaluation_page import report_html, write_report
 from lga_jax.report.mistake_pictures import Picture, Sheet
-from tests.report.analysed import NAMES, Photos, evaluated
+from tests.report.analysed import NAMES, Photos, evaluated, evaluated_masks
 from tests.report.browser import check_page, needs_browser, open_page
 from tests.report.test_page import text_of
 
@@ -37,6 +37,20 @@ def test_the_page_has_everything_and_loads_nothing():
     assert len(sources) == 2 and all(source.startswith("data:image/") for source in sources)
     assert "://" not in re.sub(r"base64,[^\"]+", "", page)
     assert page.index("best score threshold") < page.index("What goes wrong") < page.index("COCO metrics")
+
+
+def test_masks_have_their_scores_errors_and_curves():
+    result = evaluated_masks()
+    text = text_of(report_html("t", result, [], []))
+    for words in (
+        f"AP of masks{result.summary['segm/AP']:.3f}",
+        "the same: object masks",
+        "poor mask: ",
+        "precision and recall by IoU of the masks",
+        "mask AP50",
+    ):
+        assert words in text and words not in text_of(report_html("t", evaluated(), [], []))
+    assert text.count(f"{result.segm_per_class[NAMES[1]]:.3f}") >= 1
 
 
 def test_without_analysis_attention_and_curves_the_page_is_shorter():

@@ -4,7 +4,7 @@ import numpy as np
 
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.report.mistake_pictures import choose_images, sheets
-from tests.report.analysed import NAMES, Photos, evaluated
+from tests.report.analysed import NAMES, Photos, evaluated, evaluated_masks
 
 RESULT = evaluated()
 
@@ -22,6 +22,18 @@ def test_every_kind_of_mistake_has_its_sheet_with_scores_and_costs():
     (missed,) = found["Missed: 1"].pictures
     assert f"not detected, object {NAMES[0]}" in missed.caption
     assert confusion.image.shape[0] > 300 and confusion.image.std() > 5  # enlarged, with boxes
+
+
+def test_poor_masks_are_drawn():
+    result = evaluated_masks()
+    sheet = by_title(result)["Poor mask: 2"]
+    captions = [picture.caption for picture in sheet.pictures]
+    cat = next(i for i, caption in enumerate(captions) if f"detected {NAMES[1]} 0.75" in caption)
+    without = {key: value for key, value in result.detections[0].items() if key != "segmentation"}
+    other = result._replace(detections=[without, *result.detections[1:]])
+    boxes = by_title(other)["Poor mask: 2"].pictures[cat].image
+    tinted = (sheet.pictures[cat].image != boxes).any(2)
+    assert tinted.any(0).sum() * 2 < tinted.any(1).sum()  # 14 x 40 pixels of the image
 
 
 def test_pictures_state_the_threshold_and_count_what_is_below():

@@ -8,7 +8,7 @@ import pytest
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP
 from lga_jax.report.tables import challenge_matrix, describe_attention, format_result, write_result
-from tests.report.analysed import Photos, evaluated
+from tests.report.analysed import Photos, evaluated, evaluated_masks
 
 ATTENTION = AttentionStatistics(7, 0.5, 0.25, (0.5, 0.1), 0.13, 2.0)
 RESULT = EvalResult(
@@ -38,6 +38,17 @@ def test_every_number_stands_behind_its_name():
     assert row(text, "AP") == ["0.5123"] and row(text, "AP_small") == ["-"]
     assert row(text, "crane") == ["0.2500"] and row(text, "radar") == ["-"]
     assert "1 of 2 classes have no object" in text
+
+
+def test_masks_have_scores_of_their_own(tmp_path):
+    result = evaluated_masks()
+    text = format_result(result)
+    _, *rows = text[text.index("AP of object masks per class") :].splitlines()
+    assert len(rows) == 2 and rows[1].split()[-1] == f"{list(result.segm_per_class.values())[1]:.4f}"
+    write_result(result, Photos(), tmp_path, {})
+    segm = json.loads((tmp_path / "metrics.json").read_text())["segm_analysis"]
+    assert segm["error_kinds"]["poor_box"]["count"] == 2
+    assert "segm" in json.loads((tmp_path / "curves.json").read_text())
 
 
 def test_challenges_have_a_column_for_each_severity():
