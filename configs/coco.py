@@ -176,6 +176,7 @@ def get_config() -> ConfigDict:
             label_smoothing=0.0,  # share of the wanted probability spread over all classes, such as 0.1
             class_weights=(),  # factor of the class loss per class, in the order of the classes; (): 1
             balance_classes=False,  # True: class_weights from the numbers of boxes, rare classes count more
+            federated=True,  # background counts only for the verified classes of an image, if the data list them (LVIS)
             roi_box="l1",  # on the deltas; or "giou", "diou", "ciou" on the boxes
             roi_box_beta=0.0,  # "l1" only: as rpn_box_beta
             roi_box_weight=1.0,  # weight of the box loss; about 10 for an IoU loss, whose values are smaller

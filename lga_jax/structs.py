@@ -37,6 +37,7 @@ class Targets(NamedTuple):
     valid: Bool[Array, "*b g"]
     masks: UInt8[Array, "*b g q q"] | None = None  # inside each box: covered share of a cell, 0..255; only for masks
     has_mask: Bool[Array, "*b g"] | None = None  # False: no usable mask; the box counts, the mask loss leaves it out
+    verified: Bool[Array, "*b k"] | None = None  # False: the image may show objects of the class without a box
 
 
 class Batch(NamedTuple):
@@ -73,6 +74,7 @@ class RoITargets(NamedTuple):
     boxes: Float[Array, "*b r 4"]  # matched ground truth; defined only for labels < k
     matched: Int[Array, "*b r"]  # its ground-truth slot; defined only for labels < k
     valid: Bool[Array, "*b r"]
+    verified: Bool[Array, "*b k"] | None = None  # as in Targets; None: all classes
 
 
 class Gaussians(NamedTuple):

@@ -47,13 +47,20 @@ def make_columns(
     return Columns(image, boxes, labels.astype(np.int32), crowd, degenerate, outside)
 
 
-def to_records(image_ids: Iterable[ImageId], hw: Int[np.ndarray, "m 2"], columns: Columns) -> list[Record]:
-    """One record for each image, with its usable boxes."""
+def to_records(
+    image_ids: Iterable[ImageId],
+    hw: Int[np.ndarray, "m 2"],
+    columns: Columns,
+    verified: Sequence[Int[np.ndarray, "_"]] | None = None,
+) -> list[Record]:
+    """One record for each image, with its usable boxes. `verified`: labels for each image; None: all classes are."""
     rows, ends = _by_image(columns, len(hw))
     parts = (np.split(column[rows], ends) for column in (columns.boxes, columns.labels, columns.crowd))
     return [
-        Record(image_id, height, width, boxes, labels, crowd)
-        for image_id, (height, width), boxes, labels, crowd in zip(image_ids, hw.tolist(), *parts, strict=True)
+        Record(image_id, height, width, boxes, labels, crowd, verified=known)
+        for image_id, (height, width), boxes, labels, crowd, known in zip(
+            image_ids, hw.tolist(), *parts, [None] * len(hw) if verified is None else verified, strict=True
+        )
     ]
 
 

@@ -3,18 +3,21 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
+from lga_jax.data.federated import LISTS, NEGATIVE, NOT_EXHAUSTIVE
 from lga_jax.data.object_masks import ObjectMask
 from lga_jax.data.source import (
     MaskCounts,
     Part,
     Record,
     Source,
+    is_federated,
     mask_counts_of,
     object_masks_of,
     open_source,
@@ -37,7 +40,8 @@ class MixedSource:
 
     Classes are those of all parts in the order of first appearance, or those of one part; boxes of other classes are
     left out, their images are kept. If a part has no boxes of a class, objects of this class in its images are trained
-    as background; the report names such classes.
+    as background; the report names such classes. A part with lists of verified classes, as LVIS, keeps them; other
+    parts have all classes verified.
     """
 
     def __init__(self, parts: Mapping[str, Mapping] | ConfigDict, classes: str = "") -> None:
@@ -89,11 +93,12 @@ class MixedSource:
     def truth(self) -> dict:
         """Ground truth of all parts for pycocotools; images, annotations and categories get new ids."""
         ids = {name: number for number, name in enumerate(self.class_names, start=1)}
-        images, annotations = [], []
+        images, annotations, federated = [], [], is_federated(self)
         for part in self._parts:
             truth = part.source.truth()
             category_id = {category["id"]: ids.get(category["name"]) for category in truth["categories"]}
-            images += [{**image, "id": _image_id(part, image["id"])} for image in truth["images"]]
+            lists = partial(_lists, category_id=category_id) if federated else lambda _: {}
+            images += [{**image, "id": _image_id(part, image["id"]), **lists(image)} for image in truth["images"]]
             annotations += [
                 {**annotation, "image_id": _image_id(part, annotation["image_id"]), "category_id": category}
                 for annotation in truth["annotations"]
@@ -129,6 +134,13 @@ def _open(name: str, /, *, weight: float, source: str, **settings: object) -> _P
         raise error.within(f"data part {name!r}") from error
 
 
+def _lists(image: Mapping, category_id: Mapping[int, int | None]) -> dict[str, list[int]]:
+    """LVIS's lists of an image with the ids of the mixture. Without them, all classes of its part are verified."""
+    if NEGATIVE not in image:
+        image = {NEGATIVE: list(category_id), NOT_EXHAUSTIVE: []}
+    return {key: [new for old in image[key] if (new := category_id[old]) is not None] for key in LISTS}
+
+
 def _image_id(part: _Part, image_id: int | str) -> str:
     return f"{part.name}/{image_id}"
 
@@ -136,10 +148,12 @@ def _image_id(part: _Part, image_id: int | str) -> str:
 def _translate(part: _Part, class_names: tuple[str, ...]) -> list[Record]:
     ours = {name: label for label, name in enumerate(class_names)}
     labels = np.array([ours.get(name, -1) for name in part.source.class_names], np.int32)
-    return [_translated(part, record, labels[record.labels]) for record in part.source.records]
+    return [_translated(part, record, labels) for record in part.source.records]
 
 
-def _translated(part: _Part, record: Record, labels: Int[np.ndarray, "n"]) -> Record:
+def _translated(part: _Part, record: Record, ours: Int[np.ndarray, "k"]) -> Record:
+    """A record with the labels of the mixture. `ours`: for each label of the part; -1: left out."""
+    labels, verified = ours[record.labels], record.verified
     kept = labels >= 0
     return record._replace(
         image_id=_image_id(part, record.image_id),
@@ -147,6 +161,7 @@ def _translated(part: _Part, record: Record, labels: Int[np.ndarray, "n"]) -> Re
         labels=labels[kept],
         crowd=record.crowd[kept],
         weight=record.weight * part.weight,
+        verified=verified if verified is None else ours[verified][ours[verified] >= 0],
     )
 
 

@@ -28,6 +28,8 @@ class Record(NamedTuple):
     labels: Int[np.ndarray, "n"]  # 0..k-1
     crowd: Bool[np.ndarray, "n"]  # a box around many objects: not trained on, ignored by the evaluation
     weight: float = 1.0  # how often an epoch shows the image
+    # Labels of classes without further objects: outside its boxes, the image shows none. None: all classes.
+    verified: Int[np.ndarray, "_"] | None = None
 
 
 class UnusableBoxes(NamedTuple):
@@ -153,6 +155,11 @@ def mask_counts_of(source: Source) -> list[MaskCounts]:
     return [MaskCounts(where, len(masks), {"mask_missing": missing} if missing else {})]
 
 
+def is_federated(source: Source) -> bool:
+    """Whether only some classes are verified in some images."""
+    return any(record.verified is not None for record in source.records)
+
+
 def name_of(source: Source, index: int) -> str:
     """The file name of an image if the source knows it, otherwise its id."""
     names = getattr(source, "file_names", None)
@@ -169,6 +176,8 @@ def fingerprint_of(source: Source) -> str:
         sha.update(repr((record.image_id, record.height, record.width, record.weight)).encode())
         for array in (record.boxes_original, record.labels, record.crowd):
             sha.update(np.ascontiguousarray(array).tobytes())
+        if record.verified is not None:
+            sha.update(repr(record.verified.tolist()).encode())
     return sha.hexdigest()
 
 

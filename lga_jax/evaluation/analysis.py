@@ -1,8 +1,9 @@
 """Why the AP is what it is: curves, confusions, kinds of errors, the best threshold and the most costly mistakes.
 
 The matching of detections with objects and most results are those of hotcoco, which gives pycocotools' numbers (a test
-compares them). An object is found by a detection of its class with an IoU of at least 0.5; crowds are left out. The IoU
-is that of boxes, or of object masks; "poor_box" then means a poor mask.
+compares them). An object is found by a detection of its class with an IoU of at least 0.5; crowds are left out, and in
+data with LVIS's lists, detections that these do not count. The IoU is that of boxes, or of object masks; "poor_box" then
+means a poor mask.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import hotcoco
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from lga_jax.data.federated import has_lists
 from lga_jax.evaluation import thresholds
 from lga_jax.evaluation.coco import as_datasets, in_order
 from lga_jax.evaluation.mistakes import POSITIVE_IOU, Mistake, cost_of_false, cost_of_missed, kind_of
@@ -85,7 +87,8 @@ def analyse(ground_truth: dict, detections: list[dict], kind: str = "bbox") -> A
     """Analyses detections; the arguments are as for `coco_metrics`, and are not changed."""
     image_ids = in_order(image["id"] for image in ground_truth["images"])
     datasets = as_datasets(ground_truth, detections, image_ids, kind)
-    evaluation = hotcoco.COCOeval(*map(hotcoco.COCO, datasets), kind)
+    federated = has_lists(ground_truth)
+    evaluation = hotcoco.COCOeval(*map(hotcoco.COCO, datasets), kind, lvis_style=federated)
     evaluation.evaluate()
     evaluation.accumulate()
     label_of = {category["id"]: label for label, category in enumerate(ground_truth["categories"])}
@@ -111,7 +114,7 @@ def analyse(ground_truth: dict, detections: list[dict], kind: str = "bbox") -> A
         recalls=np.array(evaluation.params.rec_thrs),
         precision=np.where(precision < 0, np.nan, precision),
         ap50=tuple(np.where(precision[0].min(0) < 0, np.nan, precision[0].mean(0)).tolist()),
-        confusion=_confusion(evaluation, best.threshold, order),
+        confusion=_confusion(_of_scored(*datasets, scored, kind) if federated else evaluation, best.threshold, order),
         error_kinds=_error_kinds(evaluation.tide_errors()),
         bins=tuple(
             Bin(bin_["bin_lower"], bin_["count"], bin_["avg_confidence"], bin_["avg_accuracy"])
@@ -138,6 +141,14 @@ def _flags(status: dict[int, Any], count: int) -> Bool[np.ndarray, "n"]:
     flags = np.zeros(count, bool)
     flags[_positions(status)] = True
     return flags
+
+
+def _of_scored(truth: dict, found: dict, scored: Int[np.ndarray, "n"], kind: str) -> hotcoco.COCOeval:
+    """The evaluation of the detections that count: hotcoco's confusions ignore LVIS's lists."""
+    found = {**found, "annotations": [found["annotations"][position] for position in scored.tolist()]}
+    evaluation = hotcoco.COCOeval(hotcoco.COCO(truth), hotcoco.COCO(found), kind)
+    evaluation.evaluate()
+    return evaluation
 
 
 def _confusion(evaluation: hotcoco.COCOeval, threshold: float, order: list[int]) -> Int[np.ndarray, "k1 k1"]:

@@ -16,6 +16,7 @@ import hotcoco
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from lga_jax.data.federated import has_lists
 from lga_jax.evaluation.coco import as_datasets, in_order
 from lga_jax.evaluation.segm import PREFIX
 
@@ -54,12 +55,13 @@ def draw_weights(num_images: int, count: int, seed: int = 0) -> Int[np.ndarray, 
 
 
 def outcomes(ground_truth: dict, detections: list[dict], kind: str = "bbox") -> dict[str, dict[str, Outcomes]]:
-    """Area -> class -> outcomes, at COCO's ten IoUs with at most 100 detections per image and class.
+    """Area -> class -> outcomes, at COCO's ten IoUs with at most 100 detections per image and class, 300 for LVIS.
 
     The arguments are as for `coco_metrics`.
     """
     image_ids = in_order(image["id"] for image in ground_truth["images"])
-    evaluation = hotcoco.COCOeval(*map(hotcoco.COCO, as_datasets(ground_truth, detections, image_ids, kind)), kind)
+    datasets = map(hotcoco.COCO, as_datasets(ground_truth, detections, image_ids, kind))
+    evaluation = hotcoco.COCOeval(*datasets, kind, lvis_style=has_lists(ground_truth))
     evaluation.evaluate()
     area_of = {tuple(bounds): name for name, bounds in zip(AREAS, evaluation.params.area_rng, strict=True)}
     groups = defaultdict(list)

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import hotcoco
 import numpy as np
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from lga_jax.data.federated import LISTS
 from lga_jax.errors import listed
 
 SUMMARY_NAMES = (
@@ -62,8 +64,8 @@ def coco_metrics(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    summary = dict(zip(SUMMARY_NAMES, map(_nan_for_nothing, evaluation.stats), strict=True))
-    return CocoMetrics(summary, _per_class(evaluation, ground_truth["categories"]))
+    summary = dict(zip(SUMMARY_NAMES, map(nan_for_nothing, evaluation.stats), strict=True))
+    return CocoMetrics(summary, per_class(evaluation, ground_truth["categories"]))
 
 
 def _check_images_known(ground_truth: dict, detections: list[dict], wanted: list[int | str]) -> None:
@@ -85,10 +87,20 @@ def as_datasets(
     """
     numbers = {image_id: number for number, image_id in enumerate(in_order(image_ids))}
     # Ids as names: hotcoco takes no unpaired surrogate.
-    categories = [{"id": category["id"], "name": str(category["id"])} for category in ground_truth["categories"]]
+    categories = [
+        {"id": category["id"], "name": str(category["id"])} | _kept(category, ("frequency",))
+        for category in ground_truth["categories"]
+    ]
+    lists = {image["id"]: _kept(image, LISTS) for image in ground_truth["images"]}
+    # pycocotools asks for a size, which compressed RLE has itself.
+    images = [{"id": number, "height": 0, "width": 0} | lists[image_id] for image_id, number in numbers.items()]
     if kind == "segm":  # the area of a detection decides whether it is small, and pycocotools decodes both
         detections = [{**found, "area": float(coco_masks.area(found["segmentation"]))} for found in detections]
-    truth, found = (_dataset(numbers, categories, boxes, kind) for boxes in (ground_truth["annotations"], detections))
+    others = {"images": images, "categories": categories}
+    truth, found = (
+        others | {"annotations": _annotations(numbers, boxes, kind)}
+        for boxes in (ground_truth["annotations"], detections)
+    )
     return truth, found
 
 
@@ -97,20 +109,19 @@ def in_order(image_ids: Iterable[int | str]) -> list[int | str]:
     return sorted(image_ids, key=lambda image_id: (isinstance(image_id, str), image_id))
 
 
-def _dataset(numbers: dict[int | str, int], categories: list[dict], boxes: list[dict], kind: str) -> dict:
+def _kept(entry: dict, keys: Iterable[str]) -> dict:
+    return {key: entry[key] for key in keys if key in entry}
+
+
+def _annotations(numbers: dict[int | str, int], boxes: list[dict], kind: str) -> list[dict]:
     kept = [box for box in boxes if box["image_id"] in numbers]
     keys = ("iscrowd", "area", "bbox", "category_id", "score", *(["segmentation"] if kind == "segm" else []))
-    return {
-        # pycocotools asks for a size, which compressed RLE has itself.
-        "images": [{"id": number, "height": 0, "width": 0} for number in numbers.values()],
-        "categories": categories,
-        "annotations": [
-            {"iscrowd": 0, "area": box["bbox"][2] * box["bbox"][3]}
-            | {key: box[key] for key in keys if key in box}
-            | {"id": position, "image_id": numbers[box["image_id"]]}
-            for position, box in enumerate(kept, start=1)
-        ],
-    }
+    return [
+        {"iscrowd": 0, "area": box["bbox"][2] * box["bbox"][3]}
+        | _kept(box, keys)
+        | {"id": position, "image_id": numbers[box["image_id"]]}
+        for position, box in enumerate(kept, start=1)
+    ]
 
 
 def _index(dataset: dict) -> COCO:
@@ -120,8 +131,9 @@ def _index(dataset: dict) -> COCO:
     return coco
 
 
-def _per_class(evaluation: COCOeval, categories: list[dict]) -> dict[str, float]:
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all areas, 100 detections
+def per_class(evaluation: COCOeval | hotcoco.COCOeval, categories: list[dict]) -> dict[str, float]:
+    """AP by class name, nan without objects, from an evaluation by pycocotools or hotcoco."""
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all areas, most detections
     by_id = {category_id: precision[:, :, k] for k, category_id in enumerate(evaluation.params.catIds)}
     return {
         category["name"]: float(np.mean(values)) if (values := by_id[category["id"]]).min() >= 0 else math.nan
@@ -129,5 +141,6 @@ def _per_class(evaluation: COCOeval, categories: list[dict]) -> dict[str, float]
     }
 
 
-def _nan_for_nothing(value: float) -> float:
+def nan_for_nothing(value: float) -> float:
+    """nan for COCO's -1, which stands for a metric without objects."""
     return math.nan if value < 0 else float(value)

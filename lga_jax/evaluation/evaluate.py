@@ -16,8 +16,8 @@ from lga_jax.data.faulty import check_data
 from lga_jax.data.source import Source, open_source, truth_of
 from lga_jax.errors import UserError
 from lga_jax.evaluation.analysis import Analysis, analyse
-from lga_jax.evaluation.coco import coco_metrics
 from lga_jax.evaluation.losses import LossMeter, LossStep
+from lga_jax.evaluation.lvis import metrics
 from lga_jax.evaluation.mask_hits import AttentionStatistics, ChallengeAP, ap_per_challenge, measure_attention
 from lga_jax.evaluation.segm import segm_metrics, with_masks
 from lga_jax.inference.coco_results import CocoResults
@@ -30,7 +30,7 @@ from lga_jax.recipe import check
 class EvalResult(NamedTuple):
     """The result of an evaluation."""
 
-    summary: dict[str, float]  # COCO's twelve numbers, nan without objects; of the masks too, as "segm/AP"
+    summary: dict[str, float]  # COCO's twelve numbers or LVIS's, nan without objects; of masks too, as "segm/AP"
     per_class: dict[str, float]  # AP by class name, nan without objects
     detections: list[dict]  # COCO results, in the order of the source's images
     num_images: int
@@ -168,12 +168,12 @@ def score_source(
 def summarise(source: Source, truth: dict, results: CocoResults, analysed: bool = False) -> EvalResult:
     """Metrics of the detections of all images. `truth`: the ground truth of the source."""
     detections = results.in_source_order()
-    metrics = coco_metrics(truth, detections)
+    boxes = metrics(truth, detections)
     masked = with_masks(source, truth) if results.have_masks else None
     segm = segm_metrics(masked, detections) if masked else None
     return EvalResult(
-        summary=metrics.summary | (segm.summary if segm else {}),
-        per_class=metrics.per_class,
+        summary=boxes.summary | (segm.summary if segm else {}),
+        per_class=boxes.per_class,
         detections=detections,
         num_images=len(source.records),
         num_non_finite=results.num_non_finite,

@@ -8,20 +8,21 @@ import numpy as np
 from lga_jax.data.object_masks import Bitmap, ObjectMask, to_rle
 from lga_jax.data.source import Source, object_masks_of
 from lga_jax.errors import UserError
-from lga_jax.evaluation.coco import CocoMetrics, coco_metrics
+from lga_jax.evaluation.coco import CocoMetrics
+from lga_jax.evaluation.lvis import metrics
 
-PREFIX = "segm/"  # of the names of COCO's twelve numbers
+PREFIX = "segm/"  # of the names of the metrics
 
 
 def segm_metrics(masked: dict, detections: list[dict]) -> CocoMetrics:
-    """COCO's metrics of the masks of detections; the keys of the summary have PREFIX.
+    """The metrics of the masks of detections; the keys of the summary have PREFIX.
 
     Args:
         masked: the ground truth of `with_masks`.
         detections: COCO results with 'segmentation'.
     """
-    metrics = coco_metrics(masked, detections, kind="segm")
-    return metrics._replace(summary={f"{PREFIX}{name}": value for name, value in metrics.summary.items()})
+    found = metrics(masked, detections, kind="segm")
+    return found._replace(summary={f"{PREFIX}{name}": value for name, value in found.summary.items()})
 
 
 def with_masks(source: Source, truth: dict) -> dict | None:

@@ -207,6 +207,7 @@ KEYS: dict[str, Rule] = {
     "losses.label_smoothing": number(0, below=1),
     "losses.class_weights": several(number(0, 1e6), "a number of at least 0 per class, as (1.0, 2.5), or ()"),
     "losses.balance_classes": flag(),
+    "losses.federated": flag(),
     "losses.roi_box": choice(*_BOX_LOSSES),
     "losses.roi_box_beta": number(0),
     "losses.roi_box_weight": number(0),

@@ -10,8 +10,9 @@ from pycocotools.coco import COCO
 
 from configs.coco import get_config
 from lga_jax.data.batches.loader import TrainLoader
-from lga_jax.data.source import Source, open_source
+from lga_jax.data.source import Source, open_source, truth_of
 from lga_jax.errors import UserError
+from tests.data import lvis_folder
 
 STREET = [(3, "car"), (7, "train")]
 HARBOUR = [(1, "ship"), (2, "car")]
@@ -145,3 +146,16 @@ def test_a_part_with_nothing_to_train_on_is_named(make_part):
     empty = make_part("quay", HARBOUR, [[], []]) | {"skip_empty": True}
     with pytest.raises(UserError, match=r"^data part 'quay': .*quay.json: expected an image with a box to train on"):
         open_source("mixed", parts={"quay": empty})
+
+
+def test_lists_of_verified_classes_get_the_labels_and_ids_of_the_mixture(parts, tmp_path):
+    lists = lvis_folder.write(tmp_path) | {"weight": 1.0}
+    source = open_source("mixed", parts={"street": parts["street"], "lvis": lists}, classes="lvis")
+    assert source.records[0].verified is None  # all classes: "street" has no lists
+    assert [record.verified.tolist() for record in source.records[3:]] == [[0, 1, 2], [0], [1], [0, 3]]
+    both = open_source("mixed", parts={"street": parts["street"], "lvis": lists})
+    assert both.records[3].verified.tolist() == [2, 3, 4]  # after car and train, which its images do not verify
+    images = {image["id"]: image for image in truth_of(both)["images"]}
+    assert images["lvis/5"]["neg_category_ids"] == [3] and images["lvis/5"]["not_exhaustive_category_ids"] == [5]
+    assert images["street/0"]["neg_category_ids"] == [1, 2] and images["street/0"]["not_exhaustive_category_ids"] == []
+    assert "neg_category_ids" not in truth_of(open_source("mixed", parts=parts))["images"][0]

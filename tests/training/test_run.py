@@ -24,11 +24,14 @@ from lga_jax.data.batches.loader import EvalLoader, TrainLoader
 from lga_jax.data.challenge.source import Challenge
 from lga_jax.data.source import UnreadableImageError
 from lga_jax.errors import UserError
+from lga_jax.evaluation.evaluate import evaluate
+from lga_jax.evaluation.lvis import NAMES
 from lga_jax.files import WriteError
 from lga_jax.training import run as loop
 from lga_jax.training import start
 from lga_jax.training.metrics import TrainingDivergedError
 from lga_jax.training.run import open_run, train
+from tests.data import lvis_folder
 from tests.faults import refused
 from tests.training.stubs import StubEvaluation, install, signal_at_step, stub_config, tiny_config
 
@@ -681,6 +684,24 @@ def test_real_detector_resumes_bit_for_bit(tmp_path, monkeypatch, compile_once):
     shutil.rmtree(tmp_path / "b" / "checkpoints" / "4")
     train(tiny_config(), str(tmp_path / "b"))
     assert_same_run(str(tmp_path / "b"), str(tmp_path / "a"))
+
+
+@pytest.mark.slow
+def test_a_set_with_lists_of_verified_classes_is_trained_and_scored(tmp_path, compile_once):
+    data = lvis_folder.write(tmp_path)
+    config = tiny_config()
+    config.update(num_steps=2, checkpoint_every=2)
+    config.data.train, config.data.eval = ConfigDict(data), ConfigDict(data)
+    config.data.repeat_threshold = 0.5
+    config.losses.guide_rois = "all"
+    config.inference.score_threshold = 0.0
+    with open_run(config, str(tmp_path / "run")) as run:
+        steps = [metrics for _, metrics in run]
+    assert all(np.isfinite(value) for metrics in steps for value in metrics.values())
+    result = evaluate(str(tmp_path / "run"))
+    assert tuple(result.summary) == tuple(NAMES.values())
+    assert result.num_images == 4 and len(result.detections) > 0
+    assert result.analysis.num_objects == (1, 1, 2, 0)
 
 
 def _start_two(workdir, *arguments, first=(), second=()):

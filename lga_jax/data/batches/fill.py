@@ -25,11 +25,12 @@ class SeenMask(NamedTuple):
     placement: Placement
 
 
-def empty_batch(size: int, bucket_hw: HW, slots: int, mask_side: int = 0) -> Batch:
+def empty_batch(size: int, bucket_hw: HW, slots: int, mask_side: int = 0, num_listed: int = 0) -> Batch:
     """An empty numpy batch of `size` images; `write_image` fills its rows.
 
     An unfilled row is a black image of the size of the bucket, with index -1 and no boxes.
     mask_side: cells per axis of the object masks; 0: no masks.
+    num_listed: the number of classes if `verified` names those of each image; 0: all are verified.
     """
     return Batch(
         images=_aligned_zeros((size, *bucket_hw, 3)),
@@ -41,6 +42,7 @@ def empty_batch(size: int, bucket_hw: HW, slots: int, mask_side: int = 0) -> Bat
             valid=np.zeros((size, slots), bool),
             masks=np.zeros((size, slots, mask_side, mask_side), np.uint8) if mask_side else None,
             has_mask=np.zeros((size, slots), bool) if mask_side else None,
+            verified=np.zeros((size, num_listed), bool) if num_listed else None,
         ),
         index=np.full(size, -1, np.int32),
     )
@@ -66,7 +68,8 @@ def write_image(
 ) -> None:
     """Augments an image and its boxes and writes them into a row. `kernel`: resize method, one of geometry.KERNELS.
 
-    If `image` is None, the row is grey, of the same size and without boxes. `masks`: of each box of the record.
+    If `image` is None, the row is grey, of the same size, without boxes and verified classes. `masks`: of each box of
+    the record.
     """
     height, width = seen_hw = content_hw(view, batch.images.shape[1:3])
     hw = record.height, record.width
@@ -77,6 +80,8 @@ def write_image(
         content[:] = _GREY
         return
     see_image(content, image, view, kernel)
+    if batch.targets.verified is not None:
+        batch.targets.verified[row, slice(None) if record.verified is None else record.verified] = True
     trained = np.flatnonzero(~record.crowd)
     boxes = see_boxes(record.boxes_original[trained], hw, view, seen_hw)
     write_targets(batch.targets, row, boxes, record.labels[trained], see_masks(masks, trained, hw, view, seen_hw))
@@ -123,7 +128,7 @@ def write_targets(
     if num_lost:
         sides = boxes[kept, 2:] - boxes[kept, :2]
         kept = np.sort(kept[np.argsort(-sides.prod(axis=1), kind="stable")[:slots]])
-    for leaf in targets:
+    for leaf in targets._replace(verified=None):
         if leaf is not None:
             leaf[row] = 0
     targets.boxes[row, : len(kept)] = boxes[kept]

@@ -21,7 +21,7 @@ from lga_jax.data.batches.paste import paste
 from lga_jax.data.batches.paste_masks import Below, paste_masks
 from lga_jax.data.faulty import ImageCount
 from lga_jax.data.object_masks import ObjectMask
-from lga_jax.data.source import Source, UnreadableImageError, name_of, object_masks_of, parts_of
+from lga_jax.data.source import Source, UnreadableImageError, is_federated, name_of, object_masks_of, parts_of
 from lga_jax.errors import UserError, counted
 from lga_jax.processes.mesh import batch_sharding
 from lga_jax.structs import Batch
@@ -74,7 +74,9 @@ class Pipeline:
         mask_side: cells per axis of the object masks; 0: no masks are read.
         transform: the user's; every job then has a generator for each image.
         """
-        self._source, self._jobs, self._slots, self._mask_side = source, jobs, slots, mask_side
+        self._source, self._jobs, self._mask_side = source, jobs, mask_side
+        num_listed = len(source.class_names) if is_federated(source) else 0
+        self._empty = partial(empty_batch, slots=slots, mask_side=mask_side, num_listed=num_listed)
         self._transform = transform
         self._kernel, self._prefetch = data_config.resize, data_config.prefetch
         self._num_workers, self._num_devices = data_config.num_workers, len(local_devices)
@@ -104,7 +106,7 @@ class Pipeline:
 
     def empty_batch(self, bucket_hw: HW, num_rows: int) -> Batch:
         """An empty batch of a bucket; `num_rows` are the rows of this process."""
-        return self._to_devices(empty_batch(num_rows, bucket_hw, self._slots, self._mask_side))
+        return self._to_devices(self._empty(num_rows, bucket_hw))
 
     def rehearse(self, job: Job) -> list[str]:
         """Tries the user's transform on the first images of a job. Returns a report line if it removes boxes.
@@ -114,7 +116,7 @@ class Pipeline:
         """
         rows, counts = list(zip(job.index, job.views, job.donors, job.rngs, strict=True))[:_REHEARSED], []
         for index, view, donor, rng in rows:
-            plain, one, other = (empty_batch(1, job.bucket_hw, self._slots) for _ in range(3))
+            plain, one, other = (self._empty(1, job.bucket_hw) for _ in range(3))
             self._load(plain, 0, index, view, donor, None)
             for batch in (one, other):
                 self._load(batch, 0, index, view, donor, deepcopy(rng))
@@ -146,7 +148,7 @@ class Pipeline:
             job = next(self._jobs, None)
             if job is None:
                 return
-            batch = empty_batch(len(job.index), job.bucket_hw, self._slots, self._mask_side)
+            batch = self._empty(len(job.index), job.bucket_hw)
             rows = [
                 self._workers.submit(self._load, batch, row, *arguments)
                 for row, arguments in enumerate(zip(job.index, job.views, job.donors, job.rngs, strict=True))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lga_jax.data.decode import MAX_PIXELS
+from lga_jax.data.federated import LISTS
 from lga_jax.errors import listed, shown
 
 REQUIRED_KEYS = {
@@ -37,6 +38,7 @@ def find_faults(content: Mapping) -> Iterator[Fault]:
         yield from section.check_keys()
     yield from _category_faults(categories)
     yield from _image_faults(images)
+    yield from _list_faults(images, category_ids)
     yield from annotations.check_references("category_id", "categories", category_ids)
     yield from annotations.check_references("image_id", "images", image_ids)
     yield from _annotation_faults(annotations)
@@ -160,6 +162,28 @@ def _image_faults(images: _Section) -> Iterator[Fault]:
         "shrink the image",
     )
     yield from images.check_unique()
+
+
+def _list_faults(images: _Section, category_ids: set[int | str]) -> Iterator[Fault]:
+    """Faults of LVIS's lists: all images have both lists, or none has one."""
+    if not any(key in image for image in images.entries.values() for key in LISTS):
+        return
+    needed = " and ".join(LISTS)
+    yield from images.check(
+        "lists_missing",
+        lambda e: all(key in e for key in LISTS),
+        "",
+        needed,
+        list,
+        "add the lists, or remove all of them",
+    )
+    for key in LISTS:
+        yield from images.check(
+            "lists_unknown",
+            lambda e, key=key: type(e[key]) is list and all(type(one) is int and one in category_ids for one in e[key]),
+            key,
+            "a list of ids of 'categories'",
+        )
 
 
 def _hw(image: Mapping) -> list:

@@ -102,7 +102,15 @@ def read_coco(data: bytes, name: str) -> dict:
                 remedy="check that it is the right file",
             )
     _check_type(content.get("info") or {}, dict, f"{name}: info")  # pycocotools prints it
+    _name_files(content["images"])
     return content
+
+
+def _name_files(images: Iterable[Any]) -> None:
+    """Gives images without `file_name`, as LVIS's, folder and file of their `coco_url`: train2017/000000391895.jpg."""
+    for image in images:
+        if type(image) is dict and "file_name" not in image and type(url := image.get("coco_url")) is str:
+            image["file_name"] = "/".join(url.split("/")[-2:])
 
 
 def sound_entries(content: Mapping, faults: Iterable[Fault]) -> dict[str, Entries]:

@@ -25,6 +25,7 @@ from lga_jax.data.coco.image_files import describe_changes, find_image_files
 from lga_jax.data.coco.schema import category_names, parse_coco, read_annotation_file, refuse
 from lga_jax.data.coco.segmentations import count_faults, read_masks
 from lga_jax.data.decode import AnnotatedImages, read_image_file
+from lga_jax.data.federated import report_lists, verified_labels
 from lga_jax.data.object_masks import ObjectMask
 from lga_jax.data.source import MaskCounts
 from lga_jax.errors import UserError
@@ -34,7 +35,8 @@ class CocoJson:
     """Images in root/images and their boxes in root/annotations, a COCO "instances" file.
 
     Categories become labels 0..k-1 in the order of their ids; ids may have gaps. Boxes without an area and boxes
-    outside their image are left out and counted; boxes partly outside are clipped for training.
+    outside their image are left out and counted; boxes partly outside are clipped for training. Files of LVIS have
+    lists of verified classes (`federated.py`), and a `coco_url` instead of `file_name`.
     """
 
     def __init__(self, root: str, annotations: str, images: str, skip_empty: bool) -> None:
@@ -55,7 +57,8 @@ class CocoJson:
         _refuse_files(files.faults, str(self._annotations), f"image folder {self._images}")
         names = category_names(truth)
         columns = read_columns(truth, names)
-        records = to_records([image["id"] for image in truth["images"]], read_hw(truth), columns)
+        verified = verified_labels(truth, names)
+        records = to_records([image["id"] for image in truth["images"]], read_hw(truth), columns, verified)
         self.unusable_boxes = [count_unusable(columns, str(self._annotations), list(written.values()))]
         used = [number for number, record in enumerate(records) if not (skip_empty and is_empty(record))]
         if not used:
@@ -72,6 +75,7 @@ class CocoJson:
         self.report = [
             f"{self._annotations}: {len(records)} images, {columns.usable.sum()} boxes, {len(names)} classes",
             *notes,
+            *report_lists(truth, verified),
             *describe_changes(written, files),
             *report_counts(records, columns, skip_empty),
             *report_layout(read_xywh(truth), read_hw(truth)[columns.image][:, ::-1]),

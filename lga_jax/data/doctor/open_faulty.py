@@ -20,6 +20,7 @@ from lga_jax.data.coco.segmentations import read_masks
 from lga_jax.data.coco.source import CocoJson, read_columns, read_hw, read_xywh
 from lga_jax.data.decode import decode_image, read_header, read_image_file
 from lga_jax.data.doctor.findings import Case, Findings
+from lga_jax.data.federated import LISTS, report_lists, verified_labels
 from lga_jax.data.object_masks import ObjectMask
 from lga_jax.data.source import (
     ImageId,
@@ -49,6 +50,8 @@ _SCHEMA = {
     "file_name_outside": ("with a file_name outside the image folder", ("file_name",)),
     "file_name_ambiguous": ("with a file_name that fits no file exactly and not one alone", ("file_name",)),
     "file_missing": ("without a file", ()),
+    "lists_missing": ("without one of LVIS's lists, which other images have", ()),
+    "lists_unknown": ("with other entries than ids of categories in LVIS's lists", LISTS),
     "size": ("without a height and width in whole pixels", ("height", "width")),
     "too_large": ("with too many pixels", ("height", "width")),
     "category_id_unknown": ("with an unknown category_id", ("category_id",)),
@@ -166,8 +169,13 @@ def _open_coco(
         hw = records[index].height, records[index].width
         return decode_image(read_image_file(paths[index]), paths[index], hw).image
 
-    about = [f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
-    class_names = category_names({"categories": sound["categories"].values()}).values()
+    categories = {"categories": sound["categories"].values()}
+    verified = [record.verified for record in records if record.verified is not None]
+    about = [
+        f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations",
+        *report_lists(categories, verified or None),
+    ]
+    class_names = category_names(categories).values()
     names = list(files.paths.values())
     return OpenedSource(about, tuple(class_names), records, names, paths, unusable, masks, check, read)
 
@@ -242,7 +250,8 @@ def _records(
     unusable = count_unusable(columns, where, [image["file_name"] for image in truth["images"]])
     masks = [] if data is None else read_masks(data, positions, columns, hw)
     by_image = [[masks[row] for row in rows.tolist()] for rows in rows_of_images(columns, len(hw))] if masks else []
-    return to_records([image["id"] for image in truth["images"]], hw, columns), [unusable], by_image
+    verified = verified_labels(truth, category_names(truth))
+    return to_records([image["id"] for image in truth["images"]], hw, columns, verified), [unusable], by_image
 
 
 def _check_file(path: str, record: Record) -> ImageCheck:

@@ -24,6 +24,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from lga_jax.data.coco.schema import category_names
 from lga_jax.data.coco.source import CocoJson
 from lga_jax.data.decode import read_image_file
+from lga_jax.data.source import Source, is_federated
 from lga_jax.data.tfds.source import TfdsSource
 from lga_jax.data.tfds.split import find_objects
 from lga_jax.data.tfds.store import one_line
@@ -138,6 +139,8 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.name = name
         self.num_clipped = 0
         self._sources = {split: CocoJson(root, *places, skip_empty=False) for split, places in splits.items()}
+        for split, source in self._sources.items():
+            _check_no_lists(split, source)
         truth = next(iter(self._sources.values())).truth()
         self._categories, self._id_kind = category_names(truth), type(truth["images"][0]["id"])
         for class_name in self._categories.values():
@@ -219,6 +222,16 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         clipped = edges.clip(0, 1)
         self.num_clipped += bool((edges != clipped).any())
         return tfds.features.BBox(*clipped)
+
+
+def _check_no_lists(split: str, source: Source) -> None:
+    if is_federated(source):
+        raise UserError(
+            f"split {split!r}",
+            expected="a file without lists of verified classes, which a prepared set cannot have",
+            found="LVIS's lists",
+            remedy="train on the file itself (source 'coco_json')",
+        )
 
 
 def _find_official(name: str) -> ModuleType:

@@ -26,7 +26,7 @@ def roi_losses(outputs: StageOutputs, rule: Mapping[str, Any]) -> dict[str, Floa
     background = outputs.class_logits.shape[-1] - 1
     foreground = truth.valid & (truth.labels < background)
     classes = class_loss(
-        outputs.class_logits,
+        counted_logits(outputs.class_logits, truth) if rule["federated"] else outputs.class_logits,
         truth.labels,
         kind=rule["roi_class"],
         focal_gamma=rule["focal_gamma"],
@@ -38,6 +38,21 @@ def roi_losses(outputs: StageOutputs, rule: Mapping[str, Any]) -> dict[str, Floa
         "roi_class": jnp.mean(jnp.where(truth.valid, classes, 0.0)),
         "roi_box": jnp.mean(jnp.where(foreground, boxes, 0.0)),
     }
+
+
+def counted_logits(logits: Float[Array, "b r l"], truth: RoITargets) -> Float[Array, "b r l"]:
+    """The logits, with minus infinity for background RoIs and classes that are not verified in their image.
+
+    Such a class has no part in the softmax of the RoI and gets no gradient from it: the RoI may show an object of this
+    class without a box. Detectron2's federated loss leaves classes out of the sigmoids of all RoIs by chance; this rule
+    follows the lists, as LVIS's evaluation does. RoIs of objects compare all classes, because the class of a softmax is
+    the best of all, and their own class is known.
+    """
+    if truth.verified is None:
+        return logits
+    background = logits.shape[-1] - 1
+    verified = jnp.pad(truth.verified, ((0, 0), (0, 1)), constant_values=True)  # background always counts
+    return jnp.where(verified[:, None] | (truth.labels < background)[..., None], logits, -jnp.inf)
 
 
 def class_loss(
@@ -52,7 +67,7 @@ def class_loss(
     """The class loss of each RoI.
 
     Args:
-        logits: one per class, background last.
+        logits: one per class, background last; minus infinity for a class that does not count.
         labels: the true class.
         kind: "cross_entropy", or "focal": times (1 - p)^focal_gamma with the probability p of the true class (Lin et
             al. 2017, for a softmax).
@@ -63,7 +78,7 @@ def class_loss(
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     probability = jnp.exp(-loss)
     if label_smoothing:
-        spread = -jax.nn.log_softmax(logits).mean(axis=-1)
+        spread = -jax.nn.log_softmax(logits).mean(axis=-1, where=jnp.isfinite(logits))
         loss = (1.0 - label_smoothing) * loss + label_smoothing * spread
     if kind == "focal":
         # The base is kept above 0, where a power below 1 has no finite gradient.

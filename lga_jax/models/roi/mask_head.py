@@ -73,7 +73,7 @@ class MaskHead(nn.Module):
 
     def of_samples(self, pyramid: Pyramid, stage: StageOutputs, targets: Targets) -> MaskOutputs:
         """Logits and true masks of the positive RoIs of a stage, which stand in its first slots."""
-        found = jax.tree.map(lambda leaf: leaf[:, : self.num_slots], stage.targets)
+        found = jax.tree.map(lambda leaf: leaf[:, : self.num_slots], stage.targets._replace(verified=None))
         boxes = stage.rois.boxes[:, : self.num_slots]
         positive = found.valid & (found.labels < self.num_classes)
         logits = self(pyramid, boxes, jnp.minimum(found.labels, self.num_classes - 1), True, positive)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from lga_jax.models.roi.crops import Levels, RoICrops
 from lga_jax.models.roi.deltas import deltas_of
-from lga_jax.models.roi.losses import guide_loss, roi_losses
+from lga_jax.models.roi.losses import counted_logits, guide_loss, roi_losses
 from lga_jax.ops import boxes as box_ops
 from lga_jax.ops.matching import match
 from lga_jax.ops.sampling import sample_balanced
@@ -64,7 +64,9 @@ class RoIStage(nn.Module):
         """
         terms = roi_losses(outputs, rule)
         if outputs.guide_logits is not None:
-            terms["guide"] = guide_loss(outputs.guide_logits, outputs.targets, rule["guide_rois"])
+            counted = jax.vmap(counted_logits, in_axes=(2, None), out_axes=2) if rule["federated"] else lambda x, _: x
+            logits = counted(outputs.guide_logits, outputs.targets)
+            terms["guide"] = guide_loss(logits, outputs.targets, rule["guide_rois"])
         return terms
 
     def refined(self, outputs: StageOutputs, image_hw: Float[Array, "b 2"]) -> RoIs:
@@ -120,4 +122,5 @@ def sample_rois(
         valid=samples.valid,
     )
     labels = jnp.where(samples.positive, targets.labels[samples.matched], num_classes)
-    return rois, RoITargets(labels, targets.boxes[samples.matched], samples.matched, samples.valid)
+    matched = samples.matched
+    return rois, RoITargets(labels, targets.boxes[matched], matched, samples.valid, targets.verified)

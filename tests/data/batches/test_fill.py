@@ -186,7 +186,7 @@ def test_a_mask_is_cut_and_turned_with_its_image(flip, as_polygon):
     np.testing.assert_array_equal(batch.targets.has_mask[0], [True, False, False, False])  # the last is not in its box
     assert not batch.targets.masks[0, 1:].any()
     write_targets(batch.targets, 0, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), [])
-    assert not any(leaf.any() for leaf in batch.targets)
+    assert not any(leaf.any() for leaf in batch.targets if leaf is not None)
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -204,3 +204,16 @@ def test_a_mask_is_turned_within_its_window(turns, as_polygon):
     x1, y1, x2, y2 = batch.targets.boxes[0, 0].astype(int)
     seen = cv2.resize(batch.images[0, y1:y2, x1:x2, 0], (24, 24), interpolation=cv2.INTER_AREA)
     assert ((seen > 127) != (batch.targets.masks[0, 0] > 127)).mean() < 0.04
+
+
+def test_the_verified_classes_of_an_image_stay_when_its_boxes_change():
+    batch = empty_batch(3, (24, 40), slots=2, num_listed=3)
+    image, view = np.zeros((24, 40, 3), np.uint8), View((24, 40), (0, 0), False)
+    record = _record((24, 40), [[4, 2, 20, 18]])
+    write_image(batch, 0, 0, record._replace(verified=np.int32([0, 2])), image, view, "bilinear")
+    write_image(batch, 1, 1, record, image, view, "bilinear")
+    write_image(batch, 2, 2, record, None, view, "bilinear")  # unreadable
+    for row in range(3):
+        write_targets(batch.targets, row, np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
+    np.testing.assert_array_equal(batch.targets.verified, [[True, False, True], [True] * 3, [False] * 3])
+    assert empty_batch(1, (24, 40), slots=2).targets.verified is None

@@ -16,6 +16,15 @@ def _without(section: str, position: int, key: str):
     return lambda t: t[section][position].pop(key)
 
 
+def _lists(neg: object = (), partly: object = ()):
+    def spoil(t):
+        for image, (absent, some) in zip(t["images"], (([], []), (neg, partly)), strict=True):
+            lists = (list(one) if isinstance(one, tuple) else one for one in (absent, some))
+            image.update(zip(("neg_category_ids", "not_exhaustive_category_ids"), lists, strict=True))
+
+    return spoil
+
+
 # What spoils a file: the kind of fault, and the positions of the entries that have it.
 FAULTS = {
     "image no object": (lambda t: t["images"].append(3), "images.no_object", [2]),
@@ -36,6 +45,11 @@ FAULTS = {
     "image id a list": (_in("images", 0, id=[1]), "images.id_type", [0]),
     "image ids mixed": (_in("images", 1, id="5"), "images.id_type", [1]),
     "file name a number": (_in("images", 0, file_name=3), "images.file_name_type", [0]),
+    "one list of two": (_in("images", 1, neg_category_ids=[3]), "images.lists_missing", [0, 1]),
+    "list of an unknown id": (_lists(neg=[3, 8]), "images.lists_unknown", [1]),
+    "list of a text": (_lists(partly=["3"]), "images.lists_unknown", [1]),
+    "list of true": (_lists(partly=[True]), "images.lists_unknown", [1]),
+    "list no list": (_lists(neg=3), "images.lists_unknown", [1]),
     "category id beyond 64 bits": (_in("categories", 1, id=-(10**30)), "categories.id_size", [1]),
     "category id twice": (_in("categories", 1, id=90), "categories.id_repeated", [1]),
     "category id text": (_in("categories", 1, id="3"), "categories.id_type", [1]),

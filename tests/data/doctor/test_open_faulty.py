@@ -11,6 +11,7 @@ from lga_jax.data.coco.source import CocoJson
 from lga_jax.data.doctor.findings import Findings
 from lga_jax.data.doctor.open_faulty import from_source, open_faulty
 from lga_jax.errors import UserError
+from tests.data import lvis_folder
 from tests.data.conftest import truth
 
 
@@ -106,3 +107,13 @@ def test_a_generated_set_is_opened_as_it_is():
     assert len(set(opened.identities)) == 2
     assert set(opened.identities).isdisjoint(from_source(Challenge(2, seed=2, image_hw=(64, 64))).identities)
     assert opened.check(0).faults == {}
+
+
+def test_lists_of_verified_classes_are_read_and_their_faults_counted(tmp_path):
+    content, findings = lvis_folder.truth(), Findings()
+    content["images"][0]["neg_category_ids"] = [20, 99]
+    opened = open_faulty(lvis_folder.write(tmp_path, content), findings)
+    assert [record.verified.tolist() for record in opened.records] == [[0], [1], [0, 3]]  # without the first image
+    assert any("1.3 of 4 classes" in line for line in opened.about)
+    assert _kinds(findings) == {"images.lists_unknown": 1}
+    assert "[20, 99]" in str(findings.listed()[0].cases[0])

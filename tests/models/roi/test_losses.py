@@ -51,6 +51,40 @@ def test_guide_on_foreground_leaves_background_rois_out():
     assert guide_loss(changed, truth, "all") > guide_loss(logits, truth, "all")
 
 
+def verified_outputs():
+    """RoI 0 is an object of class 1, RoI 1 background. Only class 1 of two is verified in the image."""
+    truth = outputs().targets._replace(verified=jnp.array([[False, True]]))
+    logits = jnp.array([[[0.5, 1.0, -1.0], [2.0, 1.0, 0.0]]])
+    return outputs(targets=truth, class_logits=logits)
+
+
+def test_background_is_compared_with_the_verified_classes_only():
+    found = roi_losses(verified_outputs(), RULE)["roi_class"]
+    of_object = np.log(np.exp([0.5, 1.0, -1.0]).sum()) - 1.0  # all classes
+    of_background = np.log(np.exp([1.0, 0.0]).sum()) - 0.0  # class 1 and background
+    np.testing.assert_allclose(found, (of_object + of_background) / 2, rtol=1e-6)
+    plain = roi_losses(verified_outputs(), RULE | dict(federated=False))["roi_class"]
+    np.testing.assert_allclose(plain, (of_object + np.log(np.exp([2.0, 1.0, 0.0]).sum())) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, dict(label_smoothing=0.1), dict(roi_class="focal")])
+def test_a_class_that_is_not_verified_gets_no_gradient_from_background(changes):
+    def loss(logits):
+        return roi_losses(verified_outputs()._replace(class_logits=logits), RULE | changes)["roi_class"]
+
+    gradient = jax.grad(loss)(verified_outputs().class_logits)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[0, 1] == 0, [True, False, False])
+    assert (gradient[0, 0] != 0).all()
+
+
+def test_an_image_without_verified_classes_teaches_nothing_about_background():
+    truth = outputs().targets._replace(verified=jnp.zeros((1, 2), bool))
+    logits = verified_outputs().class_logits
+    gradient = jax.grad(lambda x: roi_losses(outputs(targets=truth, class_logits=x), RULE)["roi_class"])(logits)
+    assert (gradient[0, 1] == 0).all() and (gradient[0, 0] != 0).all()
+
+
 LOGITS = jnp.array([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0], [0.0, 0.0, 3.0]])  # two classes and background
 LABELS = jnp.array([0, 0, 2])
 

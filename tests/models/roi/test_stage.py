@@ -16,6 +16,7 @@ RULE = dict(
     focal_gamma=2.0,
     label_smoothing=0.0,
     class_weights=(),
+    federated=True,
     roi_box="l1",
     roi_box_beta=0.0,
     guide_rois="foreground",
@@ -54,6 +55,21 @@ def outputs(**changes):
         box_deltas=jnp.zeros((1, 2, 2, 4)),
         coder_weights=jnp.asarray(CODER_WEIGHTS),
     )._replace(**changes)
+
+
+def test_the_guide_compares_background_with_the_verified_classes_only():
+    truth = outputs().targets._replace(verified=jnp.array([[False, True]]))
+    answers = outputs(targets=truth, guide_logits=jnp.zeros((1, 2, 4, 3)))
+    found = stage().losses(answers, RULE | dict(guide_rois="all"))["guide"]
+    np.testing.assert_allclose(found, (np.log(3) + np.log(2)) / 2, rtol=1e-6)
+
+
+def test_the_verified_classes_stand_in_the_targets_of_the_stage():
+    verified = jnp.array([True, False])
+    targets = Targets(jnp.array([[0.0, 0, 9, 10]]), jnp.array([1]), jnp.array([True]), verified=verified)
+    rois = RoIs(jnp.zeros((3, 4)), jnp.zeros(3), jnp.zeros(3, bool))
+    rule = dict(num_classes=2, num_samples=4, positive_fraction=0.5, positive_iou=0.5)
+    np.testing.assert_array_equal(sample_rois(jax.random.key(0), rois, targets, **rule)[1].verified, verified)
 
 
 def test_a_guide_is_a_term_of_the_stage_only_where_there_is_one():
