@@ -145,6 +145,14 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "two files fit the name of an image": lambda root: _coco(
         root, images=[_IMAGE | {"file_name": "a.PNG"}], more=("a.Png",)
     ),
+    "lists of verified classes in some images only": lambda root: _coco(
+        root,
+        images=[
+            _IMAGE | {"neg_category_ids": [], "not_exhaustive_category_ids": []},
+            _IMAGE | {"id": 2, "file_name": "b.png"},
+        ],
+        more=("b.png",),
+    ),
     "two images have the same id": lambda root: _coco(root, images=[_IMAGE, _IMAGE]),
     "a category id is a word": lambda root: _coco(root, categories=[{"id": "car", "name": "car"}]),
     "a category is not listed": lambda root: _coco(root, annotations=[_BOX | {"category_id": 2}]),

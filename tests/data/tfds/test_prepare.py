@@ -17,6 +17,7 @@ from tensorflow_datasets.core.download import extractor
 from lga_jax.data.tfds import prepare
 from lga_jax.data.tfds.prepare import prepare_coco_json, prepare_official
 from lga_jax.data.tfds.source import TfdsSource
+from tests.data import lvis_folder
 from tests.data.conftest import truth
 from tests.data.tfds_sets import COCO_URL, coco_archives, jpeg, taken_for_official, voc_archives
 from tests.faults import refused
@@ -229,6 +230,13 @@ def test_splits_that_do_not_fit_together_are_refused(make_folder, tmp_path, key)
     with refused("^split 'validation'$"):
         prepare_coco_json("mine", str(tmp_path / "tfds"), str(root), places)
     assert not (tmp_path / "tfds" / "mine" / "1.0.0").exists()
+
+
+def test_a_file_with_lists_of_verified_classes_is_refused(tmp_path):
+    lvis_folder.write(tmp_path)
+    with refused("split 'train'"):
+        prepare_coco_json("mine", str(tmp_path / "tfds"), str(tmp_path), {"train": ("lvis.json", "")})
+    assert not (tmp_path / "tfds" / "mine").exists()
 
 
 def test_a_set_of_that_name_is_not_overwritten(make_folder, tmp_path):
