@@ -2,8 +2,8 @@
 
 The matching of detections with objects and most results are those of hotcoco, which gives pycocotools' numbers (a test
 compares them). An object is found by a detection of its class with an IoU of at least 0.5; crowds are left out, and in
-data with LVIS's lists, detections that these do not count. The IoU is that of boxes, or of object masks; "poor_box" then
-means a poor mask.
+data with LVIS's lists, detections that these do not count. The IoU is that of boxes, or of object masks; "poor_box"
+then means a poor mask.
 """
 
 from typing import Any, NamedTuple
