@@ -1,11 +1,11 @@
 """Compares exported detectors with the Predictor: every backbone family, attention and head, on images of mixed sizes.
 
-    python -m benchmarks.export_proof [--images 40] [--only lga,none] [--workdir RUN]
+    python -m benchmarks.export_proof [--images 40] [--only "lga;mask head"] [--workdir RUN]
 
-Writes a table in Markdown. A row is a small detector with initial weights, larger where scores and boxes are predicted,
-or with --workdir the detector of a run. StableHLO is compared bit by bit. ONNX detections count as equal if there is
-one with the same class, all corners within 0.1 pixels, the score within 1e-4 and the mask centres within 0.05 pixels,
-at the same place of the order or at one with a score within 1e-4. OpenVINO takes part if it is installed.
+Writes a table in Markdown. A row is a small detector with random weights (benchmarks/random_detectors.py), or with
+--workdir the detector of a run. StableHLO is compared bit by bit. An ONNX detection counts as equal if the Predictor
+has one with the same class, all corners within 0.1 pixels, the score within 1e-4 and the mask centres within 0.05
+pixels, at the same place of the order or at one with a score within 1e-4. OpenVINO takes part if it is installed.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 
 import lga_jax
-from lga_jax.checkpoints.manifest import manifest_for_classes
+from benchmarks.random_detectors import CASES, SIZE, random_run
 from lga_jax.checkpoints.read import Saved, restore_params
 from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.challenge.source import Challenge
@@ -26,35 +26,10 @@ from lga_jax.exporting.onnx_file import onnx_file
 from lga_jax.exporting.stablehlo import stablehlo_file
 from lga_jax.inference.images import GivenImages
 from lga_jax.inference.predictor import Predictor
-from lga_jax.models.build import build_detector, init_variables
-from lga_jax.recipe import load
+from lga_jax.models.build import build_detector
 from lga_jax.structs import Detections
 
-CASCADE = dict(attentions=("none", "lga"), positive_ious=(0.6, 0.7), coder_scales=(2.0, 3.0), loss_weights=(0.5, 0.25))
-# Factors of initial weights: the class scores and boxes of a detector at the start of training hardly differ.
-_GAINS = {"classes": 30.0, "objectness": 30.0, "deltas": 10.0}
-LITE = dict(name="efficientnet_lite", variant=0, norm="bn", norm_eps=1e-3, frozen_stages=0, remat=False)
-CASES = {  # name: changes of the `model` section of configs/challenge.py
-    "lga, sum, softmax": {},
-    "lga, concat, dense": dict(lga=dict(mu="dense", sigma="isotropic", fusion="concat")),
-    "cbam": dict(attention="cbam"),
-    "non_local": dict(attention="non_local"),
-    "squeeze_excitation": dict(attention="squeeze_excitation"),
-    "deformable": dict(attention="deformable"),
-    "none": dict(attention="none"),
-    "cascade none, none, lga": dict(attention="none", cascade=CASCADE),
-    "class-agnostic, 2 convolutions": dict(box_head=dict(class_agnostic=True, num_convs=2, num_fcs=1, norm="gn")),
-    "ResNet-50, frozen_bn": dict(backbone=dict(depth=50, norm="frozen_bn")),
-    "ResNet-50, bn, stride in 1x1": dict(backbone=dict(depth=50, norm="bn", stride_in_1x1=True)),
-    "EfficientNet-Lite0": dict(backbone=LITE),
-    "torchvision's rules": dict(
-        attention="none",
-        anchors=dict(rounded=True, fixed_stride=False),
-        roi_align=dict(aligned=False),
-        proposals=dict(min_size=1e-3),
-    ),
-    "adaptive RoIAlign": dict(roi_align=dict(sampling_ratio=0)),
-}
+_MOST = (0.1, 1e-4, 0.05, np.inf)  # differences of equal detections: pixels, score, pixels, probability
 
 
 class Difference(NamedTuple):
@@ -64,34 +39,8 @@ class Difference(NamedTuple):
     equal: int
     box: float  # largest differences of equal detections
     score: float
-    masks: float
-
-
-def random_run(changes: dict) -> Saved:
-    """A small detector with initial weights."""
-    config = load("challenge")
-    config.data.eval_buckets = ((160, 192),)
-    config.data.eval_short_edge, config.data.long_edge = 160, 192
-    config.model.backbone.width, config.model.fpn.channels = 16, 32
-    for section, change in changes.items():
-        if section == "backbone" and "name" in change and change["name"] != "resnet":
-            config.model.backbone = type(config)(change)
-        elif isinstance(change, dict):
-            config.model[section].update(change)
-        else:
-            config.model[section] = change
-    names = [f"class {number}" for number in range(8)]
-    initial = init_variables(build_detector(config.model, len(names)), 0)
-    rng = np.random.default_rng(0)
-
-    def leaf(path: tuple, values: jax.Array) -> np.ndarray:
-        values = np.asarray(values) * np.float32(_GAINS.get(path[-2].key, 1.0))
-        is_zero = path[-1].key == "kernel" and not values.any()  # an attention that starts as the identity
-        return rng.normal(0, 0.05, values.shape).astype(np.float32) if is_zero else values
-
-    variables = jax.tree_util.tree_map_with_path(leaf, initial)
-    manifest = manifest_for_classes(config, names, list(range(1, 9)), variables["params"])
-    return Saved(0, "initial weights", manifest, variables)
+    centres: float
+    masks: float  # of the probabilities of object masks
 
 
 def images(count: int) -> list[np.ndarray]:
@@ -160,14 +109,14 @@ def run_batch(run: object, batch: object) -> Detections:
 def difference(pairs: list[tuple[Detections, Detections]]) -> Difference:
     """Compares (expected, found) of all images."""
     total = equal = 0
-    largest = np.zeros(3)
+    largest = np.zeros(4)
     for expected, found in pairs:
         total += max(int(expected.valid.sum()), int(found.valid.sum()))
         left = set(np.flatnonzero(found.valid).tolist())
         for one in np.flatnonzero(expected.valid).tolist():
             for other in sorted(left, key=lambda n, one=one: abs(n - one)):
                 apart = distances(expected, one, found, other)
-                if expected.labels[one] == found.labels[other] and (apart < (0.1, 1e-4, 0.05)).all():
+                if expected.labels[one] == found.labels[other] and (apart < _MOST).all():
                     left.remove(other)
                     equal += 1
                     largest = np.maximum(largest, apart)
@@ -176,18 +125,21 @@ def difference(pairs: list[tuple[Detections, Detections]]) -> Difference:
 
 
 def distances(expected: Detections, one: int, found: Detections, other: int) -> np.ndarray:
-    """The differences of boxes, scores and mask centres. A detection elsewhere in the order needs the score of both."""
+    """The differences in the order of _MOST. A detection elsewhere in the order needs the score of both."""
     score = abs(expected.scores[one] - found.scores[other])
     if one != other:
         score = max(score, abs(expected.scores[one] - expected.scores[min(other, len(expected.scores) - 1)]))
-    masks = np.abs(expected.mask_centres[one] - found.mask_centres[other])
-    return np.array([np.abs(expected.boxes[one] - found.boxes[other]).max(), score, masks.max(initial=0.0)])
+    box, centres, masks = (
+        np.abs(getattr(expected, name)[one] - getattr(found, name)[other]).max(initial=0.0)
+        for name in ("boxes", "mask_centres", "masks")
+    )
+    return np.array([box, score, centres, masks])
 
 
 def row(name: str, cells: dict) -> str:
     """A line of the table."""
     shown = [
-        f"{cell.equal} of {cell.detections}; {cell.box:.0e}, {cell.score:.0e}, {cell.masks:.0e}"
+        f"{cell.equal} of {cell.detections}; {', '.join(f'{value:.0e}' for value in cell[2:])}"
         if isinstance(cell, Difference)
         else cell
         for cell in cells.values()
@@ -203,7 +155,9 @@ def main() -> None:
     args = parser.parse_args()
     some = images(args.images)
     wanted = list(CASES) if args.only is None else args.only.split(";")
-    runs = {name: lambda name=name: random_run(CASES[name]) for name in wanted if name}
+    whole = Challenge(num_images=4, seed=6, image_hw=SIZE)
+    batch = np.stack([whole.image(number) for number in range(4)])
+    runs = {name: lambda name=name: random_run(CASES[name], batch) for name in wanted if name}
     if args.workdir:
         runs[args.workdir] = lambda: restore_params(args.workdir)
     heading = None
