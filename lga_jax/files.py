@@ -51,6 +51,25 @@ def make_folder(folder: str | os.PathLike) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
+def check_free(output: str) -> None:
+    """Raises UserError if the output folder exists and has files, or is a file."""
+    path = Path(output)
+    if path.is_file():
+        raise UserError(
+            f"--output {output}",
+            expected="a folder",
+            found="a file",
+            remedy="name another folder",
+        )
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(
+            f"--output {output}",
+            expected="a new or empty folder",
+            found="a folder with files",
+            remedy="name another folder",
+        )
+
+
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Writes strict JSON atomically."""
     write_atomically(path, json.dumps(content, indent=indent, allow_nan=False).encode())

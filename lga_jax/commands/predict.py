@@ -1,11 +1,14 @@
-"""Detects objects in an image or a folder of images with a trained model.
+"""Detects objects in an image, a folder of images, a video or the frames of a camera with a trained model.
 
     python predict.py --workdir runs/coco --input photos --output found
+    python predict.py --workdir runs/coco --input street.mp4 --output found
+    python predict.py --workdir runs/coco --input 0 --output found
 
 The checkpoint holds all other settings. Writes OUTPUT/detections.json (COCO results with file names, the centres and
-extents of the Gaussian masks, and with a mask head the object masks as RLE) and, for each image, a picture of them. For
-many images on an accelerator: --batch_size 8 --nopictures. --flip, --scales and --tile predict several views of each
-image and merge them.
+extents of the Gaussian masks, and with a mask head the object masks as RLE) and, for each image, a picture of them. A
+video gives a video OUTPUT/NAME.mp4 instead, and the image_id is the number of the frame. A number is a camera; Ctrl-C
+or --frames ends it. For many images on an accelerator: --batch_size 8 --nopictures. --flip, --scales and --tile predict
+several views of each image and merge them.
 """
 
 from absl import flags
@@ -32,14 +35,15 @@ class _Threshold(flags.ArgumentParser):
 def main() -> None:
     """Reads the flags, restores and predicts."""
     workdir = parsing.define_path("workdir", "Folder of the run.", check_place)
-    place = parsing.define_path("input", "An image, or a folder of images.")
-    output = parsing.define_path("output", "A new or empty folder for detections.json and the pictures.")
+    place = parsing.define_path("input", "An image, a folder of images, a video, or the number of a camera.")
+    output = parsing.define_path("output", "A new or empty folder for detections.json and the pictures or the video.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")
     score = flags.DEFINE(
         _Threshold(), "score_threshold", 0.5, "Least score of a detection; auto: the best F1 in the run's evaluation."
     )
     batch_size = flags.DEFINE_integer("batch_size", 1, "Images per device in one pass.", lower_bound=1)
-    pictures = flags.DEFINE_boolean("pictures", True, "Draw a picture of each image.")
+    pictures = flags.DEFINE_boolean("pictures", True, "Draw a picture of each image, or a video.")
+    frames = flags.DEFINE_integer("frames", None, "Stop after this many frames of a video or camera.", lower_bound=1)
     views = define_views()
     flags.mark_flags_as_required(["workdir", "input", "output"])
 
@@ -47,9 +51,11 @@ def main() -> None:
         check_limits()
         # Imports take seconds; faults of the flags are reported before.
         from lga_jax.checkpoints.read import parse_step
+        from lga_jax.data.video import is_video
         from lga_jax.inference.best_threshold import AUTO
         from lga_jax.inference.folder_job import predict_folder
         from lga_jax.inference.predictor import load
+        from lga_jax.inference.video_job import predict_video
         from lga_jax.inference.views import Views
 
         predictor = load(workdir.value, parse_step(step.value), views=Views(**views()))
@@ -57,14 +63,11 @@ def main() -> None:
         threshold = predictor.best_threshold() if score.value == AUTO else score.value
         if score.value == AUTO:
             say(f"score threshold {threshold:g}, with the best F1 in the evaluation of this checkpoint")
-        predict_folder(
-            predictor,
-            place.value,
-            output.value,
-            score_threshold=threshold,
-            batch_size=batch_size.value,
-            pictures=pictures.value,
-        )
+        settings = dict(score_threshold=threshold, batch_size=batch_size.value, pictures=pictures.value)
+        if is_video(place.value):
+            predict_video(predictor, place.value, output.value, **settings, most_frames=frames.value)
+        else:
+            predict_folder(predictor, place.value, output.value, **settings)
 
     parsing.run(run)
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from lga_jax.data.folder import ImageFiles, find_images
 from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import UserError, counted, listed, printable
-from lga_jax.files import make_folder, write_atomically, write_json
+from lga_jax.files import check_free, make_folder, write_atomically, write_json
 from lga_jax.inference.coco_results import count_non_finite, per_image
 from lga_jax.inference.predictor import Predictor
 from lga_jax.terminal import say
@@ -44,7 +44,7 @@ def predict_folder(
     source = ImageFiles(paths, predictor.class_names)
     if not source.records:
         raise _unreadable(source, paths)
-    _check_free(output)
+    check_free(output)
     folder = Path(output) if pictures else None
     results, num_non_finite = _predict_and_draw(predictor, source, folder, score_threshold, batch_size)
     if len(source.unreadable) == len(paths):
@@ -129,24 +129,6 @@ def _encode(picture: UInt8[np.ndarray, "h w 3"], suffix: str) -> bytes:
     # Encoded in memory, because OpenCV cannot write a file with a name that is not UTF-8.
     quality = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     return cv2.imencode(suffix, picture[..., ::-1], quality)[1].tobytes()
-
-
-def _check_free(output: str) -> None:
-    path = Path(output)
-    if path.is_file():
-        raise UserError(
-            f"--output {output}",
-            expected="a folder",
-            found="a file",
-            remedy="name another folder",
-        )
-    if path.is_dir() and any(path.iterdir()):
-        raise UserError(
-            f"--output {output}",
-            expected="a new or empty folder",
-            found="a folder with files",
-            remedy="name another folder",
-        )
 
 
 def _describe(left_out: Sequence[Path]) -> str:

@@ -5,69 +5,19 @@ import json
 import os
 
 import cv2
-import jax
 import numpy as np
 import pytest
 
-from configs.coco import get_config
-from lga_jax.checkpoints.read import Saved
 from lga_jax.errors import UserError
 from lga_jax.files import WriteError
-from lga_jax.inference import predictor
 from lga_jax.inference.folder_job import picture_names, predict_folder
-from lga_jax.structs import Detections
 from tests.faults import fail_writing, refused
-
-CONFIG = get_config()
-CONFIG.data.update(
-    short_edges=(64,),
-    eval_short_edge=64,
-    long_edge=96,
-    flip_probability=0.0,
-    buckets=((64, 96), (96, 64)),
-    num_workers=1,
-    prefetch=1,
-)
-
-
-def find_the_middle(variables, batch):
-    """The middle quarter of each image as class 'mixer', with one mask in its centre; then a slot that is not valid."""
-    h, w = np.moveaxis(np.asarray(batch.image_hw), -1, 0)
-    boxes = np.stack([np.stack([w / 4, h / 4, 3 * w / 4, 3 * h / 4], -1), np.zeros((*h.shape, 4))], -2)
-    centres = (boxes[..., None, :2] + boxes[..., None, 2:]) / 2
-    valid = np.broadcast_to([True, False], boxes.shape[:-1])
-    return Detections(
-        boxes=boxes.astype(np.float32),
-        scores=valid * np.float32(0.75),
-        labels=valid.astype(np.int32),
-        valid=valid,
-        rois=boxes.astype(np.float32),
-        mask_centres=centres.astype(np.float32),
-        mask_sigmas=np.full_like(centres, 5, dtype=np.float32),
-        masks=np.zeros((*valid.shape, 0, 0), np.float32),
-    )
-
-
-class _Step:
-    """A predict step of numpy; what it compiles ahead is nothing."""
-
-    def __init__(self):
-        self.lowered = []
-
-    def __call__(self, variables, batch):
-        return find_the_middle(variables, batch)
-
-    def lower(self, variables, batch):
-        self.lowered.append(batch.images.shape[1:4])
-        return jax.jit(lambda: 0).lower()
+from tests.inference.stand_in import MiddleStep, predictor_of
 
 
 def run(place, output, batch_size=1, pictures=True, score_threshold=0.5):
-    step = _Step()
-    manifest = {"config": json.loads(CONFIG.to_json()), "class_names": ["crane", "mixer"], "category_ids": [3, 7]}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, "make_predict_step", lambda detector, inference: step)
-        model = predictor.Predictor(Saved(7, "the latest", manifest, {}), "runs/stub")
+    step = MiddleStep()
+    with predictor_of(step) as model:
         predict_folder(
             model,
             str(place),
