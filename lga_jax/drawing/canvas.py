@@ -92,10 +92,17 @@ def tint_pixels(canvas: Canvas, mask: Bool[np.ndarray, "h w"], colour: Colour, o
 def tint_ellipse(
     canvas: Canvas, centre: Sequence[float], radii: Sequence[float], colour: Colour, opacity: float
 ) -> None:
-    """Draws a filled, translucent ellipse."""
-    tinted = canvas.pixels.copy()
-    _ellipse(canvas._replace(pixels=tinted), centre, radii, colour, cv2.FILLED)
-    cv2.addWeighted(tinted, opacity, canvas.pixels, 1 - opacity, 0, dst=canvas.pixels)
+    """Draws a filled, translucent ellipse. Only the pixels around it are touched: most ellipses are small."""
+    reach, limits = np.add(radii, 1), canvas.pixels.shape[1::-1]
+    left, top = np.clip(np.floor((centre - reach) * canvas.scale), 0, limits).astype(int).tolist()
+    right, bottom = np.clip(np.ceil((centre + reach) * canvas.scale), 0, limits).astype(int).tolist()
+    if left >= right or top >= bottom:
+        return
+    before = canvas.pixels[top:bottom, left:right]
+    tinted = before.copy()
+    moved = np.subtract(centre, (left / canvas.scale, top / canvas.scale)).tolist()
+    _ellipse(canvas._replace(pixels=tinted), moved, radii, colour, cv2.FILLED)
+    before[:] = cv2.addWeighted(tinted, opacity, before, 1 - opacity, 0)
 
 
 def draw_ellipse(canvas: Canvas, centre: Sequence[float], radii: Sequence[float], colour: Colour) -> None:

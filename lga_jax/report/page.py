@@ -152,7 +152,8 @@ def encode(image: UInt8[np.ndarray, "h w 3"], scale: float = 1.0) -> bytes:
     shrunk = min(1.0, scale * _LONG_EDGE / max(image.shape[:2]))
     if shrunk < 1:
         image = cv2.resize(image, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # imencode takes three times as long for a reversed view
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
 
 
 def encode_within(images: Sequence[UInt8[np.ndarray, "_ _ 3"]], most_bytes: int) -> list[bytes]:

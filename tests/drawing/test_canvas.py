@@ -83,6 +83,21 @@ def test_a_tint_fills_an_ellipse_and_mixes_colours(canvas):
     np.testing.assert_allclose(canvas.pixels[320, 400], (0.5 * 255 + 0.5 * GREY, 0.5 * GREY, 0.5 * GREY), atol=1)
 
 
+@pytest.mark.parametrize("centre", [(3, 80), (199, 1), (-20, 170)])
+def test_a_tint_at_the_edge_is_that_of_a_larger_image(centre):
+    image = np.random.default_rng(0).integers(0, 255, (160, 200, 3), dtype=np.uint8)
+    canvas = make_canvas(image)
+    larger = canvas._replace(pixels=np.pad(canvas.pixels, ((240, 240), (240, 240), (0, 0))))  # 60 pixels of the image
+    tint_ellipse(canvas, centre, (30, 20), RED, opacity=0.5)
+    tint_ellipse(larger, np.add(centre, 60).tolist(), (30, 20), RED, opacity=0.5)
+    np.testing.assert_array_equal(canvas.pixels, larger.pixels[240:-240, 240:-240])
+
+
+def test_a_tint_outside_the_image_changes_nothing(canvas):
+    tint_ellipse(canvas, (300, 80), (30, 20), RED, opacity=0.5)
+    assert (canvas.pixels == GREY).all()
+
+
 def test_an_ellipse_is_its_outline(canvas):
     draw_ellipse(canvas, (100, 80), (30, 20), RED)
     np.testing.assert_allclose(extent(redness(canvas)), (280, 240, 520, 400), atol=canvas.line)
