@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ def raise_unless_damage(error: Exception, where: str) -> None:
     """
     if isinstance(error, MemoryError):
         raise error
+    # A damaged type of an array ends Orbax before it awaits the coroutines of the others. Python would warn of them
+    # beside the one line of the error.
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     is_disk_error = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
     if is_disk_error or str(error).startswith(_DISK_STATUS):
         raise UserError(
