@@ -15,6 +15,7 @@ from lga_jax.models.backbones.convnext import ConvNeXt
 from lga_jax.models.backbones.efficientnet_lite import EfficientNetLite
 from lga_jax.models.backbones.resnet import ResNet
 from lga_jax.models.backbones.swin import Swin
+from lga_jax.models.backbones.vit import ViT
 from lga_jax.models.detector import Detector
 from lga_jax.models.fpn import FPN, pyramid_strides
 from lga_jax.models.roi.attention import RegionAttention
@@ -30,7 +31,13 @@ from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage
 from lga_jax.models.rpn import RPN
 from lga_jax.structs import Targets
 
-BACKBONES = {"resnet": ResNet, "efficientnet_lite": EfficientNetLite, "convnext": ConvNeXt, "swin": Swin}
+BACKBONES = {
+    "resnet": ResNet,
+    "efficientnet_lite": EfficientNetLite,
+    "convnext": ConvNeXt,
+    "swin": Swin,
+    "vit": ViT,
+}
 ATTENTIONS = {
     "lga": LGAHead,
     "cbam": CBAM,

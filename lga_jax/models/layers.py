@@ -65,6 +65,20 @@ class ConvWeights(nn.Module):
         return kernel.astype(self.dtype), self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
 
 
+class Deconv(nn.Module):
+    """A transposed 2x2 convolution with stride 2. Cell (y, x) of the input becomes the 2 x 2 cells [y x i j]."""
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w 2 2 o"]:
+        kernel = self.param("kernel", kaiming_fan_out, (2, 2, x.shape[-1], self.features)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        flat = matmul(x.reshape(-1, x.shape[-1]), jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], -1))
+        return flat.reshape(*x.shape[:3], 2, 2, self.features) + bias
+
+
 class FrozenBatchNorm(nn.Module):
     """Batch norm with constant statistics, scale and bias; all four are stored in `batch_stats`.
 

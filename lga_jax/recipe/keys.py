@@ -264,6 +264,11 @@ BACKBONES: dict[str, dict[str, Rule]] = {
         "frozen_stages": whole(0, 5),
         "remat": flag(),
     },
+    "vit": {
+        "variant": choice("small", "base"),
+        "frozen_stages": whole(0, 5),
+        "remat": flag(),
+    },
 }
 # The settings of data.train and data.eval depend on their `source`.
 SOURCES: dict[str, dict[str, Rule]] = {

@@ -10,6 +10,7 @@ from lga_jax.weights.families.convnext import examine_convnext
 from lga_jax.weights.families.efficientnet_lite import examine_efficientnet_lite
 from lga_jax.weights.families.resnet import examine_resnet
 from lga_jax.weights.families.swin import examine_swin
+from lga_jax.weights.families.vit import examine_vit
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
 from lga_jax.weights.layouts.layout import count_modules, found_norm
@@ -28,11 +29,13 @@ _FAMILIES = {
     "efficientnet_lite": examine_efficientnet_lite,
     "convnext": examine_convnext,
     "swin": examine_swin,
+    "vit": examine_vit,
 }
 # The input that a network was trained on: whether in the order blue, green, red, and the keys that say the rest.
 _INPUTS: dict[str, tuple[bool, dict[str, Any]]] = {
     "torchvision": (False, {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD, "backbone.stride_in_1x1": False}),
     "caffe": (True, {"pixel_mean": PIXEL_MEAN, "pixel_std": UNIT_STD, "backbone.stride_in_1x1": True}),
+    "inception": (False, {"pixel_mean": (127.5, 127.5, 127.5), "pixel_std": (127.5, 127.5, 127.5)}),
     "tensorflow": (False, {"pixel_mean": (127.0, 127.0, 127.0), "pixel_std": (128.0, 128.0, 128.0)}),
 }
 

@@ -20,6 +20,7 @@ MODULES = (
     "test_efficientnet_lite",
     "test_convnext",
     "test_swin",
+    "test_vit",
     "test_resize",
     "test_pasting",
     "test_detector",

@@ -10,7 +10,7 @@ from lga_jax.data import decode, source
 from lga_jax.data.augment import geometry
 from lga_jax.data.challenge import scene
 from lga_jax.models import build, layers
-from lga_jax.models.backbones import convnext, efficientnet_lite, resnet, swin
+from lga_jax.models.backbones import convnext, efficientnet_lite, resnet, swin, vit
 from lga_jax.models.fpn import pyramid_strides
 from lga_jax.recipe import flatten, load
 from lga_jax.recipe.keys import ATTENTIONS, BACKBONES, CHALLENGES, KEYS, MAX_BUCKET, NORMS, NUM_LEVELS, SOURCES
@@ -56,6 +56,7 @@ def test_backbones_and_their_keys_are_those_of_the_modules():
     assert BACKBONES["efficientnet_lite"]["variant"].choices == tuple(efficientnet_lite.MULTIPLIERS)
     assert BACKBONES["convnext"]["variant"].choices == tuple(convnext.ARCHITECTURES)
     assert BACKBONES["swin"]["variant"].choices == tuple(swin.ARCHITECTURES)
+    assert BACKBONES["vit"]["variant"].choices == tuple(vit.ARCHITECTURES)
     assert BACKBONES["swin"]["version"].choices == tuple(swin.WINDOWS)
     norms = [rules["norm"].choices for rules in BACKBONES.values() if "norm" in rules]
     assert norms == [tuple(layers.NORMS)] * 2

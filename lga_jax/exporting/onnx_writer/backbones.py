@@ -17,13 +17,14 @@ from lga_jax.exporting.onnx_writer.layers import (
     relu,
     relu6,
 )
-from lga_jax.exporting.onnx_writer.swin import swin
+from lga_jax.exporting.onnx_writer.transformers import swin, vit
 from lga_jax.models.backbones.convnext import ARCHITECTURES as CONVNEXT
 from lga_jax.models.backbones.convnext import EPSILON as CONVNEXT_EPSILON
 from lga_jax.models.backbones.convnext import ConvNeXt
 from lga_jax.models.backbones.efficientnet_lite import BlockRule, EfficientNetLite, architecture
 from lga_jax.models.backbones.resnet import ARCHITECTURES, BASIC, ResNet
 from lga_jax.models.backbones.swin import Swin
+from lga_jax.models.backbones.vit import ViT
 from lga_jax.ops.cpu.depthwise import same_padding
 
 
@@ -117,4 +118,5 @@ BACKBONES: dict[type[nn.Module], Callable[..., list[Tensor]]] = {
     EfficientNetLite: efficientnet_lite,
     ConvNeXt: convnext,
     Swin: swin,
+    ViT: vit,
 }

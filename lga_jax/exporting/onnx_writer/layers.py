@@ -109,6 +109,20 @@ def pointwise(x: Tensor, weights: Weights) -> Tensor:
     return conv(x, weights.param("kernel")[None, None], weights.param("bias") if "bias" in weights else None)
 
 
+def deconv(x: Tensor, weights: Weights) -> Tensor:
+    """The transposed 2x2 convolution with stride 2 of [n c h w]."""
+    kernel = weights.param("kernel").transpose(2, 3, 0, 1)
+    count, _, height, width = x.shape
+    return x.apply(
+        "ConvTranspose",
+        x.graph.constant(kernel),
+        x.graph.constant(weights.param("bias")),
+        shape=(count, kernel.shape[1], 2 * height, 2 * width),
+        kernel_shape=[2, 2],
+        strides=[2, 2],
+    )
+
+
 def layer_norm(x: Tensor, weights: Weights, eps: float) -> Tensor:
     """Layer norm over the channels of [n c h w]."""
     count, channels, height, width = x.shape

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lga_jax.exporting.onnx_writer.graph import Tensor, where
-from lga_jax.exporting.onnx_writer.layers import Weights, conv_norm, relu
+from lga_jax.exporting.onnx_writer.layers import Weights, conv_norm, deconv, relu
 from lga_jax.exporting.onnx_writer.pyramid import EPSILON
 from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures
 from lga_jax.exporting.onnx_writer.selection import Found
@@ -20,7 +20,7 @@ def object_masks(maps: Sequence[Tensor], found: Found, module: MaskHead, weights
     for number in range(1, module.num_convs + 1):
         own = dict(conv_name=f"conv{number}", norm_name=f"conv{number}_norm")
         x = relu(conv_norm(x, weights, kind=module.norm, eps=EPSILON, **own))
-    x = relu(_deconv(x, weights / "deconv"))
+    x = relu(deconv(x, weights / "deconv"))
     count, channels, side, _ = x.shape
     classes = weights / "classes"
     kernel, bias = (x.graph.constant(classes.param(name)) for name in ("kernel", "bias"))
@@ -28,20 +28,6 @@ def object_masks(maps: Sequence[Tensor], found: Found, module: MaskHead, weights
     logits = rows @ x.reshape(count, channels, -1) + bias.gather(labels).reshape(count, 1, 1)
     masks = logits.apply("Sigmoid").reshape(count, side, side).gather(_inverse(features.order))
     return where(found.valid.reshape(-1, 1, 1), masks, 0.0)
-
-
-def _deconv(x: Tensor, weights: Weights) -> Tensor:
-    """The transposed 2x2 convolution with stride 2 of [n c h w]."""
-    kernel = weights.param("kernel").transpose(2, 3, 0, 1)
-    count, _, height, width = x.shape
-    return x.apply(
-        "ConvTranspose",
-        x.graph.constant(kernel),
-        x.graph.constant(weights.param("bias")),
-        shape=(count, kernel.shape[1], 2 * height, 2 * width),
-        kernel_shape=[2, 2],
-        strides=[2, 2],
-    )
 
 
 def _inverse(order: Tensor) -> Tensor:

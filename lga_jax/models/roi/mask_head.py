@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from lga_jax.models.layers import ConvWeights, conv_norm, kaiming_fan_out
+from lga_jax.models.layers import ConvWeights, Deconv, conv_norm, kaiming_fan_out
 from lga_jax.models.roi.crops import RoICrops
-from lga_jax.ops.cpu import matmul
 from lga_jax.ops.mask_targets import mask_targets
 from lga_jax.structs import MaskOutputs, StageOutputs, Targets
 
@@ -62,7 +61,7 @@ class MaskHead(nn.Module):
                 name=f"conv{i}",
             )
             x = nn.relu(x)
-        x = nn.relu(_Deconv(self.channels, self.dtype, name="deconv")(x))
+        x = nn.relu(Deconv(self.channels, self.dtype, name="deconv")(x))
         kernel, bias = ConvWeights(self.num_classes, nn.initializers.normal(0.001), self.dtype, name="classes")(
             self.channels
         )
@@ -80,20 +79,6 @@ class MaskHead(nn.Module):
         true = functools.partial(mask_targets, mask_size=logits.shape[-1], aligned=self.roi_align["aligned"])
         wanted = jax.vmap(true)(targets.masks, targets.boxes, boxes, found.matched)
         return MaskOutputs(logits, wanted, positive & jnp.take_along_axis(targets.has_mask, found.matched, axis=1))
-
-
-class _Deconv(nn.Module):
-    """A transposed 2x2 convolution with stride 2. Cell (y, x) of the input becomes the 2 x 2 cells [y x i j]."""
-
-    features: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n s s c"]) -> Float[Array, "n s s 2 2 o"]:
-        kernel = self.param("kernel", kaiming_fan_out, (2, 2, x.shape[-1], self.features)).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        flat = matmul(x.reshape(-1, x.shape[-1]), jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], -1))
-        return flat.reshape(*x.shape[:3], 2, 2, self.features) + bias
 
 
 def mask_loss(outputs: MaskOutputs) -> Float[Array, ""]:

@@ -14,6 +14,7 @@ from lga_jax.weights.layouts.layout import ALL_PARTS, Layout, Slot
 from lga_jax.weights.layouts.own import own_layout
 from lga_jax.weights.layouts.swin import timm_swin, torchvision_swin
 from lga_jax.weights.layouts.torchvision import COCO_V1_DIGESTS, torchvision_detector, torchvision_resnet
+from lga_jax.weights.layouts.vit import timm_vit, torchvision_vit
 
 __all__ = ["Layout", "Slot", "recognise"]
 
@@ -53,6 +54,10 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
         return torchvision_swin()
     if has(r"layers\.\d\.blocks\.\d+\.attn\.relative_position_bias_table$"):
         return timm_swin(merges_first=not has(r"layers\.0\.downsample\."))
+    if has(r"encoder\.layers\.encoder_layer_\d+\.self_attention\."):
+        return torchvision_vit()
+    if has(r"blocks\.\d+\.attn\.qkv\.") and has(r"pos_embed$"):
+        return timm_vit(augmented="augreg" in where)
     if has(r"_blocks\.\d+\._depthwise_conv\.weight$"):
         return efficientnet_pytorch(arrays)
     if has(r"conv1(?:\.0)?\.weight$|layer[1-4]\.\d+\.conv\d\.weight$"):

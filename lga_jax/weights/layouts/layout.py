@@ -55,7 +55,7 @@ class Layout(NamedTuple):
     affine_norms: bool = False  # norms of the backbone may have only scale and bias: mean 0, variance 1
     family: str = ""  # family of the backbone, as in model.backbone.name; "": another one, or none
     ours: bool = False
-    pixels: str = ""  # input pixels: "torchvision", "caffe" or "tensorflow"; "": read from the file
+    pixels: str = ""  # input pixels: "torchvision", "caffe", "tensorflow" or "inception"; "": read from the file
     computes: Mapping[str, Any] = MappingProxyType({})  # keys of config.model that shapes do not show
     loose: tuple[str, ...] = ()  # keys of `computes` that may differ in a model
     recipe: str = ""  # recipe with the values of `computes`

@@ -22,6 +22,7 @@ def own_layout(names: Collection[str]) -> Layout:
 
 def _family(names: Collection[str]) -> str:
     signs = {
+        "params/backbone/stem_position": "vit",
         "params/backbone/layer1_0/conv1/": "resnet",
         "params/backbone/layer1_0/layer_scale": "convnext",
         "params/backbone/layer1_0/depthwise/": "efficientnet_lite",

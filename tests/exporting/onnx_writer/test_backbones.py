@@ -6,7 +6,7 @@ import pytest
 
 from lga_jax.exporting.onnx_writer.backbones import BACKBONES
 from lga_jax.models import build
-from lga_jax.models.backbones import convnext, swin
+from lga_jax.models.backbones import convnext, swin, vit
 from tests.exporting.onnx_writer.running import channels_first, run, variables_of, weights_of
 
 CASES = {
@@ -16,6 +16,7 @@ CASES = {
     "convnext": ("convnext", dict(variant="tiny", frozen_stages=0)),
     "efficientnet_lite": ("efficientnet_lite", dict(variant=0, norm="bn", frozen_stages=0)),
     "swin": ("swin", dict(variant="tiny", version=1, frozen_stages=0)),
+    "vit": ("vit", dict(variant="small", frozen_stages=0)),
     "swin_v2": ("swin", dict(variant="tiny", version=2, frozen_stages=0)),
 }
 
@@ -27,8 +28,10 @@ def test_every_family_is_written():
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch):
-    """A small ConvNeXt and a small Swin; the other families are narrow by their settings."""
+    """A small ConvNeXt, Swin and ViT; the other families are narrow by their settings."""
     monkeypatch.setitem(convnext.ARCHITECTURES, "tiny", ((1, 2, 1, 1), (8, 8, 16, 16)))
+    monkeypatch.setitem(vit.ARCHITECTURES, "small", (8, 2))
+    monkeypatch.setattr(vit, "WINDOW", 2)
     monkeypatch.setitem(swin.ARCHITECTURES, "tiny", swin.Architecture((2, 1, 1, 1), 4, (1, 2, 2, 4)))
 
 

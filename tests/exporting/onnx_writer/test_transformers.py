@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from lga_jax.exporting.onnx_writer.swin import _block
+from lga_jax.exporting.onnx_writer.transformers import _block
 from lga_jax.models.backbones.swin import Block
 from tests.exporting.onnx_writer.running import run, variables_of, weights_of
 
