@@ -1,7 +1,7 @@
 """The server in process 0 that all processes of a run are connected to.
 
-Messages have a `kind`. From a process: join, facts, stop, limit, failed, left. To the processes: welcome, refused,
-verdict, ask, stop_at, failed, gone.
+Messages have a `kind`. From a process: join, facts, stop, limit, failed, left, done. To the processes: welcome,
+refused, verdict, ask, stop_at, failed, gone, all done.
 """
 
 import socket
@@ -25,6 +25,7 @@ class Hub:
         self._limits: dict[int, int] = {}  # the step before which a process waits for the decision where to stop
         self._stopping = False
         self._left: set[int] = set()
+        self._done: set[int] = set()  # processes that wait for the others to be done
         self._lock = threading.RLock()
         _start(self._accept)
 
@@ -51,7 +52,7 @@ class Hub:
         for message in messages:
             with self._lock:
                 self._handle(process, message)
-        if process not in self._left:
+        if process not in self._left and len(self._done) < self._count:
             self._tell_all(kind="gone", process=process)
 
     def _admit(self, message: dict, channel: Channel) -> int | None:
@@ -85,6 +86,11 @@ class Hub:
             case "left":
                 self._left.add(process)
                 self._decide()
+            case "done":
+                self._done.add(process)
+                self._decide()
+                if len(self._done) == self._count:
+                    self._tell_all(kind="all done")
             case "failed":
                 self._left.add(process)
                 self._tell_all(kind="failed", process=process, line=message["line"])
@@ -111,7 +117,7 @@ class Hub:
 
     def _decide(self) -> None:
         """Sends the step to stop at, once all processes that have not ended have named a step they can still reach."""
-        if self._stopping and len(self._limits.keys() | self._left) == self._count:
+        if self._stopping and len(self._limits.keys() | self._left | self._done) == self._count:
             self._tell_all(kind="stop_at", step=max(self._limits.values(), default=0))
             self._limits, self._stopping = {}, False
 

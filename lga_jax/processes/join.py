@@ -70,7 +70,7 @@ def join_processes(address: str, count: int, process: int, limit: float = JOIN_L
     at = f"127.0.0.1:{start_relay(host, jax_port)}" if process else f"127.0.0.1:{jax_port}"
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM
     jax.distributed.initialize(at, count, process, heartbeat_timeout_seconds=_JAX_LIMIT)
-    atexit.register(member.leave)
+    atexit.register(member.leave_together)
     _member = member
 
 

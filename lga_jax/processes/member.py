@@ -30,6 +30,7 @@ class Member:
         self._verdicts: dict[str, dict] = {}
         self._only_reported: set[str] = set()  # names of comparisons after which training continues
         self._leaving = threading.Event()
+        self._all_done = threading.Event()
         self._failure_told = threading.Event()
         self._changed = threading.Condition()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -103,9 +104,19 @@ class Member:
         self._failure_told.wait(_GRACE)
 
     def leave(self) -> None:
-        """Reports that this process ends normally, or after an error that is known to all."""
+        """Reports that this process ends after an error that is known to all."""
         self._leaving.set()
         self._channel.send(kind="left")
+
+    def leave_together(self) -> None:
+        """Waits until all processes are done. Until then a process that is lost or fails ends this one too.
+
+        JAX's clean-up waits for the others as well, but would end with an abort if one of them is lost, and after five
+        minutes if process 0 still writes results.
+        """
+        if not self._leaving.is_set():
+            self._channel.send(kind="done")
+            self._all_done.wait()
 
     @property
     def has_left(self) -> bool:
@@ -146,6 +157,9 @@ class Member:
                     self._changed.notify_all()
             case "failed":
                 self._hear_failure(f"process {message['process']}", message["line"])
+            case "all done":
+                self._leaving.set()
+                self._all_done.set()
             case "gone":
                 self._end_because(f"process {message['process']}", "is gone")
 

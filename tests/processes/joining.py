@@ -2,6 +2,7 @@
 
 import queue
 import socket
+import time
 
 from lga_jax.processes.channel import Channel, listen
 from lga_jax.processes.hub import Hub
@@ -34,6 +35,18 @@ class Joined:
 
     def line(self, process):
         return self._lines[process].get(timeout=WAIT)
+
+    def silent(self, process):
+        """Whether the process has not ended. Its listener has heard the end of its connection."""
+        self.members[process]._listener.join(WAIT)
+        return self._lines[process].empty()
+
+    def wait_until_done(self, process):
+        """Until the hub knows it."""
+        end = time.monotonic() + WAIT
+        while process not in self.hub._done:
+            assert time.monotonic() < end
+            time.sleep(0.001)
 
     def close(self):
         for member in self.members:

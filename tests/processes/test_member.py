@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import pytest
 
@@ -61,6 +62,38 @@ def test_a_process_that_leaves_normally_ends_nobody(join):
     joined.channels[1].close()
     joined.channels[2].close()
     assert joined.line(0).startswith("process 2 of 3 is gone")
+
+
+def test_once_all_are_done_the_end_of_a_process_ends_nobody(join):
+    joined = join(2)
+    _in_all(joined.members, lambda member: member.leave_together())
+    assert all(member.has_left for member in joined.members)
+    joined.channels[1].close()
+    joined.hub.close()
+    joined.members[0].leave_together()  # at once
+    joined.close()
+    assert all(joined.silent(process) for process in (0, 1))
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_that_is_done_still_hears_that_another_is_lost(join, lost):
+    """JAX's clean-up would end with an abort: it waits for the lost process."""
+    joined = join(2)
+    other = 1 - lost
+    waiting = Thread(target=joined.members[other].leave_together, daemon=True)
+    waiting.start()
+    joined.wait_until_done(other)
+    joined.hub.close() if lost == 0 else joined.channels[1].close()
+    assert joined.line(other).startswith(f"process {lost} of 2 is gone")
+    assert waiting.is_alive()  # the process ends here, not its wait
+
+
+def test_a_process_that_waits_for_the_others_is_not_done_if_it_is_lost(join):
+    joined = join(2)
+    Thread(target=joined.members[1].leave_together, daemon=True).start()
+    joined.wait_until_done(1)
+    joined.channels[1].close()
+    assert joined.line(0).startswith("process 1 of 2 is gone")
 
 
 def test_an_error_of_one_process_is_told_to_the_others(join, monkeypatch):
