@@ -6,16 +6,19 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from lga_jax.checkpoints.read import restore_params
+from lga_jax.stores.place import is_url
 from lga_jax.weights.files import Weights, read_weights
 
 
 def open_weights(place: str) -> Weights:
     """Reads weights from `place`: a file, hf://ORG/REPO[@REVISION]/FILE, or the best checkpoint of a workdir.
 
-    If no checkpoint has a score, the latest is read. Checkpoints of version 0.1 are accepted. As in evaluation, the
-    parameters are the moving average if the run keeps one. Raises UserError if `place` cannot be read.
+    A workdir may be in a bucket. If no checkpoint has a score, the latest is read. Checkpoints of version 0.1 are
+    accepted. As in evaluation, the parameters are the moving average if the run keeps one. Raises UserError if `place`
+    cannot be read.
     """
-    if place.startswith("hf://") or not (Path(place) / "checkpoints").is_dir():
+    elsewhere = place.startswith(("hf://", "package://"))
+    if elsewhere or not (is_url(place) or (Path(place) / "checkpoints").is_dir()):
         return read_weights(place)
     saved = restore_params(place, earlier=True)
     return Weights(

@@ -1,7 +1,10 @@
 """Compares evaluations of several runs on the same images."""
 
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
@@ -17,6 +20,8 @@ from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.bootstrap import Interval, Samples, bootstrap, differences, draw_weights, intervals
 from lga_jax.evaluation.segm import with_masks
 from lga_jax.recipe import check, flatten, load
+from lga_jax.stores.copies import files_to_read
+from lga_jax.stores.place import is_url
 
 _FILES = ("metrics.json", "detections.json")
 
@@ -48,7 +53,8 @@ class Evaluation(NamedTuple):
     """What eval.py wrote about a run."""
 
     name: str  # the path as given
-    folder: Path
+    where: str  # the folder, as the user would name it
+    folder: Path  # the same, or a local copy
     metrics: dict[str, Any]
     detections: list[dict]
 
@@ -73,28 +79,41 @@ class Comparison(NamedTuple):
     recipes: dict[str, list[Any]]  # keys with different values, and the value of each run; None: no such key
 
 
-def read_evaluation(path: str) -> Evaluation:
-    """Reads an evaluation. `path`: an eval_STEP folder, or a folder that contains exactly one.
+@contextmanager
+def read_evaluations(paths: Sequence[str]) -> Iterator[list[Evaluation]]:
+    """Reads evaluations. A path is an eval_STEP folder or a folder that contains exactly one, local or in a bucket.
 
-    Raises UserError.
+    Raises UserError. Local copies of a bucket's files are removed at the end.
     """
-    folder = _find(path)
-    metrics, detections = (_read_json(folder / name) for name in _FILES)
+    with ExitStack() as stack:
+        yield [_read(path, stack) for path in paths]
+
+
+def _read(path: str, stack: ExitStack) -> Evaluation:
+    # An evaluation in a bucket is copied with the metrics of its run.
+    within = re.fullmatch(r"(.+)/(eval_\d+)/?", path) if is_url(path) else None
+    workdir, step = within.groups() if within else (path, "")
+    local = stack.enter_context(
+        files_to_read(workdir, "metrics.jsonl", *(f"{step or 'eval_*'}/{name}" for name in _FILES))
+    )
+    folder = _find(path, Path(local, step))
+    where = os.path.join(workdir, folder.relative_to(local)) if is_url(path) else str(folder)
+    metrics, detections = (_read_json(folder / name, f"{where}/{name}") for name in _FILES)
     if not _has_types(metrics, _Metrics):
         raise UserError(
-            str(folder / _FILES[0]),
+            f"{where}/{_FILES[0]}",
             expected="step, data and recipe of the evaluation",
             found="a file of an earlier version",
             remedy="evaluate again",
         )
     if not _has_types(detections, list[_Detection]):
         raise UserError(
-            str(folder / _FILES[1]),
+            f"{where}/{_FILES[1]}",
             expected="detections with image_id, category_id, bbox and score",
             found="other content",
             remedy="evaluate again",
         )
-    return Evaluation(path, folder, metrics, detections)
+    return Evaluation(path, where, folder, metrics, detections)
 
 
 def compare(evaluations: Sequence[Evaluation], num_samples: int) -> Comparison:
@@ -149,27 +168,27 @@ def _scores(evaluation: Evaluation, own: Samples, baseline: Samples, truth: dict
     )
 
 
-def _find(path: str) -> Path:
-    if Path(path, _FILES[0]).is_file():
-        return Path(path)
-    found = sorted(folder.parent for folder in Path(path).glob(f"eval_*/{_FILES[0]}"))
+def _find(path: str, local: Path) -> Path:
+    if (local / _FILES[0]).is_file():
+        return local
+    found = sorted(folder.parent for folder in local.glob(f"eval_*/{_FILES[0]}"))
     if len(found) == 1:
         return found[0]
     raise UserError(
         path,
         expected="an evaluation, eval_STEP/metrics.json",
         found=listed([folder.name for folder in found]),
-        remedy=f"name one of them, such as {found[0]}" if found else "run eval.py first",
+        remedy=f"name one of them, such as {os.path.join(path, found[0].name)}" if found else "run eval.py first",
     )
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, where: str) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise UserError(str(path), expected="a file", found=str(error.strerror), remedy="evaluate again") from error
+        raise UserError(where, expected="a file", found=str(error.strerror), remedy="evaluate again") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(str(path), expected="JSON", found="a damaged file", remedy="evaluate again") from error
+        raise UserError(where, expected="JSON", found="a damaged file", remedy="evaluate again") from error
 
 
 def _has_types(content: object, type_: Any) -> bool:
@@ -191,7 +210,7 @@ def _images_of(evaluation: Evaluation) -> ConfigDict:
         return check(recipe, own=("data.train", "model.backbone", "model.attention")).data.eval
     except UserError as error:
         fault = getattr(error, "faults", (error,))[0]
-        raise fault.within(str(evaluation.folder / _FILES[0])) from error
+        raise fault.within(f"{evaluation.where}/{_FILES[0]}") from error
 
 
 def _as_config(recipe: dict) -> ConfigDict:
@@ -208,7 +227,7 @@ def _check_known(evaluation: Evaluation, truth: dict) -> None:
         unknown = [detection[key] for detection in evaluation.detections if detection[key] not in known]
         if unknown:
             raise UserError(
-                str(evaluation.folder / _FILES[1]),
+                f"{evaluation.where}/{_FILES[1]}",
                 expected=f"the {section} of data.eval",
                 found=f"{key} {shown(unknown[0])} and {len(unknown) - 1} more that are not among them",
                 remedy="evaluate again",
@@ -224,7 +243,7 @@ def _check_masks(evaluation: Evaluation, truth: dict) -> None:
             mask = parse_mask(detection["segmentation"], sizes[detection["image_id"]], np.zeros(4))
             if mask in ("mask_malformed", "mask_size"):
                 raise UserError(
-                    str(evaluation.folder / _FILES[1]),
+                    f"{evaluation.where}/{_FILES[1]}",
                     expected="masks as RLE of their images' pixels",
                     found=f"another mask in image {shown(detection['image_id'])}",
                     remedy="evaluate again",

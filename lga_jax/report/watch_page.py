@@ -9,18 +9,23 @@ from lga_jax.report.analysis_sections import number
 from lga_jax.report.curves import read_metrics, training_plots
 from lga_jax.report.page import cards, page, picture, text
 from lga_jax.report.plots import plots
+from lga_jax.stores.copies import files_to_read
 
 NAME = "watch.html"
 
 
-def write_watch_page(workdir: str, seconds: int) -> Path:
-    """Writes WORKDIR/watch.html from metrics.jsonl and samples/. Raises WriteError.
+FILES = ("metrics.jsonl", "samples/sample_*.jpg")
+
+
+def write_watch_page(workdir: str, seconds: int, folder: str) -> Path:
+    """Writes FOLDER/watch.html from metrics.jsonl and samples/ of a run, local or in a bucket. Raises WriteError.
 
     `seconds`: after this time a browser loads the page again; 0: never.
     """
-    path = Path(workdir, NAME)
-    samples = {sample.stem: sample.read_bytes() for sample in sorted(Path(workdir, "samples").glob("sample_*.jpg"))}
-    lines = read_metrics(Path(workdir, "metrics.jsonl"))
+    path = Path(folder, NAME)
+    with files_to_read(workdir, *FILES) as local:
+        samples = {sample.stem: sample.read_bytes() for sample in sorted(Path(local, "samples").glob("sample_*.jpg"))}
+        lines = read_metrics(Path(local, "metrics.jsonl"))
     write_atomically(path, watch_html(workdir, lines, samples, seconds).encode())
     return path
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lga_jax.stores.place import is_url
@@ -79,17 +80,22 @@ def checkpoints_to_read(workdir: str) -> Iterator[tuple[str, Callable[[int], Non
 
 @contextmanager
 def files_to_read(workdir: str, *names: str) -> Iterator[str]:
-    """A local folder with these files, if they exist. For a local workdir: itself."""
+    """A local folder with these files, if they exist; `*` in a name is any text. For a local workdir: itself."""
     if not is_url(workdir):
         yield workdir
         return
     store = Store(workdir)
     with temporary_folder() as folder:
-        for name in names:
-            if (content := store.read(name)) is not None:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(content)
+        _fetch(store, folder, (name for name in store.sizes() if any(fnmatchcase(name, wanted) for wanted in names)))
         yield str(folder)
+
+
+def state_of_files(workdir: str, *names: str) -> dict[str, int]:
+    """A number for each of these files that changes with the file: its size in a store, its time in a local workdir."""
+    if is_url(workdir):
+        sizes = Store(workdir).sizes()
+        return {name: size for name, size in sizes.items() if any(fnmatchcase(name, wanted) for wanted in names)}
+    return {str(path): path.stat().st_mtime_ns for name in names for path in Path(workdir).glob(name)}
 
 
 @contextmanager

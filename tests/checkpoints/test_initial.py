@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import jax
 import numpy as np
 import optax
@@ -8,8 +11,11 @@ from lga_jax.checkpoints.initial import open_weights
 from lga_jax.checkpoints.write import Checkpoints
 from lga_jax.errors import UserError
 from lga_jax.models.build import build_detector
+from lga_jax.stores.copies import marker
+from lga_jax.stores.store import Store
 from lga_jax.structs import TrainState
 from lga_jax.training import start
+from tests.stores.memory import URL, bucket  # noqa: F401  (a fixture)
 from tests.training.stubs import stub_config
 from tests.weights import foreign
 from tests.weights.loading import ABC, COCO_ANCHORS, FROZEN, V1, as_variables, model, own, shapes
@@ -49,6 +55,20 @@ def test_a_workdir_gives_what_evaluation_uses_and_says_what_it_is(tmp_path, ema)
     assert weights.arrays.keys() == arrays.keys()
     for name, value in arrays.items():
         np.testing.assert_array_equal(weights.arrays[name], value)
+
+
+def test_a_workdir_in_a_bucket(bucket, tmp_path):  # noqa: F811
+    arrays = save_run(tmp_path / "run", V1)
+    sizes = {}
+    for path in filter(Path.is_file, (tmp_path / "run").rglob("*")):
+        name = path.relative_to(tmp_path / "run").as_posix()
+        Store(URL).upload(path, name)
+        sizes[name] = path.stat().st_size
+    with pytest.raises(UserError):
+        open_weights(URL)
+    Store(URL).write(marker(7), json.dumps(sizes).encode())
+    weights = open_weights(URL)
+    assert weights.where.startswith(f"{URL}, step 7") and weights.arrays.keys() == arrays.keys()
 
 
 def test_files_are_read_as_files(tmp_path):

@@ -36,7 +36,7 @@ def test_the_page_is_written_from_the_files_of_a_workdir(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, LINES)) + '\n{"step": 4')
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "sample_0.jpg").write_bytes(JPEG)
-    path = write_watch_page(str(tmp_path), 0)
+    path = write_watch_page(str(tmp_path), 0, str(tmp_path))
     assert path == tmp_path / "watch.html" and "sample 0" in path.read_text()
 
 

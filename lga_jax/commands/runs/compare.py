@@ -3,14 +3,13 @@
     lga_jax compare runs/none runs/lga
     lga_jax compare runs/none/eval_500 runs/lga/eval_500 --output compared --samples 2000
 
-Each RUN is a folder in which eval.py has written an evaluation, or an eval_STEP folder itself. The first one is the
-baseline. Prints scores and differences, and writes comparison.html and comparison.json into --output. The images and
-annotations of data.eval must be where they were.
+Each RUN is a folder in which eval.py has written an evaluation, or an eval_STEP folder itself; it may be in a bucket,
+gs://BUCKET/FOLDER or s3://BUCKET/FOLDER. The first one is the baseline. Prints scores and differences, and writes
+comparison.html and comparison.json into --output. The images and annotations of data.eval must be where they were.
 """
 
 import argparse
 import os
-from pathlib import Path
 
 from lga_jax.command_line.parsing import exit_on_user_error
 from lga_jax.errors import UserError
@@ -35,19 +34,19 @@ def _run() -> None:
 
 
 def _compare(runs: list[str], output: str, num_samples: int) -> None:
-    from lga_jax.evaluation.comparison import compare, read_evaluation
+    from lga_jax.evaluation.comparison import compare, read_evaluations
     from lga_jax.report.comparison_page import MOST_RUNS, format_comparison, write_comparison
 
     if not 2 <= len(runs) <= MOST_RUNS:
         raise UserError("RUN", expected=f"2 to {MOST_RUNS} runs", found=str(len(runs)))
     if not 1 <= num_samples <= 100_000:
         raise UserError("--samples", expected="1 to 100000", found=str(num_samples))
-    evaluations = [read_evaluation(run) for run in runs]
-    make_folder(output)
-    comparison = compare(evaluations, num_samples)
-    say(format_comparison(comparison))
-    workdirs: list[Path] = [evaluation.folder.parent for evaluation in evaluations]
-    say(f"written: {', '.join(map(str, write_comparison(comparison, workdirs, output)))}")
+    with read_evaluations(runs) as evaluations:
+        make_folder(output)
+        comparison = compare(evaluations, num_samples)
+        say(format_comparison(comparison))
+        written = write_comparison(comparison, [evaluation.folder.parent for evaluation in evaluations], output)
+    say(f"written: {', '.join(map(str, written))}")
 
 
 if __name__ == "__main__":
