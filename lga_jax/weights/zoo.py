@@ -132,6 +132,11 @@ BACKBONES = (
         _TORCHVISION,
         "coco_convnext_t",
     ),
+    PublicBackbone("hf://timm/convnext_tiny.fb_in1k/model.safetensors", "ConvNeXt-T", "Apache-2.0", "coco_convnext_t"),
+    PublicBackbone("hf://timm/swin_tiny_patch4_window7_224.ms_in1k/model.safetensors", "Swin-T", "MIT", "coco_swin_t"),
+    PublicBackbone(
+        "hf://timm/vit_base_patch16_224.mae/model.safetensors", "ViT-B", "CC-BY-NC-4.0", "coco_vitdet_b"
+    ),  # not for commercial use
     PublicBackbone("package://efficientnet_lite0", "EfficientNet-Lite0", "Apache-2.0", "coco_json_small"),
 )
 

@@ -14,6 +14,7 @@ from tests.parity.detectors import COCO_IDS, padded, pair, photos, pixels
 from tests.parity.reference import array, both, channels_first, tensor, torch, torchvision
 from tests.parity.test_detector import BATCH, mixed_sizes, pair_up
 from tests.parity.test_network import features
+from tests.parity.test_training import round_off_relu
 from tests.parity.training import LOSSES, examples, our_answer, small, their_losses
 
 roi_heads = torchvision.models.detection.roi_heads
@@ -98,13 +99,16 @@ def test_mask_targets(record, rng):
         record(part, "cells on the other side of 0.5", 100 * sides_differ, 3.0 if large else 8.0, difference.size, "%")
 
 
-def test_losses_and_gradients(record, monkeypatch):
-    """A training step of version 1 on one image; torchvision gets our mask targets."""
-    network = small(pair(1, 18, masks=True))
+@pytest.mark.parametrize(("version", "rounded"), [(1, False), (2, True)])
+def test_losses_and_gradients(record, monkeypatch, version, rounded):
+    """A training step on one image; torchvision gets our mask targets. Version 2 is slower and has a smaller image."""
+    network = small(pair(version, 18, masks=True))
     head = network.ours.mask_head.clone(num_slots=16)
     network = network._replace(ours=network.ours.clone(mask_head=head))
-    part = "training with masks, version 1, ResNet-18"
-    given = examples([(128, 160)])
+    part = f"training with masks, version {version}, ResNet-18"
+    if rounded:
+        round_off_relu(monkeypatch)
+    given = examples([(128, 160) if version == 1 else (64, 96)])
     rng = np.random.default_rng(1)
     masks = jnp.asarray(rng.integers(0, 256, (1, given.targets.valid.shape[1], 16, 16)), jnp.uint8)
     given = given._replace(targets=given.targets._replace(masks=masks, has_mask=given.targets.valid))
@@ -128,7 +132,14 @@ def test_losses_and_gradients(record, monkeypatch):
     assert sum(name.startswith("mask_head/") for name in moved) >= 12
     for name in moved:
         error = np.linalg.norm(ours[name] - theirs[name]) / np.linalg.norm(theirs[name])
-        record(part, f"gradient of each of {len(moved)} parameters, ReLU", error, 1e-2, ours[name].size)
+        what = f"gradient of each of {len(moved)} parameters, {'ReLU rounded off' if rounded else 'ReLU'}"
+        record(part, what, error, 1e-3 if rounded else 1e-2, ours[name].size)
+    if version == 2:
+        after = {name: array(value) for name, value in network.theirs.state_dict().items()}
+        theirs = flatten_dict(network.in_our_layout(after)["batch_stats"]["mask_head"], sep="/")
+        for name, ours in flatten_dict(answer.batch_stats["mask_head"], sep="/").items():
+            if name.endswith("mean"):
+                record.near(part, "running mean of the mask head", ours, theirs[name])
     network.theirs.load_state_dict({name: torch.tensor(value) for name, value in before.items()})
 
 
