@@ -7,7 +7,8 @@ are without attention. The first two have the backbone, pixel values and weights
 (EfficientNet-Lite0, ImageNet); the cascade is that of configs/coco_cascade.py. The ConvNeXt-T starts from random
 weights, unless --convnext names a file of them.
 
-benchmarks/same_time.py explains how runs are compared. A workdir is for one --data, --convnext and --cpu_seconds.
+benchmarks/same_time.py explains how runs are compared. A workdir is for one --data, --sets, --kinds, --convnext and
+--cpu_seconds.
 """
 
 import argparse
@@ -27,12 +28,16 @@ _SIZES = {"bccd": (240, (256, 320)), "neu_det": (200, (224, 224))}  # short edge
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="data", help="Folder of bccd and neu_det.")
     parser.add_argument("--convnext", default="", help="ImageNet weights of a ConvNeXt-T; empty: random.")
+    parser.add_argument("--sets", default=",".join(DATA), help="Data sets.")
     parser.add_argument("--kinds", default=",".join(KINDS), help="Kinds of detectors to train.")
     same_time.add_arguments(parser, "runs/detector_family")
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict]:
-    yield from same_time.rows(args, DATA, {kind: KINDS[kind] for kind in args.kinds.split(",")}, recipe)
+    tables, kinds = (
+        {name: all_[name] for name in wanted.split(",")} for wanted, all_ in ((args.sets, DATA), (args.kinds, KINDS))
+    )
+    yield from same_time.rows(args, tables, kinds, recipe)
 
 
 def recipe(args: argparse.Namespace, data: str, kind: str) -> ConfigDict:
