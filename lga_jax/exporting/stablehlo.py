@@ -3,7 +3,8 @@
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,7 +59,22 @@ def _program(
     pair = jax.ShapeDtypeStruct((2,), jnp.float32)
     image = jax.ShapeDtypeStruct((*hw, 3), jnp.uint8)
     export = exported.jax_export(where)
-    return bytes(export.export(jax.jit(detect), platforms=PLATFORMS)(shapes, image, pair, pair).serialize())
+    with _without_source_locations():
+        return bytes(export.export(jax.jit(detect), platforms=PLATFORMS)(shapes, image, pair, pair).serialize())
+
+
+@contextmanager
+def _without_source_locations() -> Iterator[None]:
+    """JAX writes paths of source files and the call stack into a program.
+
+    They tell strangers about this machine, and the same detector would give other bytes elsewhere.
+    """
+    limit = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
 def _header(saved: Saved, recipe: ConfigDict, sizes: list[exported.HW], digests: Mapping[str, str]) -> dict[str, Any]:

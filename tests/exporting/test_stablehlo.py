@@ -31,3 +31,10 @@ def test_one_program_serves_all_platforms_without_forms_of_the_cpu_in_the_others
     assert (image.shape, image.dtype) == ((64, 64, 3), np.uint8)
     # The forms are chosen by the platform where the program runs: branches over a platform index.
     assert "stablehlo.case" in program.mlir_module()
+
+
+def test_the_file_has_no_paths_of_source_files(tiny_exported):
+    with zipfile.ZipFile(tiny_exported) as file:
+        content = b"".join(map(file.read, file.namelist()))
+    assert b".py" not in content and b"lga_jax" in content  # the header names the package
+    assert jax.config.jax_traceback_in_locations_limit  # of other programs they stay
