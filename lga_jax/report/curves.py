@@ -46,7 +46,8 @@ def _panels(metrics: Sequence[dict]) -> Iterator[tuple[str, str, list[Curve], st
     validated = [line for line in scores if line.get("losses")]
     if losses:
         curves = [*loss_curves(losses), *validation_curves(validated)]
-        yield "training loss", "loss", curves, "Faint: as logged. Strong: smoothed."
+        smoothed = any(curve.faint is not None for curve in curves)
+        yield "training loss", "loss", curves, "Faint: as logged. Strong: smoothed." if smoothed else ""
     if scores:
         yield "AP of the evaluations", "AP", score_curves(scores), ""
     if losses and "lr" in losses[0]:
@@ -56,13 +57,14 @@ def _panels(metrics: Sequence[dict]) -> Iterator[tuple[str, str, list[Curve], st
 
 
 def loss_curves(losses: Sequence[dict]) -> list[Curve]:
-    """The losses as logged and smoothed; `losses` are the lines of metrics.jsonl with losses."""
-    curves = []
+    """The losses, smoothed if there are many; `losses` are the lines of metrics.jsonl with losses."""
+    curves, window = [], len(losses) // _SMOOTHING_POINTS
     for name, colour in zip(_LOSSES, COLOURS, strict=False):
         if name in losses[0]:
             curve = _logged(losses, name, colour)
-            smoothed = smooth(curve.y, len(losses) // _SMOOTHING_POINTS)
-            curves.append(curve._replace(y=smoothed, faint=curve.y, strong=name == "total"))
+            if window > 1:
+                curve = curve._replace(y=smooth(curve.y, window), faint=curve.y)
+            curves.append(curve._replace(strong=name == "total"))
     return curves
 
 

@@ -132,6 +132,7 @@ def _set_axes(panel: Axes, labels: tuple[str, str], unit: tuple[bool, bool], log
     panel.yaxis.set_major_formatter(_short)
     if unit[0]:
         panel.set_xlim(0, 1.01)
+        panel.xaxis.set_major_formatter(_short)
     else:
         panel.set_xlim(left=0)
     if unit[1]:

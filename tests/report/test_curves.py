@@ -44,6 +44,14 @@ def test_plots_for_what_was_logged():
     assert training_plots([]) == []
 
 
+def test_only_many_losses_are_smoothed_and_the_note_says_so():
+    many = [line | {"step": step} for step, line in enumerate(20 * LOSSES, start=1)]
+    few, smoothed = (loss_curves(lines)[0] for lines in (LOSSES, many))
+    assert few.faint is None and few.strong
+    assert len(smoothed.faint) == len(many)
+    assert ["Faint" in training_plots(lines)[0] for lines in (LOSSES, many)] == [False, True]
+
+
 def test_scores_are_drawn_at_their_steps_and_a_missing_one_leaves_a_gap():
     ap, ap50 = score_curves([*SCORES, {"step": 120, "eval": {"AP": 0.3, "AP50": 0.7}}])
     assert (ap.name, ap50.name) == ("AP 0.300", "AP50 0.700")
