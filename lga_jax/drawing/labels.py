@@ -1,5 +1,6 @@
 """Text labels of boxes on coloured plates, placed with little overlap."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -27,17 +28,13 @@ class Label(NamedTuple):
 
 
 def draw_labels(canvas: Canvas, labels: Iterable[Label]) -> UInt8[np.ndarray, "h w 3"]:
-    """Draws a text plate at each box. The first label is placed first and drawn last, above the others."""
+    """Draws a text plate at each box and returns the pixels. The first label is placed first and drawn last, above."""
     labels, plates = list(labels), []
     for label in labels:
         plates.append(_place_plate(canvas, label.bbox, label.text, plates))
-    picture = Image.fromarray(canvas.pixels)
-    pen = ImageDraw.Draw(picture)
     for plate, label in zip(reversed(plates), reversed(labels), strict=True):
-        pen.rounded_rectangle(plate.tolist(), radius=canvas.line + 1, fill=label.colour)
-        centre = tuple((plate[:2] + plate[2:]) / 2)
-        pen.text(centre, label.text, fill=_ink(label.colour), font=canvas.font, anchor="mm")
-    return np.asarray(picture)
+        _draw_plate(canvas, plate, label)
+    return canvas.pixels
 
 
 def draw_tile(image: UInt8[np.ndarray, "h w 3"], labels: Sequence[Label], edge: int) -> UInt8[np.ndarray, "h2 w2 3"]:
@@ -81,6 +78,21 @@ def _place_plate(
         np.clip(corner[0], 0, np.maximum(limit, 0))
     ]
     return min((np.concatenate([place, place + size]) for place in places), key=lambda plate: _covered(plate, plates))
+
+
+def _draw_plate(canvas: Canvas, plate: Float[np.ndarray, "4"], label: Label) -> None:
+    """Draws one plate. Pillow gets the pixels around it: to convert all of them takes longer than all the rest."""
+    room = canvas.font.size  # some letters reach out of the plate
+    left, top = (max(0, math.floor(low) - room) for low in plate[:2])
+    right, bottom = (math.ceil(high) + room for high in plate[2:])
+    near = canvas.pixels[top:bottom, left:right]
+    picture = Image.fromarray(near)
+    pen = ImageDraw.Draw(picture)
+    moved = plate - (left, top, left, top)
+    pen.rounded_rectangle(moved.tolist(), radius=canvas.line + 1, fill=label.colour)
+    centre = tuple((moved[:2] + moved[2:]) / 2)
+    pen.text(centre, label.text, fill=_ink(label.colour), font=canvas.font, anchor="mm")
+    near[:] = np.asarray(picture)
 
 
 def _covered(plate: Float[np.ndarray, "4"], plates: Sequence[Float[np.ndarray, "4"]]) -> float:

@@ -26,8 +26,31 @@ def test_a_plot_holds_its_texts_as_text_and_its_line_to_scale():
         assert text in text_of(html)
     points = line_of(html, "#2f7ed8")
     assert len(points) == 11
-    np.testing.assert_allclose(np.diff(points, axis=0), np.broadcast_to((24.78, 16.42), (10, 2)), atol=0.01)
+    np.testing.assert_allclose(np.diff(points, axis=0), np.broadcast_to((24.54, 16.58), (10, 2)), atol=0.02)
     assert "://" not in html and "<a>" not in html
+
+
+def test_a_missing_value_leaves_a_gap_and_dots_stand_at_the_points():
+    y = np.where(np.arange(11) == 4, np.nan, X)
+    html = line_plot("t", [CURVE._replace(y=y, dots=True)], ("x", "y"))
+    line, dots = re.findall(r'<path d="([^"]+)" style="fill: none; stroke: #2f7ed8', html)
+    assert (line.count("M"), line.count("L")) == (2, 8) and dots.count("h0") == 10
+
+
+def test_of_very_many_points_the_lowest_and_highest_remain():
+    steps = np.arange(50_000.0)
+    y = np.where(steps == 20_000, 4.0, 2.0 + 0.1 * np.sin(steps))
+    points = line_of(line_plot("t", [Curve("", steps, y, "#2f7ed8")], ("x", "y")), "#2f7ed8")
+    assert len(points) < 1100
+    scale = (points[:, 1].max() - points[:, 1].min()) / (4.0 - 1.9)  # coordinates of a unit
+    assert points[0, 1] - points[:, 1].min() == pytest.approx(2.0 * scale, abs=0.2 * scale)
+    x, _ = points[points[:, 1].argmin()]
+    assert (x - points[0, 0]) / (points[-1, 0] - points[0, 0]) == pytest.approx(0.4, abs=0.01)
+
+
+def test_values_beyond_an_axis_are_drawn_at_its_end():
+    points = line_of(line_plot("t", [CURVE._replace(y=4 * X - 1)], ("x", "y"), unit=(True, True)), "#2f7ed8")
+    assert points[:3, 1].tolist() == [175.39] * 3 and points[-4:, 1].tolist() == [6.26] * 4
 
 
 def test_axes_and_text_have_the_colour_of_the_page():
