@@ -22,6 +22,7 @@ _NUM_IMAGES = 8
 _NUM_PER_KIND = 4
 _ROOM = 0.75  # around the boxes of a mistake, in long sides of the boxes
 _LEAST_CROP = 96  # pixels
+_MOST_KEPT = 2**28  # bytes of decoded images: a costly image is on several sheets
 
 
 class Picture(NamedTuple):
@@ -52,13 +53,20 @@ class _Gallery:
                 by_image[box["image_id"]].append(box)
         self.detections, self.threshold, self._source = result.detections, threshold, source
         self._positions = {record.image_id: position for position, record in enumerate(source.records)}
+        self._kept: dict[int | str, UInt8[np.ndarray, "h w 3"]] = {}
+        self._room = _MOST_KEPT
 
     def image(self, image_id: int | str) -> UInt8[np.ndarray, "h w 3"] | None:
-        """The pixels; None if they cannot be read, which the loader has reported."""
+        """The pixels, not to be changed; None if they cannot be read, which the loader has reported."""
+        if image_id in self._kept:
+            return self._kept[image_id]
         try:
-            return self._source.image(self._positions[image_id])
+            image = self._source.image(self._positions[image_id])
         except UnreadableImageError:
             return None
+        if image.nbytes <= self._room:
+            self._kept[image_id], self._room = image, self._room - image.nbytes
+        return image
 
     def name(self, image_id: int | str) -> str:
         return str(self.entries[image_id].get("file_name", image_id))

@@ -63,6 +63,18 @@ def test_an_unreadable_image_is_left_out():
     assert found["Wrong class: 1"].pictures == []
 
 
+def test_an_image_on_several_sheets_is_read_once():
+    seen = []
+
+    class Counted(Photos):
+        def image(self, index):
+            seen.append(index)
+            return super().image(index)
+
+    found = by_title(photos=Counted())
+    assert sum(len(sheet.pictures) for sheet in found.values()) > 2 and sorted(seen) == [0, 1]
+
+
 def test_a_box_at_the_border_of_a_tiny_image_is_drawn():
     class Tiny(Photos):
         def image(self, index):
