@@ -7,8 +7,8 @@ written from host copies and read as numpy, so the number of devices and process
 """
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -113,7 +113,7 @@ class Checkpoints:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if error is None or joined() is None:  # closing waits for the other processes, which do not come then
-                with writing_arrays(self.directory):
+                with self._writing():
                     close_whatever_is_raised(self._manager.close)
         except Exception:
             if error is None:  # else it would hide the error that ends the run
@@ -151,12 +151,12 @@ class Checkpoints:
             data=ocp.args.JsonSave(position),
             manifest=ocp.args.JsonSave(sealed(manifest, step, digests)),
         )
-        with writing_arrays(self.directory):
+        with self._writing():
             self._manager.save(step, args=items)
 
     def score(self, step: int, ap: float) -> None:
         """Writes the score of a saved step into its checkpoint. The highest score decides which checkpoint is best."""
-        with writing_arrays(self.directory):
+        with self._writing():
             self._manager.wait_until_finished()
         self._check_in_place()
         self.scores[step] = ap
@@ -164,6 +164,18 @@ class Checkpoints:
         if jax.process_index() == 0:
             path = Path(self.directory, str(step), SCORE_FILE)
             write_json(path, score_content(step, ap))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns exceptions about the disk into a WriteError, and whatever Orbax raises because the folder is gone."""
+        try:
+            with writing_arrays(self.directory):
+                yield
+        except UserError:
+            raise
+        except Exception:
+            self._check_in_place()
+            raise
 
     def _check_in_place(self) -> None:
         """Raises WriteError if the folder was moved or deleted: a new one would hold a part of the run alone."""

@@ -128,6 +128,26 @@ def test_nothing_is_written_where_the_folder_was(tmp_path, again):
     assert (tmp_path / "run").exists() == again and list((tmp_path / "run").rglob("*/*")) == []
 
 
+def test_whatever_is_raised_because_the_folder_is_gone_is_one_error(tmp_path, monkeypatch):
+    """Orbax has words of its own for it, which depend on the moment."""
+    save_steps(tmp_path / "run", [0.1])
+    state = state_of(2.0)
+    with Checkpoints(str(tmp_path / "run")) as checkpoints:
+
+        def lose(*_, **__):
+            (tmp_path / "run").rename(tmp_path / "moved")
+            raise ValueError("Checkpoint directory does not exist: somewhere")
+
+        monkeypatch.setattr(checkpoints._manager, "save", lose)
+        with refused("run/checkpoints$", "none", WriteError) as caught:
+            checkpoints.save(2, state, {}, manifest_of(state))
+        assert isinstance(caught.value.__context__, ValueError)
+        monkeypatch.setattr(checkpoints._manager, "save", lambda *_, **__: 1 / 0)
+        (tmp_path / "moved").rename(tmp_path / "run")
+        with pytest.raises(ZeroDivisionError):  # the folder is in its place: another error stays
+            checkpoints.save(2, state, {}, manifest_of(state))
+
+
 @pytest.mark.parametrize("name", ["2.orbax-checkpoint-tmp", "variables.orbax-checkpoint-tmp"])
 def test_a_folder_that_the_disk_refuses_ends_the_save_at_once(tmp_path, monkeypatch, name):
     """And no thread of Orbax waits for it, which it would do for 300 s."""
