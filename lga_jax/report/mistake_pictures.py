@@ -84,7 +84,7 @@ def sheets(source: Source, result: EvalResult) -> Iterator[Sheet]:
     if result.analysis:
         yield from _mistake_sheets(gallery, result.analysis.mistakes)
         if result.segm_analysis:
-            yield _poor_masks(gallery, result.segm_analysis)
+            yield _poor_masks(gallery, result.analysis, result.segm_analysis)
         costs = islice(image_costs(result.analysis.mistakes).items(), _NUM_IMAGES)
         worst = (_whole(gallery, image_id, f"costs {cost:.4f} of AP50; ") for image_id, cost in costs)
         yield Sheet("Images that cost most", drawn, [picture for picture in worst if picture])
@@ -119,11 +119,12 @@ def _mistake_sheets(gallery: _Gallery, mistakes: Sequence[Mistake]) -> Iterator[
         yield Sheet(title, text, [picture for picture in pictures if picture])
 
 
-def _poor_masks(gallery: _Gallery, segm: Analysis) -> Sheet:
-    """The most costly masks that overlap an object of their class too little."""
-    poor = [mistake for mistake in segm.mistakes if mistake.kind == "poor_box"]
+def _poor_masks(gallery: _Gallery, boxes: Analysis, segm: Analysis) -> Sheet:
+    """The most costly masks that overlap an object of their class too little, although their boxes are right."""
+    wrong = {mistake.detection for mistake in boxes.mistakes}
+    poor = [mistake for mistake in segm.mistakes if mistake.kind == "poor_box" and mistake.detection not in wrong]
     pictures = (_mistake_picture(gallery, mistake) for mistake in poor[:_NUM_PER_KIND])
-    text = f"Object masks: {KINDS['poor_box']}; score at least {threshold_of(segm):.2f}. The most costly:"
+    text = f"The box is right. The mask: {KINDS['poor_box']}; score at least {threshold_of(segm):.2f}. The most costly:"
     return Sheet(f"Poor mask: {len(poor)}", text, [picture for picture in pictures if picture])
 
 
