@@ -56,6 +56,7 @@ CASES: dict[str, dict[str, Any]] = {  # name: changes of the `model` section of 
     "ConvNeXt-T": dict(backbone=_CONVNEXT),
     "Swin-T": dict(backbone=_SWIN | dict(version=1)),
     "Swin-T, version 2": dict(backbone=_SWIN | dict(version=2)),
+    "ViT-S": dict(backbone=dict(name="vit", variant="small", frozen_stages=0, remat=False)),
 }
 
 
