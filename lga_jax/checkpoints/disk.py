@@ -23,6 +23,8 @@ _OF_THE_DISK = (
 # the folder was moved meanwhile.
 _STATUS = {"NOT_FOUND": errno.ENOENT, "PERMISSION_DENIED": errno.EACCES, "DATA_LOSS": errno.EIO}
 
+_UNFINISHED = ".orbax-checkpoint-tmp"  # the end of the name of a folder that is not complete
+
 
 @contextmanager
 def writing_arrays(where: str) -> Iterator[None]:
@@ -77,12 +79,27 @@ def remove_unfinished(directory: str) -> None:
 
     After a failed save, threads of TensorStore may still write there for a moment, so it is tried for up to a second.
     """
-    for folder in Path(directory).glob("*.orbax-checkpoint-tmp"):
+    for folder in Path(directory).glob(f"*{_UNFINISHED}"):
         for _ in range(20):
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
                 break
             time.sleep(0.05)
+
+
+def remove_second_folder(directory: str) -> None:
+    """After the workdir was moved away: TensorStore creates its folders again for what it still writes.
+
+    They would be in the way when the workdir is moved back. Removes them, unless the workdir at the old place has
+    anything else: then it is another run.
+    """
+    workdir = os.path.dirname(directory)
+    with suppress(OSError):
+        unfinished = [name.endswith(_UNFINISHED) for name in os.listdir(directory)]
+        if os.listdir(workdir) == [os.path.basename(directory)] and unfinished and all(unfinished):
+            remove_unfinished(directory)
+            os.rmdir(directory)
+            os.rmdir(workdir)
 
 
 def _keep(record: logging.LogRecord) -> bool:

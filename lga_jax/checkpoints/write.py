@@ -23,6 +23,7 @@ from lga_jax.checkpoints.disk import (
     close_whatever_is_raised,
     folder_identity,
     hide_tracebacks_of_orbax,
+    remove_second_folder,
     remove_unfinished,
     writing_arrays,
 )
@@ -120,6 +121,8 @@ class Checkpoints:
                 raise
         finally:
             if jax.process_index() == 0:
+                if folder_identity(self.directory) != self._identity:
+                    remove_second_folder(self.directory)
                 with suppress(OSError):
                     os.rmdir(self.directory)  # only if it is empty: nothing was saved
 

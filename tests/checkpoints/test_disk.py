@@ -128,6 +128,19 @@ def test_nothing_is_written_where_the_folder_was(tmp_path, again):
     assert (tmp_path / "run").exists() == again and list((tmp_path / "run").rglob("*/*")) == []
 
 
+@pytest.mark.parametrize("others", [False, True], ids=["nothing else", "another run"])
+def test_what_a_thread_still_wrote_at_the_old_place_is_not_in_the_way(tmp_path, others):
+    save_steps(tmp_path / "run", [0.1])
+    with Checkpoints(str(tmp_path / "run")):
+        (tmp_path / "run").rename(tmp_path / "moved")
+        late = tmp_path / "run" / "checkpoints" / "2.orbax-checkpoint-tmp" / "variables"
+        late.mkdir(parents=True)
+        (late / "manifest.ocdbt").write_bytes(b"late")
+        if others:
+            (tmp_path / "run" / ".lock").write_text("another run")
+    assert (tmp_path / "run").exists() == late.exists() == others
+
+
 def test_whatever_is_raised_because_the_folder_is_gone_is_one_error(tmp_path, monkeypatch):
     """Orbax has words of its own for it, which depend on the moment."""
     save_steps(tmp_path / "run", [0.1])
