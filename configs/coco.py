@@ -185,6 +185,13 @@ def get_config() -> ConfigDict:
             guide_rois="foreground",  # RoIs of the guide loss, or "all"; divided by the number of all sampled RoIs
         )
     )
+    config.dynamic = ConfigDict(
+        dict(  # Dynamic R-CNN: model.roi_sampling.positive_iou rises and losses.roi_box_beta falls with the proposals
+            window=0,  # steps between two changes, such as 100; 0: both stay fixed
+            iou_rank=75,  # the positive IoU becomes the mean of the 75th highest IoU of each image's proposals
+            error_rank=10,  # beta becomes the median of the (10 x images)-th lowest error of a step's positive RoIs
+        )
+    )
     config.inference = ConfigDict(
         dict(
             score_threshold=0.05,

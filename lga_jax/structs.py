@@ -75,6 +75,7 @@ class RoITargets(NamedTuple):
     matched: Int[Array, "*b r"]  # its ground-truth slot; defined only for labels < k
     valid: Bool[Array, "*b r"]
     verified: Bool[Array, "*b k"] | None = None  # as in Targets; None: all classes
+    proposal_ious: Float[Array, "*b _"] | None = None  # largest IoU of each proposal with an object; -1: no proposal
 
 
 class Gaussians(NamedTuple):
@@ -155,3 +156,4 @@ class TrainState(NamedTuple):
     batch_stats: Any  # running statistics, and the constants of frozen batch norm
     opt_state: Any
     ema_params: Any  # None unless a moving average is kept
+    dynamic: Any = None  # values of the RoI stage that follow the training; None: they are fixed

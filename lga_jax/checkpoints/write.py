@@ -295,7 +295,8 @@ class _LatestTwoAndBest:
 
 def _split(state: TrainState) -> tuple[dict, dict]:
     """(fields for evaluation, fields only for training)."""
-    fields = state._asdict()
+    # Checkpoints of earlier versions have no `dynamic`.
+    fields = {name: leaf for name, leaf in state._asdict().items() if name != "dynamic" or leaf is not None}
     variables = {name: fields.pop(name) for name in ("params", "batch_stats", "ema_params")}
     return variables, fields
 

@@ -42,8 +42,12 @@ class Detector(nn.Module):
         image_hw: Float[Array, "b 2"],
         targets: Targets | None = None,
         keys: Key[Array, "b"] | None = None,
+        positive_iou: Float[Array, ""] | None = None,
     ) -> Outputs:
-        """Computes all outputs. With targets, sampling uses one key per image and does not depend on other images."""
+        """Computes all outputs. With targets, sampling uses one key per image and does not depend on other images.
+
+        positive_iou: replaces the positive IoU of the first stage's sampling.
+        """
         train = targets is not None
         rpn_keys, *stage_keys = self._split(keys)
         features = self.backbone(self.normalise(images, image_hw), train)
@@ -54,9 +58,10 @@ class Detector(nn.Module):
             "c2": lambda: averaged_pyramid(features[0], len(features)),
         }
         outputs = []
+        changed = () if positive_iou is None else (positive_iou,)  # for the first stage only
         for stage, key in zip(self.stages, stage_keys, strict=True):
-            outputs.append(stage(levels, rois, targets, key))
-            rois = stage.refined(outputs[-1], image_hw)
+            outputs.append(stage(levels, rois, targets, key, *changed))
+            rois, changed = stage.refined(outputs[-1], image_hw), ()
         if self.mask_head is None:
             return Outputs(rpn, tuple(outputs))
         if not train:  # `masks` then needs the final detections

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -68,9 +69,12 @@ def decode(
     return jnp.concatenate([centre - half, centre + half], axis=-1)
 
 
-def smooth_l1(difference: Float[Array, "*n"], beta: float) -> Float[Array, "*n"]:
-    """Smooth L1 loss (Fast R-CNN eq. 3), quadratic below `beta`; with `beta` 0, the absolute value."""
+def smooth_l1(difference: Float[Array, "*n"], beta: float | Float[Array, ""]) -> Float[Array, "*n"]:
+    """Smooth L1 loss (Fast R-CNN eq. 3), quadratic below `beta`; with the number 0, the absolute value.
+
+    An array `beta` is above 0.
+    """
     magnitude = jnp.abs(difference)
-    if beta == 0.0:
+    if not isinstance(beta, jax.Array) and beta == 0.0:
         return magnitude
     return jnp.where(magnitude < beta, 0.5 * magnitude**2 / beta, magnitude - 0.5 * beta)

@@ -28,8 +28,8 @@ def match(
     truth: Float[Array, "g 4"],
     truth_valid: Bool[Array, "g"],
     *,
-    positive_iou: float,
-    negative_iou: float,
+    positive_iou: float | Float[Array, ""],
+    negative_iou: float | Float[Array, ""],
     low_quality: bool,
 ) -> Match:
     """Positive at IoU >= positive_iou, negative below negative_iou.

@@ -179,6 +179,20 @@ def later_stages(values: Values) -> Iterator[UserError]:
             )
 
 
+def dynamic_values(values: Values) -> Iterator[UserError]:
+    """Dynamic R-CNN changes the positive IoU of the only RoI stage and the transition of its smooth-L1 loss."""
+    if not values["dynamic.window"]:
+        return
+    needed = {
+        "losses.roi_box": (values["losses.roi_box"] == "l1", "'l1'"),
+        "losses.roi_box_beta": (values["losses.roi_box_beta"] > 0, "a number above 0, such as 1.0,"),
+        "model.cascade.positive_ious": (not values["model.cascade.positive_ious"], "()"),
+    }
+    for key, (holds, expected) in needed.items():
+        if not holds:
+            yield UserError(key, expected=f"{expected} with dynamic.window", found=repr(values[key]), remedy=_FIX)
+
+
 def anchor_sizes(values: Values) -> Iterator[UserError]:
     """One size per pyramid level. For a backbone of the caller, `build_detector` compares with its levels."""
     values["model.backbone.name"]
@@ -317,6 +331,7 @@ RELATIONS: tuple[Callable[[Values], Iterator[UserError]], ...] = (
     anchor_overlaps,
     anchor_sizes,
     later_stages,
+    dynamic_values,
     num_proposals,
     num_detections,
     resnet_width,

@@ -37,6 +37,7 @@ from lga_jax.recipe import as_recipe, check
 from lga_jax.stores.place import check_place, is_url
 from lga_jax.stores.store import StoreError
 from lga_jax.terminal import safe_output
+from lga_jax.training.dynamic import dynamic_rule
 from lga_jax.training.early_stopping import has_stalled
 from lga_jax.training.interrupt import Interrupt
 from lga_jax.training.metrics import MetricsLog
@@ -135,6 +136,7 @@ def open_run(
                 seed=recipe.seed if sampling_seed is None else sampling_seed,
                 images_at_once=recipe.images_at_once,
                 extra_losses=extra_losses,
+                dynamic=dynamic_rule(recipe),
             )
             predict_step = make_predict_step(detector, recipe.inference.to_dict())
             loss_step = make_loss_step(detector, losses, extra_losses) if recipe.eval_losses else None

@@ -29,6 +29,7 @@ from lga_jax.processes.join import compare, joined
 from lga_jax.recipe import flatten
 from lga_jax.structs import TrainState
 from lga_jax.training.class_weights import class_weights
+from lga_jax.training.dynamic import dynamic_rule
 from lga_jax.training.interrupt import BATCHES_AHEAD
 from lga_jax.training.optimizer import Schedule, describe, make_optimizer
 from lga_jax.training.step import Step, create_state, initial_state
@@ -113,7 +114,8 @@ def begin(
 
     # Shapes suffice to restore a checkpoint: model.init_from is not read and no parameter is initialised.
     optimizer, _ = optimizer_from(0)
-    like = jax.eval_shape(lambda variables: initial_state(variables, optimizer, ema=recipe.optim.ema_decay > 0), shapes)
+    ema, dynamic = recipe.optim.ema_decay > 0, dynamic_rule(recipe)
+    like = jax.eval_shape(lambda variables: initial_state(variables, optimizer, ema, dynamic), shapes)
     restored = checkpoints.restore(like, manifest, extend)
     if restored is None:
         _check_nothing_to_extend(extend)
@@ -141,7 +143,7 @@ def new_state(
             weights, variables, class_names, recipe.model.to_dict(), backbone=detector.backbone
         )
         say(report)
-    return create_state(variables, optimizer, ema=recipe.optim.ema_decay > 0)
+    return create_state(variables, optimizer, recipe.optim.ema_decay > 0, dynamic_rule(recipe))
 
 
 def _check_nothing_to_extend(extend: bool) -> None:

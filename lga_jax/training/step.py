@@ -16,17 +16,29 @@ from lga_jax.models.layers import frozen_constants
 from lga_jax.models.losses import detection_losses
 from lga_jax.processes.mesh import map_over_devices
 from lga_jax.structs import DEVICE_AXIS, Batch, Outputs, TrainState
+from lga_jax.training.dynamic import DynamicRule, DynamicState, Seen, follow, initial_values, look
 
 Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]  # also has jax's method `lower`
 ExtraLoss = Callable[[Outputs, Batch], Float[Array, ""]]
+_METRICS = ("grad_norm", "positive_rois", "positive_iou", "roi_box_beta")  # beside the losses
 
 
-def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
+def create_state(
+    variables: Mapping[str, Any],
+    optimizer: optax.GradientTransformation,
+    ema: bool,
+    dynamic: DynamicRule | None = None,
+) -> TrainState:
     """The state before the first step, on all devices."""
-    return replicate(initial_state(variables, optimizer, ema))
+    return replicate(initial_state(variables, optimizer, ema, dynamic))
 
 
-def initial_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
+def initial_state(
+    variables: Mapping[str, Any],
+    optimizer: optax.GradientTransformation,
+    ema: bool,
+    dynamic: DynamicRule | None = None,
+) -> TrainState:
     """The state before the first step, on one device."""
     params = variables["params"]
     return TrainState(
@@ -35,6 +47,7 @@ def initial_state(variables: Mapping[str, Any], optimizer: optax.GradientTransfo
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(params),
         ema_params=params if ema else None,
+        dynamic=initial_values(dynamic) if dynamic else None,
     )
 
 
@@ -47,6 +60,7 @@ def make_train_step(
     seed: int,
     images_at_once: int = 0,
     extra_losses: Mapping[str, ExtraLoss] = MappingProxyType({}),
+    dynamic: DynamicRule | None = None,
 ) -> Step:
     """The step over all devices: (state, batch) -> (state, metrics). The state is donated.
 
@@ -61,6 +75,7 @@ def make_train_step(
         seed=seed,
         images_at_once=images_at_once,
         extra_losses=extra_losses,
+        dynamic=dynamic,
     )
     return map_over_devices(step, gather=False, donate=True)
 
@@ -74,11 +89,13 @@ def device_step(
     seed: int,
     images_at_once: int = 0,
     extra_losses: Mapping[str, ExtraLoss] = MappingProxyType({}),
+    dynamic: DynamicRule | None = None,
 ) -> Step:
     """The step as each device computes it, (state, batch) -> (state, metrics): to be mapped over DEVICE_AXIS.
 
     Leaves of the batch are [b, ...]. Metrics are scalars, equal on all devices: the loss terms, 'grad_norm' (before
-    clipping) and 'positive_rois' (per image, in the first stage).
+    clipping) and 'positive_rois' (per image, in the first stage); with `dynamic` also its two values in this step,
+    'positive_iou' and 'roi_box_beta'.
 
     Args:
         detector, optimizer: as for `create_state`.
@@ -89,36 +106,38 @@ def device_step(
             result is the same, except with the norm "bn", whose statistics would cover fewer images.
         extra_losses: functions of a device's outputs and batch, by name. Each returns a weighted mean over images,
             which is added to 'total' and becomes a metric. A name in use raises UserError while the step is traced.
+        dynamic: values of the first stage follow the training; the state is created with the same rule.
     """
 
     def loss_fn(
-        params: Any, batch_stats: Any, batch: Batch, keys: Key[Array, "b"]
-    ) -> tuple[Array, tuple[dict[str, Array], Any]]:
+        params: Any, batch_stats: Any, batch: Batch, keys: Key[Array, "b"], now: DynamicState | None
+    ) -> tuple[Array, tuple[dict[str, Array], Any, Seen | None]]:
         variables = {"params": params, "batch_stats": batch_stats}
-        outputs, updated = detector.apply(
-            variables, batch.images, batch.image_hw, batch.targets, keys, mutable=["batch_stats"]
-        )
-        terms = detection_losses(detector.stages, outputs, batch.targets, losses)
+        inputs = (batch.images, batch.image_hw, batch.targets, keys, *((now.positive_iou,) if now else ()))
+        outputs, updated = detector.apply(variables, *inputs, mutable=["batch_stats"])
+        rule = {**losses, "roi_box_beta": now.beta} if now else losses
+        terms = detection_losses(detector.stages, outputs, batch.targets, rule)
         terms = _with_extra(terms, {name: loss(outputs, batch) for name, loss in extra_losses.items()})
         truth = outputs.stages[0].targets
         positive = (truth.labels < detector.stages[0].num_classes) & truth.valid
         metrics = terms | {"positive_rois": positive.sum(axis=1).mean()}
-        return terms["total"], (metrics, updated.get("batch_stats", {}))
+        seen = look(outputs.stages[0], batch.targets, dynamic) if now else None
+        return terms["total"], (metrics, updated.get("batch_stats", {}), seen)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         keys = _image_keys(seed, state.step, batch.index.shape[0])
         gradient = jax.grad(loss_fn, has_aux=True)
         if images_at_once in (0, batch.index.shape[0]):
-            grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, batch, keys)
+            grads, (metrics, batch_stats, seen) = gradient(state.params, state.batch_stats, batch, keys, state.dynamic)
         else:
             parts = jax.tree.map(lambda leaf: leaf.reshape(-1, images_at_once, *leaf.shape[1:]), (batch, keys))
             batch_stats = state.batch_stats
 
-            def part_gradients(part: tuple[Batch, Array]) -> tuple[Any, dict[str, Array]]:
-                grads, (metrics, _) = gradient(state.params, batch_stats, *part)
-                return grads, metrics
+            def part_gradients(part: tuple[Batch, Array]) -> tuple[tuple[Any, dict[str, Array]], Seen | None]:
+                grads, (metrics, _, seen) = gradient(state.params, batch_stats, *part, state.dynamic)
+                return (grads, metrics), seen
 
-            grads, metrics = _mean_over(part_gradients, parts)
+            (grads, metrics), seen = _mean_over(part_gradients, parts)
         # Constants of frozen norms are equal on all devices: two thirds of all arrays need no mean.
         constant = frozen_constants(batch_stats)
         moving = jax.tree.map(lambda fixed, leaf: None if fixed else leaf, constant, batch_stats)
@@ -131,34 +150,41 @@ def device_step(
         if ema_params is not None:
             ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
         metrics["grad_norm"] = optax.tree.norm(grads)
-        return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params), metrics
+        now = state.dynamic
+        if now is not None:
+            metrics |= {"positive_iou": now.positive_iou, "roi_box_beta": now.beta}
+            now = follow(now, jax.lax.all_gather(seen, DEVICE_AXIS, tiled=True), state.step, dynamic)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params, now), metrics
 
     return step
 
 
 def _with_extra(terms: Mapping[str, Array], extra: Mapping[str, Array]) -> dict[str, Array]:
     for name, value in extra.items():
-        if name in (*terms, "grad_norm", "positive_rois", "step", "lr", "eval"):
+        if name in (*terms, *_METRICS, "step", "lr", "eval"):
             raise UserError(f"extra_losses: {name}", expected="an unused name", found="a name used in metrics.jsonl")
         if jnp.shape(value) != ():
             raise UserError(f"extra_losses: {name}", expected="a scalar", found=f"shape {jnp.shape(value)}")
     return {**terms, **extra, "total": sum(extra.values(), terms["total"])}
 
 
-def _mean_over(function: Callable[[Any], Any], parts: Any) -> Any:
-    """The mean of `function` over the parts; leaves of `parts` are [parts, ...].
+def _mean_over(function: Callable[[Any], tuple[Any, Any]], parts: Any) -> tuple[Any, Any]:
+    """The mean of the first result of `function` over the parts, and the rows of the second one of all parts.
 
-    The parts are processed one at a time, so memory holds the activations of a single part.
+    Leaves of `parts` are [parts, ...]. The parts are processed one at a time, so memory holds the activations of a
+    single part.
     """
 
-    def add(total: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, function(part)), None
+    def add(total: Any, part: Any) -> tuple[Any, Any]:
+        added, rows = function(part)
+        return jax.tree.map(jnp.add, total, added), rows
 
     first = jax.tree.map(lambda leaf: leaf[0], parts)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, first))
-    total, _ = jax.lax.scan(add, zeros, parts)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, first)[0])
+    total, rows = jax.lax.scan(add, zeros, parts)
     count = jax.tree.leaves(parts)[0].shape[0]
-    return jax.tree.map(lambda leaf: leaf / count, total)
+    mean = jax.tree.map(lambda leaf: leaf / count, total)
+    return mean, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
 
 
 def _image_keys(seed: int, step: Int[Array, ""], num_images: int) -> Array:

@@ -5,6 +5,8 @@ import pytest
 from lga_jax.recipe import check
 from tests.recipe.faults import changed, faults
 
+LATER_STAGE = dict(attentions="none", positive_ious=0.6, coder_scales=2.0, loss_weights=0.5)
+
 
 @pytest.mark.parametrize(
     ("changes", "how", "key"),
@@ -31,6 +33,14 @@ from tests.recipe.faults import changed, faults
         ({"model.attention": "cbam", "model.cbam.reduction": 97}, dict(), "model.cbam.reduction"),
         ({"model.attention": "non_local", "model.non_local.reduction": 97}, dict(), "model.non_local.reduction"),
         ({"model.cascade.attentions": ("lga",)}, dict(), "model.cascade.attentions"),
+        ({"dynamic.window": 9, "losses.roi_box_beta": 0.0}, dict(), "losses.roi_box_beta"),
+        ({"dynamic.window": 9, "losses.roi_box_beta": 1.0, "losses.roi_box": "giou"}, dict(), "losses.roi_box"),
+        (
+            {"dynamic.window": 9, "losses.roi_box_beta": 1.0}
+            | {f"model.cascade.{key}": (one,) for key, one in LATER_STAGE.items()},
+            dict(),
+            "model.cascade.positive_ious",
+        ),
         (
             {"eval_losses": True, "model.mask_head.enabled": True, "model.mask_head.norm": "bn"},
             dict(),

@@ -87,7 +87,7 @@ def install(monkeypatch, evaluation=None, poison_step=None, step_name="kernel", 
     evaluation = evaluation or StubEvaluation()
     traced = [] if traced is None else traced
 
-    def make_train_step(detector, optimizer, losses, *, ema_decay, seed, images_at_once, extra_losses):
+    def make_train_step(detector, optimizer, losses, *, ema_decay, seed, images_at_once, extra_losses, dynamic):
         def step(state, batch):
             traced.append(("training", batch.images.shape[1:3]))
             # By position in the global batch, so independent of the number of devices, as in the real step.

@@ -677,12 +677,18 @@ def compile_once(tmp_path):
 
 @pytest.mark.slow
 def test_real_detector_resumes_bit_for_bit(tmp_path, monkeypatch, compile_once):
-    """As if killed after step 2 was saved. Only the evaluation is stubbed."""
+    """As if killed after step 2 was saved. Only the evaluation is stubbed.
+
+    The dynamic values change after step 3 with what was seen before and after the interruption.
+    """
     monkeypatch.setattr(loop, "score_source", StubEvaluation(("rpn", "deltas", "kernel")))
-    train(tiny_config(), str(tmp_path / "a"))
+    config = tiny_config()
+    config.dynamic.update(window=3, iou_rank=4)
+    config.losses.roi_box_beta = 1.0
+    train(config, str(tmp_path / "a"))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "checkpoints" / "4")
-    train(tiny_config(), str(tmp_path / "b"))
+    train(config, str(tmp_path / "b"))
     assert_same_run(str(tmp_path / "b"), str(tmp_path / "a"))
 
 

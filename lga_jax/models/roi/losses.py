@@ -86,7 +86,7 @@ def class_loss(
     return loss * jnp.asarray((*class_weights, 1.0))[labels] if class_weights else loss
 
 
-def box_loss(outputs: StageOutputs, *, kind: str, beta: float) -> Float[Array, "b r"]:
+def box_loss(outputs: StageOutputs, *, kind: str, beta: float | Float[Array, ""]) -> Float[Array, "b r"]:
     """The box loss of each RoI with the deltas of its true class; not defined for background.
 
     Args:

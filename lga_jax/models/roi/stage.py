@@ -37,13 +37,22 @@ class RoIStage(nn.Module):
     loss_weight: float = 1.0  # factor of all losses of this stage in the sum
 
     def __call__(
-        self, levels: Levels, rois: RoIs, targets: Targets | None, keys: Key[Array, "b"] | None
+        self,
+        levels: Levels,
+        rois: RoIs,
+        targets: Targets | None,
+        keys: Key[Array, "b"] | None,
+        positive_iou: Float[Array, ""] | None = None,
     ) -> StageOutputs:
-        """Predictions for `rois`; with `targets`, for a sample of RoIs and true boxes, drawn with one key per image."""
+        """Predictions for `rois`; with `targets`, for a sample of RoIs and true boxes, drawn with one key per image.
+
+        positive_iou: replaces that of the sampling.
+        """
         train = targets is not None
         roi_targets = None
         if train:
-            sample = functools.partial(sample_rois, num_classes=self.num_classes, **self.sampling)
+            changed = {} if positive_iou is None else {"positive_iou": positive_iou}
+            sample = functools.partial(sample_rois, num_classes=self.num_classes, **{**self.sampling, **changed})
             rois, roi_targets = jax.vmap(sample)(keys, rois, targets)
         attention = self.attention(RoICrops(levels, rois.boxes, self.strides, self.roi_align), train)
         class_logits, box_deltas = self.box_head(attention.fused, train)
@@ -91,7 +100,7 @@ def sample_rois(
     num_classes: int,
     num_samples: int,
     positive_fraction: float,
-    positive_iou: float,
+    positive_iou: float | Float[Array, ""],
 ) -> tuple[RoIs, RoITargets]:
     """Draws the RoIs of one image for training, with their targets.
 
@@ -123,4 +132,5 @@ def sample_rois(
     )
     labels = jnp.where(samples.positive, targets.labels[samples.matched], num_classes)
     matched = samples.matched
-    return rois, RoITargets(labels, targets.boxes[matched], matched, samples.valid, targets.verified)
+    ious = jnp.where(proposals.valid, found.iou[: proposals.valid.shape[0]], -1.0)
+    return rois, RoITargets(labels, targets.boxes[matched], matched, samples.valid, targets.verified, ious)
