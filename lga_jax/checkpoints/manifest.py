@@ -257,7 +257,8 @@ def check_model(manifest: Mapping[str, Any], model_config: ConfigDict, where: st
 # Sections and keys of config.model that change neither the parameters nor their meaning.
 _FREE_OF_MODEL = (
     *("dtype", "init_from", "init_strict", "anchor_sampling", "proposals", "roi_sampling"),
-    *("backbone.frozen_stages", "backbone.remat", "cascade.positive_ious", "cascade.loss_weights"),
+    *("backbone.frozen_stages", "backbone.remat", "backbone.stochastic_depth"),
+    *("cascade.positive_ious", "cascade.loss_weights"),
 )
 
 

@@ -36,6 +36,7 @@ def make_loss_step(
         losses: the recipe's `losses` section.
         extra_losses: as for `lga_jax.training.step.make_train_step`.
     """
+    detector = detector.without_stochastic_depth()
 
     def image_losses(variables: Mapping[str, Any], row: Batch) -> dict[str, Array]:
         one = jax.tree.map(lambda leaf: leaf[None], row)

@@ -50,7 +50,8 @@ class Detector(nn.Module):
         """
         train = targets is not None
         rpn_keys, *stage_keys = self._split(keys)
-        features = self.backbone(self.normalise(images, image_hw), train)
+        random = (keys,) if self.has_stochastic_depth and keys is not None else ()
+        features = self.backbone(self.normalise(images, image_hw), train, *random)
         pyramid = self.fpn(features, train)
         rpn, rois = self.rpn(pyramid, images.shape[1:3], image_hw, targets, rpn_keys)
         levels = {
@@ -75,6 +76,15 @@ class Detector(nn.Module):
         """
         logits = self.mask_head(pyramid, found.boxes, found.labels, False)
         return jnp.where(found.valid[..., None, None], nn.sigmoid(logits), 0.0)
+
+    @property
+    def has_stochastic_depth(self) -> bool:
+        """Whether training skips blocks of the backbone by chance."""
+        return getattr(self.backbone, "stochastic_depth", 0.0) > 0.0
+
+    def without_stochastic_depth(self) -> "Detector":
+        """The same detector, which skips nothing: for losses that are compared."""
+        return self.clone(backbone=self.backbone.clone(stochastic_depth=0.0)) if self.has_stochastic_depth else self
 
     def stage(self, number: int) -> RoIStage:
         """A stage with its parameters, for a function that `apply` calls with the detector.

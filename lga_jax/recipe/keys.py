@@ -260,12 +260,14 @@ BACKBONES: dict[str, dict[str, Rule]] = {
         "variant": choice("tiny", "small", "base"),
         "frozen_stages": whole(0, 5),
         "remat": flag(),
+        "stochastic_depth": optional(number(0, below=1)),
     },
     "swin": {
         "variant": choice("tiny", "small", "base"),
         "version": choice(1, 2),
         "frozen_stages": whole(0, 5),
         "remat": flag(),
+        "stochastic_depth": optional(number(0, below=1)),
     },
     "vit": {
         "variant": choice("small", "base"),

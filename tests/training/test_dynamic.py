@@ -125,7 +125,7 @@ def test_the_rule_starts_from_the_values_of_the_recipe():
 @pytest.fixture(scope="module")
 def parts():
     detector = build_detector(tiny.model_config(), tiny.NUM_CLASSES)
-    rule = RULE._replace(window=1, iou_rank=8, lowest_iou=0.05)
+    rule = RULE._replace(window=1, iou_rank=1, lowest_iou=0.05, highest_beta=99.0)
     losses = LOSSES | dict(roi_box_beta=1.0)
     return detector, optax.sgd(0.01, 0.9), losses, rule, init_variables(detector, 0)
 
@@ -143,12 +143,12 @@ def test_the_values_are_equal_on_all_devices_and_for_any_number_of_them(parts, m
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
     for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one[0], other, rtol=1e-4, atol=1e-6)
-    assert (metrics["positive_iou"][0], metrics["roi_box_beta"][0]) == (np.float32(0.05), 1.0)
-    assert 0.05 < state.dynamic.positive_iou[0] < 1.0 and 0.0 < state.dynamic.beta[0] < 1.0
-    positive_iou = float(wanted.dynamic.positive_iou)
-    _, later = alone(wanted, make_batch(1, 4))  # the next step uses the new values: fewer RoIs are positive
-    assert later["positive_iou"] == np.float32(positive_iou)
-    assert later["positive_rois"] < metrics["positive_rois"][0]
+    assert (metrics["positive_iou"][0], metrics["roi_box_beta"][0]) == (np.float32(0.05), 99.0)
+    assert 0.05 < state.dynamic.positive_iou[0] < 1.0 and 0.0 < state.dynamic.beta[0] < 99.0
+    # With a positive IoU of nearly 1, only the true boxes are positive: 0, 1, 2 and 3 in the four images.
+    strict = wanted.dynamic._replace(positive_iou=jnp.float32(0.99))
+    _, later = alone(wanted._replace(dynamic=strict), make_batch(1, 4))
+    assert later["positive_iou"] == np.float32(0.99) and later["positive_rois"] == 1.5
 
 
 def test_a_checkpoint_has_the_values_and_the_window(tmp_path):

@@ -13,6 +13,9 @@ class Backbone(Protocol):
     Its parts are numbered in the order of computation: 0 (stem), 1, 2, ... (stages). The first `frozen_stages` parts
     are not trained: `__call__` stops their gradient and uses their stored statistics, and `models.freezing` excludes
     their parameters from the optimizer.
+
+    A backbone may have a field `stochastic_depth`. If it is above 0, training calls the backbone with a key for each
+    image as third argument.
     """
 
     strides: ClassVar[

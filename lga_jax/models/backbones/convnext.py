@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from lga_jax.models.backbones import part_by_name
+from lga_jax.models.backbones.stochastic_depth import residual_factors, scaled
 from lga_jax.models.layers import Dense
 from lga_jax.ops.cpu.depthwise import depthwise_conv2d
 
@@ -39,13 +40,16 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(
+        self, x: Float[Array, "b h w c"], factors: Float[Array, "b 1"] | None = None
+    ) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
         y = DepthwiseConv(self.dtype, name="depthwise")(x)
         y = nn.LayerNorm(EPSILON, dtype=self.dtype, name="norm")(y)
         y = nn.gelu(Dense(4 * channels, kernel_init=_small, dtype=self.dtype, name="expand")(y), approximate=False)
         y = Dense(channels, kernel_init=_small, dtype=self.dtype, name="project")(y)
-        return x + self.param("layer_scale", nn.initializers.constant(1e-6), (channels,)).astype(self.dtype) * y
+        y = self.param("layer_scale", nn.initializers.constant(1e-6), (channels,)).astype(self.dtype) * y
+        return x + scaled(y, factors, 0)
 
 
 class ConvNeXt(nn.Module):
@@ -61,19 +65,22 @@ class ConvNeXt(nn.Module):
     frozen_stages: int
     remat: bool = False  # recomputes the activations inside each block in the backward pass instead of storing them
     dtype: Any = jnp.float32
+    stochastic_depth: float = 0.0  # share of the images in which training skips the last block; earlier blocks: less
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool, keys: Key[Array, "b"] | None = None
+    ) -> list[Float[Array, "b _ _ _"]]:
         blocks, channels = ARCHITECTURES[self.variant]
         block_class = nn.remat(Block) if self.remat else Block
         x = self._norm("stem_norm")(self._patches(4, channels[0], "stem")(x))
         x = x if self.frozen_stages < 1 else jax.lax.stop_gradient(x)
-        features = []
+        factors, features = residual_factors(keys, blocks, self.frozen_stages, self.stochastic_depth, 1), []
         for part, (count, width) in enumerate(zip(blocks, channels, strict=True), start=1):
             if part > 1:
                 x = self._patches(2, width, f"down{part}")(self._norm(f"down{part}_norm")(x))
             for number in range(count):
-                x = block_class(self.dtype, name=f"layer{part}_{number}")(x)
+                x = block_class(self.dtype, name=f"layer{part}_{number}")(x, next(factors))
             x = x if self.frozen_stages <= part else jax.lax.stop_gradient(x)
             features.append(self._norm(f"output{part + 1}_norm")(x))
         return features

@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from lga_jax.models.backbones import part_by_name
+from lga_jax.models.backbones.stochastic_depth import residual_factors, scaled
 from lga_jax.models.layers import Dense
 from lga_jax.ops.cpu import matmul
 
@@ -104,7 +105,9 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(
+        self, x: Float[Array, "b h w c"], factors: Float[Array, "b 2"] | None = None
+    ) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
         attention = WindowAttention(self.heads, self.version, self.shift, self.dtype, name="attention")
         expand = Dense(4 * channels, kernel_init=_small, dtype=self.dtype, name="expand")
@@ -113,9 +116,9 @@ class Block(nn.Module):
         def perceptron(y: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
             return shrink(nn.gelu(expand(y), approximate=False))
 
-        for layer, name in ((attention, "norm1"), (perceptron, "norm2")):
-            norm = nn.LayerNorm(EPSILON, dtype=self.dtype, name=name)
-            x = x + (layer(norm(x)) if self.version == 1 else norm(layer(x)))
+        for number, layer in enumerate((attention, perceptron)):
+            norm = nn.LayerNorm(EPSILON, dtype=self.dtype, name=f"norm{number + 1}")
+            x = x + scaled(layer(norm(x)) if self.version == 1 else norm(layer(x)), factors, number)
         return x
 
 
@@ -123,7 +126,7 @@ class Swin(nn.Module):
     """Backbone; returns C2..C5 with strides 4, 8, 16 and 32, each after a layer norm of its own.
 
     Part 0 is the stem; part n is the merging of patches and the blocks of stage n. The norms of the outputs belong to
-    no part and are always trained: classifiers do not have them. There is no stochastic depth.
+    no part and are always trained: classifiers do not have them.
     """
 
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
@@ -133,20 +136,24 @@ class Swin(nn.Module):
     frozen_stages: int
     remat: bool = False  # recomputes the activations inside each block in the backward pass instead of storing them
     dtype: Any = jnp.float32
+    stochastic_depth: float = 0.0  # share of the images in which training skips a layer of the last block
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool, keys: Key[Array, "b"] | None = None
+    ) -> list[Float[Array, "b _ _ _"]]:
         blocks, channels, heads = ARCHITECTURES[self.variant]
         block_class = nn.remat(Block) if self.remat else Block
         stem = nn.Conv(channels, (4, 4), (4, 4), padding="SAME", kernel_init=_small, dtype=self.dtype, name="stem")
         x = self._norm("stem_norm")(stem(x))
         x = x if self.frozen_stages < 1 else jax.lax.stop_gradient(x)
-        features = []
+        factors, features = residual_factors(keys, blocks, self.frozen_stages, self.stochastic_depth, 2), []
         for part, count in enumerate(blocks, start=1):
             x = x if part == 1 else self._merge(x, f"merge{part}")
             for number in range(count):
                 shift = WINDOWS[self.version] // 2 if number % 2 else 0
-                x = block_class(heads[part - 1], self.version, shift, self.dtype, name=f"layer{part}_{number}")(x)
+                block = block_class(heads[part - 1], self.version, shift, self.dtype, name=f"layer{part}_{number}")
+                x = block(x, next(factors))
             x = x if self.frozen_stages <= part else jax.lax.stop_gradient(x)
             features.append(self._norm(f"output{part + 1}_norm")(x))
         return features

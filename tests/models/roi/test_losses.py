@@ -51,6 +51,14 @@ def test_guide_on_foreground_leaves_background_rois_out():
     assert guide_loss(changed, truth, "all") > guide_loss(logits, truth, "all")
 
 
+def test_the_transition_of_the_box_loss_may_be_an_array():
+    found = outputs(box_deltas=jnp.full((1, 2, 2, 4), 0.2))
+    for beta in (0.1, 1.0, 9.0):
+        expected = box_loss(found, kind="l1", beta=beta)
+        np.testing.assert_array_equal(box_loss(found, kind="l1", beta=jnp.float32(beta)), expected)
+    assert (box_loss(found, kind="l1", beta=9.0) < box_loss(found, kind="l1", beta=0.1))[0, 0]
+
+
 def verified_outputs():
     """RoI 0 is an object of class 1, RoI 1 background. Only class 1 of two is verified in the image."""
     truth = outputs().targets._replace(verified=jnp.array([[False, True]]))
