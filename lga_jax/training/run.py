@@ -19,6 +19,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from lga_jax.checkpoints.manifest import OWN_DETECTOR
 from lga_jax.checkpoints.read import best_step, has_checkpoint, latest_step
 from lga_jax.checkpoints.workdir import open_workdir
 from lga_jax.checkpoints.write import Checkpoints
@@ -109,8 +110,7 @@ def open_run(
             checkpoint's.
     """
     with ending_together():
-        given = {"data.train": source, "data.eval": eval_source}
-        given |= {"model.backbone": detector, "model.attention": detector}
+        given = {"data.train": source, "data.eval": eval_source} | dict.fromkeys(OWN_DETECTOR, detector)
         own = [part for part, object_ in given.items() if object_ is not None]
         workdir = os.path.expanduser(workdir)
         check_place(workdir)
