@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -105,15 +106,18 @@ def remove_second_folder(directory: str) -> None:
 def _keep(record: logging.LogRecord) -> bool:
     if record.getMessage().startswith("Metadata file does not exist"):  # the folder was moved; an error follows
         return False
+    of_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
+    if of_orbax and record.levelno <= logging.WARNING and record.thread != threading.main_thread().ident:
+        return False  # of a folder that was moved, or of a slow disk; if the save fails, an error follows
     if not record.exc_info:
         return True
     if record.name == "asyncio":  # a task that nobody asked for its result, because another one failed first
         return disk_error(record.exc_info[1]) is None
-    return f"{os.sep}orbax{os.sep}" not in record.pathname
+    return not of_orbax
 
 
 def hide_tracebacks_of_orbax() -> None:
-    """Leaves out what Orbax's threads print about an exception: the exception itself is raised and becomes one line.
+    """Leaves out what Orbax prints about an exception, which is raised and becomes one line; and its threads' warnings.
 
     For the rest of the process, because a thread may print after the manager is closed.
     """

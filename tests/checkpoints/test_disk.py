@@ -88,7 +88,7 @@ def test_a_manager_is_closed_after_the_exceptions_of_its_threads(failures, calls
     assert manager.calls == calls
 
 
-def test_only_tracebacks_of_orbax_are_left_out(caplog, monkeypatch):
+def test_only_tracebacks_of_orbax_and_warnings_of_its_threads_are_left_out(caplog, monkeypatch):
     shown_unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", shown_unraisable.append)
     for _ in range(2):
@@ -98,8 +98,14 @@ def test_only_tracebacks_of_orbax_are_left_out(caplog, monkeypatch):
             record = logging.LogRecord("absl", logging.ERROR, place, 1, place, (), exc_info)
             logging.getLogger("absl").handle(record)
     logging.getLogger("absl").warning("Metadata file does not exist: run/checkpoints/4/_CHECKPOINT_METADATA")
+    for other_thread in (True, False):
+        record = logging.LogRecord(
+            "absl", logging.WARNING, "/site-packages/orbax/checkpoint/m.py", 1, "moved", (), None
+        )
+        record.thread += other_thread
+        logging.getLogger("absl").handle(record)
     shown = [(record.pathname.split("/")[2], record.exc_info is not None) for record in caplog.records]
-    assert shown == [("orbax", False), ("other", True), ("other", False)]
+    assert shown == [("orbax", False), ("other", True), ("other", False), ("orbax", False)]
     for error in (RuntimeError("Event loop is closed"), RuntimeError("other")):
         sys.unraisablehook(SimpleNamespace(exc_value=error))
     assert [str(entry.exc_value) for entry in shown_unraisable] == ["other"]
