@@ -117,7 +117,8 @@ def _spread(detector: Detector, variables: dict[str, Any], images: np.ndarray) -
         _scale(head["classes"], stage.class_logits[used], _LOGITS)
         _scale(head["deltas"], stage.box_deltas[used].reshape(used.sum(), -1), _DELTAS)
     if detector.mask_head is not None:
-        params["mask_head"]["classes"]["kernel"] *= np.float32(_MASK_GAIN)
+        last = params["mask_head"]["classes"]
+        last["kernel"] = last["kernel"] * np.float32(_MASK_GAIN)
     return variables
 
 
