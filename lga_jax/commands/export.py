@@ -28,6 +28,7 @@ def main() -> None:
     score = flags.DEFINE_float(
         "score_threshold", None, "Least score of a detection; default the recipe's.", lower_bound=0.0, upper_bound=1.0
     )
+    dtype = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Weights and activations of an ONNX file.")
     flags.mark_flags_as_required(["workdir", "format"])
 
     def run() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
         from lga_jax.exporting.export import export
 
         place = output.value or f"{workdir.value}/detector.{kind.value}"
-        settings = dict(step=parse_step(step.value), size=hw, score_threshold=score.value)
+        settings = dict(step=parse_step(step.value), size=hw, score_threshold=score.value, dtype=dtype.value)
         say(export(workdir.value, place, format=kind.value, **settings))
 
     parsing.run(run)

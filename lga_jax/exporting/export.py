@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from lga_jax.checkpoints.manifest import OWN_DETECTOR, recipe_of
 from lga_jax.checkpoints.read import Saved, restore_params
 from lga_jax.errors import UserError, listed
-from lga_jax.exporting.onnx_file import onnx_file
+from lga_jax.exporting.onnx_file import DTYPES, onnx_file
 from lga_jax.exporting.stablehlo import stablehlo_file
 from lga_jax.files import write_atomically
 from lga_jax.inference.exported import HW
@@ -30,6 +30,7 @@ def export(
     step: int | str = "best",
     size: HW | None = None,
     score_threshold: float | None = None,
+    dtype: str = "float32",
     detector: Detector | None = None,
 ) -> str:
     """Writes the detector of a checkpoint to a new file.
@@ -43,6 +44,8 @@ def export(
         size: (height, width) of the padded images. Images are then resized to fit into it. None: the buckets and the
             image sizes of the recipe's evaluation. An ONNX file has one size.
         score_threshold: lowest score of a detection; None: the recipe's.
+        dtype: of weights and activations in an ONNX file, "float32" or "float16". Programs of StableHLO compute in the
+            recipe's `model.dtype`.
         detector: the custom detector, if the run was trained with one.
 
     Returns:
@@ -54,6 +57,7 @@ def export(
     check_local(output, "output")
     path = Path(os.path.expanduser(output))
     format = _format(path, format)
+    _check_dtype(dtype, format)
     _check_new(path)
     workdir = os.path.expanduser(workdir)
     saved = restore_params(str(workdir), step)
@@ -63,8 +67,8 @@ def export(
     built = detector or build_detector(recipe.model, len(saved.manifest["class_names"]))
     sizes = [tuple(hw) for hw in recipe.data.eval_buckets or recipe.data.buckets]
     _check_finite(saved, where)
-    write = stablehlo_file if format == "stablehlo" else onnx_file
-    data = write(saved, recipe, built, sizes, where)
+    parts = (saved, recipe, built, sizes, where)
+    data = stablehlo_file(*parts) if format == "stablehlo" else onnx_file(*parts, dtype)
     write_atomically(path, data)
     shapes = listed([f"{height}x{width}" for height, width in sizes])
     return f"written: {path}, {saved.title}, images up to {shapes}, {len(data) / 2**20:.1f} MiB"
@@ -75,6 +79,14 @@ def _format(path: Path, format: str | None) -> str:
     if given not in FORMATS:
         raise UserError("format", expected=listed(FORMATS, separator=" or "), found=repr(given))
     return given
+
+
+def _check_dtype(dtype: str, format: str) -> None:
+    if dtype not in DTYPES:
+        raise UserError("dtype", expected=listed(DTYPES, separator=" or "), found=repr(dtype))
+    if dtype != "float32" and format == "stablehlo":
+        expected = "float32 for stablehlo, whose programs compute in the recipe's model.dtype"
+        raise UserError("dtype", expected=expected, found=dtype, remedy="use the format onnx")
 
 
 def _check_new(path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from lga_jax.checkpoints.read import Saved
@@ -10,11 +11,19 @@ from lga_jax.errors import UserError, listed
 from lga_jax.models.detector import Detector
 
 VERSION = 1
+DTYPES = ("float32", "float16")  # of weights and activations; scores and boxes are float32
 _RESIZING = ("eval_short_edge", "long_edge", "size_rounding", "resize")
 
 
-def onnx_file(saved: Saved, recipe: ConfigDict, detector: Detector, sizes: list[tuple[int, int]], where: str) -> bytes:
-    """The bytes of the file. The arguments are those of stablehlo_file.
+def onnx_file(
+    saved: Saved,
+    recipe: ConfigDict,
+    detector: Detector,
+    sizes: list[tuple[int, int]],
+    where: str,
+    dtype: str = "float32",
+) -> bytes:
+    """The bytes of the file. The arguments are those of stablehlo_file; `dtype`: one of DTYPES.
 
     Raises UserError if the package onnx is missing, for several sizes, and for modules that are not built in.
     """
@@ -34,7 +43,8 @@ def onnx_file(saved: Saved, recipe: ConfigDict, detector: Detector, sizes: list[
             where, expected="the package onnx", found="no such package", remedy="pip install 'lga_jax[export]'"
         ) from None
     inference = recipe.inference.to_dict()
-    return onnx_model(detector, saved.variables, inference, sizes[0], metadata(saved, recipe))
+    texts = metadata(saved, recipe) | {"dtype": dtype}
+    return onnx_model(detector, saved.variables, inference, sizes[0], texts, np.dtype(dtype))
 
 
 def metadata(saved: Saved, recipe: ConfigDict) -> dict[str, str]:

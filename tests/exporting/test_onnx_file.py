@@ -87,6 +87,21 @@ def test_names_and_settings_are_in_the_file(session, tiny_predictor):
     assert (about["version"], about["score_threshold"]) == ("1", "0.01")
 
 
+def test_float16_halves_the_file_and_finds_nearly_the_same(session, tiny_run, tiny_predictor, tmp_path):
+    sizes = {}
+    for dtype in ("float32", "float16"):
+        export(tiny_run / "runs" / "tiny", tmp_path / f"{dtype}.onnx", dtype=dtype)
+        sizes[dtype] = (tmp_path / f"{dtype}.onnx").stat().st_size
+    half = session_of((tmp_path / "float16.onnx").read_bytes())
+    assert half.get_modelmeta().custom_metadata_map["dtype"] == "float16"
+    assert sizes["float16"] < 0.65 * sizes["float32"]  # the anchors stay float32
+    image = RNG.integers(0, 255, (64, 64, 3), np.uint8)
+    one, other = (detect(model, image, tiny_predictor.recipe.data) for model in (session, half))
+    assert one["boxes"].dtype == other["boxes"].dtype == np.float32
+    np.testing.assert_allclose(np.sort(one["scores"]), np.sort(other["scores"]), atol=2e-3)
+    assert not np.array_equal(one["scores"], other["scores"])
+
+
 def test_several_sizes_are_a_users_error(tiny_predictor):
     saved = Saved(7, "the latest", {}, {})
     with pytest.raises(UserError) as raised:

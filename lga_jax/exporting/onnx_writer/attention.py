@@ -31,7 +31,7 @@ def lga(features: RoIFeatures, module: LGAHead, weights: Weights) -> Attended:
     count, size, masks = crops.shape[0], crops.shape[2], module.num_masks
     reduced = relu(pointwise(crops, weights / "reduce"))
     crop_shape = (size, size, reduced.shape[1])
-    hidden = relu(dense(reduced.reshape(count, -1), weights / "hidden_layer", from_crop=crop_shape))
+    hidden = relu(dense(reduced.reshape(count, -1), weights / "hidden_layer", from_crop=crop_shape)).cast(np.float32)
     if module.mu == "softmax":
         places = _softmax_centres(reduced, weights / "centres")
     else:
@@ -40,7 +40,7 @@ def lga(features: RoIFeatures, module: LGAHead, weights: Weights) -> Attended:
     sigmas = (relu(dense(hidden, weights / "sigmas")) + 1.0).reshape(count, masks, -1)
     if module.sigma == "isotropic":
         sigmas = concat([sigmas, sigmas], axis=2)
-    gaussians = _gaussian_masks(centres, sigmas, size)
+    gaussians = _gaussian_masks(centres, sigmas, size).cast(crops.dtype)
     fuse = _masked_concat if module.fusion == "concat" else _masked_sum
     return Attended(fuse(crops, gaussians, weights / "fuse"), centres, sigmas)
 
@@ -70,7 +70,8 @@ def non_local(features: RoIFeatures, module: NonLocal, weights: Weights) -> Atte
         projected = pointwise(crops, weights / name)
         return projected.reshape(count, projected.shape[1], height * width)
 
-    affinity = (cells("query").transpose(0, 2, 1) @ cells("key")).apply("Softmax", axis=2)
+    affinity = (cells("query").transpose(0, 2, 1) @ cells("key")).cast(np.float32)
+    affinity = affinity.apply("Softmax", axis=2).cast(crops.dtype)
     gathered = cells("value") @ affinity.transpose(0, 2, 1)  # [r inner cells]
     return Attended(crops + pointwise(gathered.reshape(count, -1, height, width), weights / "output"))
 
@@ -88,12 +89,14 @@ def deformable(features: RoIFeatures, module: DeformablePooling, weights: Weight
     """Deformable RoI pooling."""
     crops = features.crops()
     count, channels, size, _ = crops.shape
-    hidden = relu(dense(crops.reshape(count, -1), weights / "hidden", from_crop=(size, size, channels)))
+    hidden = relu(dense(crops.reshape(count, -1), weights / "hidden", from_crop=(size, size, channels))).cast(
+        np.float32
+    )
     offsets = dense(hidden, weights / "offsets").reshape(count, size**2, 2) * module.scale
     points = [features.points(offsets + places) for places in cell_points(size, module.samples)]
     fused = sum(points[1:], start=points[0]) * (1.0 / len(points))
     if module.modulated:
-        gates = dense(hidden, weights / "gates").apply("Sigmoid") * 2.0
+        gates = (dense(hidden, weights / "gates").apply("Sigmoid") * 2.0).cast(crops.dtype)
         fused = fused * gates.reshape(count, 1, size**2)
     return Attended(fused.reshape(count, channels, size, size))
 
@@ -106,11 +109,11 @@ def no_attention(features: RoIFeatures, module: NoAttention, weights: Weights) -
 def _softmax_centres(reduced: Tensor, weights: Weights) -> Tensor:
     """Mean positions [r m 2] of the heat maps, before the tanh."""
     count, size = reduced.shape[0], reduced.shape[2]
-    heat = pointwise(reduced, weights / "heat") + weights.param("places").transpose(2, 0, 1)
+    heat = pointwise(reduced, weights / "heat").cast(np.float32) + weights.param("places").transpose(2, 0, 1)
     share = heat.reshape(count, heat.shape[1], size * size).apply("Softmax", axis=2)
     cells = (2.0 * np.arange(size) + 1.0) / size - 1.0
     positions = np.stack(np.meshgrid(cells, cells), axis=-1).reshape(size * size, 2)
-    return (share @ reduced.graph.constant(positions)) * weights.param("stretch")
+    return (share @ share.constant(positions)) * weights.param("stretch")
 
 
 def _gaussian_masks(centres: Tensor, sigmas: Tensor, size: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from lga_jax.errors import UserError, listed
 from lga_jax.exporting.onnx_writer.attention import ATTENTIONS
 from lga_jax.exporting.onnx_writer.backbones import BACKBONES
-from lga_jax.exporting.onnx_writer.graph import Graph, Tensor, where
+from lga_jax.exporting.onnx_writer.graph import DType, Graph, Tensor, where
 from lga_jax.exporting.onnx_writer.layers import Weights
 from lga_jax.exporting.onnx_writer.mask_head import object_masks
 from lga_jax.exporting.onnx_writer.pyramid import feature_pyramid, rpn_head
@@ -30,8 +30,9 @@ def onnx_model(
     inference: Mapping[str, Any],
     hw: tuple[int, int],
     metadata: Mapping[str, str],
+    dtype: DType = np.float32,
 ) -> bytes:
-    """The bytes of an ONNX model for padded images of height and width `hw`, in float32.
+    """The bytes of an ONNX model for padded images of height and width `hw`.
 
     Args:
         detector: a detector of built-in modules.
@@ -39,6 +40,7 @@ def onnx_model(
         inference: the recipe's `inference`.
         hw: height and width of the padded images.
         metadata: texts stored in the model.
+        dtype: of weights and activations, np.float32 or np.float16. Scores and boxes are float32.
 
     Raises:
         UserError: a module of the detector is not a built-in one.
@@ -52,7 +54,7 @@ def onnx_model(
     both_corners = graph.constant([1, 0, 1, 0], np.int64)
     limit = image_hw.gather(both_corners)
 
-    x = _normalised(image, image_hw, detector)
+    x = _normalised(image, image_hw, detector).cast(dtype)
     features = BACKBONES[type(detector.backbone)](x, detector.backbone, weights / "backbone")
     pyramid = feature_pyramid(features, detector.fpn, weights / "fpn")
     regions = _proposals(pyramid, detector.rpn, weights / "rpn", limit, hw)

@@ -82,7 +82,7 @@ class Tensor:
         return self.graph.node(kind, [self, *others], [result], **attributes)[0]
 
     def _binary(self, kind: str, other: Any, swapped: bool = False, dtype: DType | None = None) -> "Tensor":
-        other = other if isinstance(other, Tensor) else self.graph.constant(other, self.dtype)
+        other = other if isinstance(other, Tensor) else self.constant(other)
         operands = [other, self] if swapped else [self, other]
         result = (_broadcast(self.shape, other.shape), dtype or self.dtype)
         return self.graph.node(kind, operands, [result])[0]
@@ -136,8 +136,14 @@ class Tensor:
         """The smaller value of each pair."""
         return self._binary("Min", other)
 
+    def constant(self, value: Any) -> "Tensor":
+        """A constant of this tensor's type."""
+        return self.graph.constant(value, self.dtype)
+
     def cast(self, dtype: DType) -> "Tensor":
-        """The values in another type."""
+        """The values in another type; this tensor if it has the type."""
+        if self.dtype == dtype:
+            return self
         to = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self.graph.node("Cast", [self], [(self.shape, dtype)], to=to)[0]
 

@@ -49,9 +49,9 @@ def conv(
         (side + before + after - size) // stride + 1
         for side, size, before, after in zip(x.shape[2:], (height, width), (top, left), (bottom, right), strict=True)
     ]
-    inputs = [x.graph.constant(kernel.transpose(3, 2, 0, 1))]
+    inputs = [x.constant(kernel.transpose(3, 2, 0, 1))]
     if bias is not None:
-        inputs.append(x.graph.constant(bias))
+        inputs.append(x.constant(bias))
     return x.apply(
         "Conv",
         *inputs,
@@ -85,7 +85,7 @@ def group_norm(x: Tensor, weights: Weights, eps: float) -> Tensor:
     """Group norm with the groups of lga_jax.models.layers.Norm."""
     count, channels, height, width = x.shape
     groups = channels // math.gcd(16, channels)
-    ones, zeros = x.graph.constant(np.ones(groups)), x.graph.constant(np.zeros(groups))
+    ones, zeros = x.constant(np.ones(groups)), x.constant(np.zeros(groups))
     grouped = x.reshape(count, groups, -1).apply("InstanceNormalization", ones, zeros, epsilon=eps)
     scale, bias = (weights.param(name)[:, None, None] for name in ("scale", "bias"))
     return grouped.reshape(count, channels, height, width) * scale + bias
@@ -100,7 +100,7 @@ def dense(x: Tensor, weights: Weights, *, from_crop: tuple[int, int, int] | None
     kernel = weights.param("kernel")
     if from_crop:
         kernel = kernel.reshape(*from_crop, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
-    product = x @ x.graph.constant(kernel)
+    product = x @ x.constant(kernel)
     return product + weights.param("bias") if "bias" in weights else product
 
 
@@ -115,8 +115,8 @@ def deconv(x: Tensor, weights: Weights) -> Tensor:
     count, _, height, width = x.shape
     return x.apply(
         "ConvTranspose",
-        x.graph.constant(kernel),
-        x.graph.constant(weights.param("bias")),
+        x.constant(kernel),
+        x.constant(weights.param("bias")),
         shape=(count, kernel.shape[1], 2 * height, 2 * width),
         kernel_shape=[2, 2],
         strides=[2, 2],
@@ -126,7 +126,7 @@ def deconv(x: Tensor, weights: Weights) -> Tensor:
 def layer_norm(x: Tensor, weights: Weights, eps: float) -> Tensor:
     """Layer norm over the channels of [n c h w]."""
     count, channels, height, width = x.shape
-    scale, bias = (x.graph.constant(weights.param(name)) for name in ("scale", "bias"))
+    scale, bias = (x.constant(weights.param(name)) for name in ("scale", "bias"))
     last = x.apply("Transpose", shape=(count, height, width, channels), perm=[0, 2, 3, 1])
     normal = last.apply("LayerNormalization", scale, bias, axis=-1, epsilon=eps)
     return normal.apply("Transpose", shape=x.shape, perm=[0, 3, 1, 2])
@@ -144,7 +144,7 @@ def relu(x: Tensor) -> Tensor:
 
 def relu6(x: Tensor) -> Tensor:
     """x clipped to 0..6."""
-    return x.apply("Clip", x.graph.constant(0.0), x.graph.constant(6.0))
+    return x.apply("Clip", x.constant(0.0), x.constant(6.0))
 
 
 def _affine(weights: Weights, kind: str, eps: float) -> tuple[Float[np.ndarray, "c"], Float[np.ndarray, "c"]]:

@@ -23,10 +23,10 @@ def object_masks(maps: Sequence[Tensor], found: Found, module: MaskHead, weights
     x = relu(deconv(x, weights / "deconv"))
     count, channels, side, _ = x.shape
     classes = weights / "classes"
-    kernel, bias = (x.graph.constant(classes.param(name)) for name in ("kernel", "bias"))
+    kernel, bias = (x.constant(classes.param(name)) for name in ("kernel", "bias"))
     rows = kernel.reshape(channels, -1).transpose(1, 0).gather(labels).reshape(count, 1, channels)
     logits = rows @ x.reshape(count, channels, -1) + bias.gather(labels).reshape(count, 1, 1)
-    masks = logits.apply("Sigmoid").reshape(count, side, side).gather(_inverse(features.order))
+    masks = logits.cast(np.float32).apply("Sigmoid").reshape(count, side, side).gather(_inverse(features.order))
     return where(found.valid.reshape(-1, 1, 1), masks, 0.0)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
+
 from lga_jax.exporting.onnx_writer.graph import Tensor
 from lga_jax.exporting.onnx_writer.layers import Weights, conv, conv_norm, relu
 from lga_jax.models.fpn import FPN
@@ -39,13 +41,13 @@ def _upsampled(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def rpn_head(pyramid: Sequence[Tensor], module: RPN, weights: Weights) -> tuple[list[Tensor], list[Tensor]]:
-    """Objectness [a] and deltas [a 4] of each level, for the one image."""
+    """Objectness [a] and deltas [a 4] of each level, for the one image, float32."""
     objectness, deltas = [], []
     for x in pyramid:
         for number in range(1, module.num_convs + 1):
             x = relu(_conv(x, weights / f"conv{number}"))
-        objectness.append(_channels_last(_conv(x, weights / "objectness")).reshape(-1))
-        deltas.append(_channels_last(_conv(x, weights / "deltas")).reshape(-1, 4))
+        objectness.append(_channels_last(_conv(x, weights / "objectness")).reshape(-1).cast(np.float32))
+        deltas.append(_channels_last(_conv(x, weights / "deltas")).reshape(-1, 4).cast(np.float32))
     return objectness, deltas
 
 

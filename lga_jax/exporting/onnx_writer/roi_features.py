@@ -23,7 +23,9 @@ class RoIFeatures:
 
     def __init__(self, maps: Sequence[Tensor], boxes: Tensor, strides: Sequence[int], rule: Mapping[str, Any]) -> None:
         """`rule`: the recipe's `roi_align`."""
-        self._maps, self._strides, self._rule = maps, strides, rule
+        # Corners of boxes need float32, and RoiAlign has one type for boxes and features.
+        self._maps, self._dtype = [x.cast(np.float32) for x in maps], maps[0].dtype
+        self._strides, self._rule = strides, rule
         self.order = concat(self._members(boxes), axis=0).fixed(boxes.shape[0])
         self.boxes = boxes.gather(self.order)
 
@@ -34,7 +36,7 @@ class RoIFeatures:
             _roi_align(x, self.boxes.gather(index), index * 0, 1.0 / stride, self._rule)
             for x, stride, index in zip(self._maps, self._strides, self._members(self.boxes), strict=True)
         ]
-        return concat(crops, axis=0).fixed(self.boxes.shape[0], self._maps[0].shape[1], size, size)
+        return concat(crops, axis=0).fixed(self.boxes.shape[0], self._maps[0].shape[1], size, size).cast(self._dtype)
 
     def points(self, positions: Tensor) -> Tensor:
         """The features [r c p] at positions [r p 2] in every RoI, from (0, 0), its first corner, to (1, 1)."""
@@ -50,7 +52,7 @@ class RoIFeatures:
             shape = (1, channels, *grid.shape[1:3])
             sampled = x.apply("GridSample", grid, shape=shape, mode="bilinear", padding_mode="border", align_corners=0)
             parts.append(sampled.transpose(0, 2, 1, 3))
-        return concat(parts, axis=1).fixed(count, channels, positions.shape[1])
+        return concat(parts, axis=1).fixed(count, channels, positions.shape[1]).cast(self._dtype)
 
     def _members(self, boxes: Tensor) -> list[Tensor]:
         """The indices [n] of the boxes of each level."""

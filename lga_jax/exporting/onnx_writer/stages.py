@@ -59,7 +59,7 @@ def run_stages(
 
 
 def box_head(crops: Tensor, module: BoxHead, weights: Weights) -> tuple[Tensor, Tensor]:
-    """Class logits [r k+1], and box deltas [r 4k], or [r 4] for all classes, of crops [r c s s]."""
+    """Class logits [r k+1], and box deltas [r 4k], or [r 4] for all classes, of crops [r c s s]; float32."""
     layer = partial(conv_norm, weights=weights, kind=module.norm, eps=EPSILON)
     x = crops
     for number in range(1, module.num_convs + 1):
@@ -69,7 +69,7 @@ def box_head(crops: Tensor, module: BoxHead, weights: Weights) -> tuple[Tensor, 
     for number in range(1, module.num_fcs + 1):
         x = relu(dense(x, weights / f"fc{number}", from_crop=crop_shape))
         crop_shape = None
-    return tuple(dense(x, weights / name, from_crop=crop_shape) for name in ("classes", "deltas"))
+    return tuple(dense(x, weights / name, from_crop=crop_shape).cast(np.float32) for name in ("classes", "deltas"))
 
 
 def _refined(

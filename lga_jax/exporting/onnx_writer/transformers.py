@@ -50,7 +50,8 @@ def _vit_attention(x: Tensor, heads: int, window: int, weights: Weights) -> Tens
     windows = _to_windows(x, sides)
     q, k, v = _heads(dense(windows, weights / "qkv"), heads)
     scores = (q * np.float32((channels // heads) ** -0.5)) @ k.transpose(0, 1, 3, 2)
-    y = (scores.apply("Softmax", axis=-1) @ v).transpose(0, 2, 1, 3).reshape(*windows.shape)
+    shares = scores.cast(np.float32).apply("Softmax", axis=-1).cast(v.dtype)
+    y = (shares @ v).transpose(0, 2, 1, 3).reshape(*windows.shape)
     y = _from_windows(dense(y, weights / "project"), padded, sides)
     return y.slice(1, 0, height).slice(2, 0, width)
 
@@ -117,12 +118,12 @@ def _attention(x: Tensor, version: int, heads: int, shift: int, weights: Weights
         scores = (q * np.float32((channels // heads) ** -0.5)) @ k.transpose(0, 1, 3, 2)
     else:
         scale = np.exp(np.minimum(weights.param("logit_scale"), np.float32(np.log(100.0))))
-        scores = (_unit(q) @ _unit(k).transpose(0, 1, 3, 2)) * scale
-    scores = scores + _position_bias(version, side, weights)
+        scores = (_unit(q.cast(np.float32)) @ _unit(k.cast(np.float32)).transpose(0, 1, 3, 2)) * scale
+    scores = scores.cast(np.float32) + _position_bias(version, side, weights)
     if any(moved):
         same = np.asarray(same_region(padded, moved, side))
         scores = scores + np.where(same, 0.0, OTHER_REGION).astype(np.float32)[:, None]
-    y = (scores.apply("Softmax", axis=-1) @ v).transpose(0, 2, 1, 3).reshape(-1, side * side, channels)
+    y = (scores.apply("Softmax", axis=-1).cast(v.dtype) @ v).transpose(0, 2, 1, 3).reshape(-1, side * side, channels)
     y = _from_windows(dense(y, weights / "project"), padded, (side, side))
     y = _roll(y, tuple(-cells for cells in moved))
     return y.slice(1, 0, height).slice(2, 0, width)
@@ -161,7 +162,7 @@ def _position_bias(version: int, side: int, weights: Weights) -> Float[np.ndarra
 def _without_key_bias(x: Tensor, weights: Weights) -> Tensor:
     bias = weights.param("bias").copy()
     bias[bias.size // 3 : 2 * bias.size // 3] = 0.0
-    return x @ x.graph.constant(weights.param("kernel")) + bias
+    return x @ x.constant(weights.param("kernel")) + bias
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ def _merge(x: Tensor, module: Swin, weights: Weights, norm: Weights) -> Tensor:
 
 
 def _norm(x: Tensor, weights: Weights, epsilon: float = EPSILON) -> Tensor:
-    scale, bias = (x.graph.constant(weights.param(name)) for name in ("scale", "bias"))
+    scale, bias = (x.constant(weights.param(name)) for name in ("scale", "bias"))
     return x.apply("LayerNormalization", scale, bias, axis=-1, epsilon=epsilon)
 
 

@@ -52,3 +52,7 @@ def test_it_gives_what_the_module_gives(case):
     wanted = [] if expected.gaussians is None else [expected.gaussians.centres[0], expected.gaussians.sigmas[0]]
     for one, other in zip(gaussians, wanted, strict=True):
         close(one, other, 1e-4)
+    half = run(attended, BOXES, *(channels_first(x).astype(np.float16) for x in MAPS))
+    assert [x.dtype for x in half] == [np.float16] + [np.float32] * len(wanted)  # float16 files: the fused crops
+    for one, other in zip(half, [fused, *gaussians], strict=True):
+        assert 0 < np.abs(one - other).max() < 0.02 * np.abs(other).max()

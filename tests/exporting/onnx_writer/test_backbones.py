@@ -43,6 +43,11 @@ def test_its_features_are_those_of_the_module(case):
     variables = variables_of(module, x, False)
     expected = jax.jit(lambda v, x: module.apply(v, x, False))(variables, x)
     found = run(lambda x: BACKBONES[type(module)](x, module, weights_of(variables)), channels_first(x))
+    half = run(
+        lambda x: BACKBONES[type(module)](x, module, weights_of(variables)), channels_first(x).astype(np.float16)
+    )
+    for one, other in zip(half, found, strict=True):
+        assert one.dtype == np.float16 and np.abs(one - other).max() < 0.03 * np.abs(other).max()
     for one, other in zip(found, expected, strict=True):
         scale = np.abs(other).max()
         np.testing.assert_allclose(one / scale, channels_first(other) / scale, atol=1e-4)

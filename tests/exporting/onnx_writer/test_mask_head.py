@@ -39,4 +39,6 @@ def test_each_detection_gets_the_mask_of_its_class_in_its_slot(norm):
 
     found = run(masks, boxes, labels, valid, *map(channels_first, MAPS))
     close(found[:6], wanted[:6], 1e-4)
+    half = run(masks, boxes, labels, valid, *(channels_first(x).astype(np.float16) for x in MAPS))
+    assert half.dtype == np.float32 and np.abs(half - found).max() < 0.01
     assert not found[6].any() and np.ptp(wanted) > 0.1
