@@ -5,6 +5,7 @@ python run_stablehlo.py detector.stablehlo photo.jpg
 
 import io
 import json
+import os
 import sys
 import zipfile
 
@@ -39,6 +40,8 @@ def load(path):
 if __name__ == "__main__":
     from PIL import Image
 
+    # Compiling takes seconds. The next process finds the compiled program here, if the processor is the same.
+    jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/run_stablehlo"))
     header, detect = load(sys.argv[1])
     found = detect(np.array(Image.open(sys.argv[2]).convert("RGB")))
     for label, score, box in zip(found["labels"], found["scores"], found["boxes"], strict=True):
