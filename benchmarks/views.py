@@ -18,6 +18,7 @@ import numpy as np
 
 import lga_jax
 from benchmarks import timing
+from lga_jax.recipe import load
 
 SIDE = 4  # images along each side of a mosaic
 HW = (480, 640)  # of every image of BCCD
@@ -39,7 +40,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as folder:
         names = write_sets(Path(args.data), Path(folder), SIDE**2 if args.quick else args.images)
         for (table, views), name in zip(VIEWS.items(), names, strict=True):
-            data = dict(source="coco_json", root=folder, annotations=f"{name}.json", images=name)
+            data = load("bccd").data.eval.to_dict() | dict(root=folder, annotations=f"{name}.json", images=name)
             for one in views:
                 yield {"table": f"Views: {table}"} | measure(args.workdir, one, data)
 
