@@ -1,5 +1,7 @@
 """Vision Transformers in files of torchvision and timm: every array has a place, others are refused."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,11 +32,15 @@ def model(**changes):
     )
 
 
-def initial():
+@functools.cache
+def shapes():
     backbone = build_backbone(model())
     key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda k: backbone.init(k, jnp.zeros((1, 32, 32, 3)), False), key)["params"]
-    return jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, np.float32), shapes)
+    return jax.eval_shape(lambda k: backbone.init(k, jnp.zeros((1, 32, 32, 3)), False), key)["params"]
+
+
+def initial():
+    return jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, np.float32), shapes())
 
 
 def published(whose):
