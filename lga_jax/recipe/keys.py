@@ -273,6 +273,7 @@ BACKBONES: dict[str, dict[str, Rule]] = {
         "variant": choice("small", "base"),
         "frozen_stages": whole(0, 5),
         "remat": flag(),
+        "stochastic_depth": optional(number(0, below=1)),
     },
 }
 # The settings of data.train and data.eval depend on their `source`.

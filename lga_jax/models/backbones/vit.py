@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from lga_jax.models.backbones import part_by_name
+from lga_jax.models.backbones.stochastic_depth import residual_factors, scaled
 from lga_jax.models.backbones.swin import from_windows, to_windows
 from lga_jax.models.layers import Deconv, Dense
 
@@ -52,13 +53,15 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(
+        self, x: Float[Array, "b h w c"], factors: Float[Array, "b 2"] | None = None
+    ) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
         y = nn.LayerNorm(EPSILON, dtype=self.dtype, name="norm1")(x)
-        x = x + Attention(self.heads, self.window, self.dtype, name="attention")(y)
+        x = x + scaled(Attention(self.heads, self.window, self.dtype, name="attention")(y), factors, 0)
         y = nn.LayerNorm(EPSILON, dtype=self.dtype, name="norm2")(x)
         y = nn.gelu(Dense(4 * channels, kernel_init=_small, dtype=self.dtype, name="expand")(y), approximate=False)
-        return x + Dense(channels, kernel_init=_small, dtype=self.dtype, name="shrink")(y)
+        return x + scaled(Dense(channels, kernel_init=_small, dtype=self.dtype, name="shrink")(y), factors, 1)
 
 
 class ViT(nn.Module):
@@ -66,7 +69,7 @@ class ViT(nn.Module):
 
     There is neither a class token nor a relative position. The simple pyramid ends before its two convolutions per
     level, which are those of the FPN. Part 0 is the stem with the positions; part n has three blocks. The layers of the
-    pyramid belong to no part and are always trained: classifiers do not have them. There is no stochastic depth.
+    pyramid belong to no part and are always trained: classifiers do not have them.
     """
 
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
@@ -75,9 +78,12 @@ class ViT(nn.Module):
     frozen_stages: int
     remat: bool = False  # recomputes the activations inside each block in the backward pass instead of storing them
     dtype: Any = jnp.float32
+    stochastic_depth: float = 0.0  # share of the images in which training skips a layer of the last block
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> list[Float[Array, "b _ _ _"]]:
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool, keys: Key[Array, "b"] | None = None
+    ) -> list[Float[Array, "b _ _ _"]]:
         channels, heads = ARCHITECTURES[self.variant]
         block_class = nn.remat(Block) if self.remat else Block
         hw = x.shape[1:3]
@@ -87,10 +93,11 @@ class ViT(nn.Module):
         stored = self.param("stem_position", _small, (1, 1 + GRID * GRID, channels))
         x = x + positions(stored[0, 1:], x.shape[1:3]).astype(self.dtype)
         x = x if self.frozen_stages < 1 else jax.lax.stop_gradient(x)
+        factors = residual_factors(keys, (BLOCKS,) * NUM_PARTS, self.frozen_stages, self.stochastic_depth, 2)
         for part in range(1, NUM_PARTS + 1):
             for number in range(BLOCKS):
                 window = WINDOW if number < BLOCKS - 1 else 0
-                x = block_class(heads, window, self.dtype, name=f"layer{part}_{number}")(x)
+                x = block_class(heads, window, self.dtype, name=f"layer{part}_{number}")(x, next(factors))
             x = x if self.frozen_stages <= part else jax.lax.stop_gradient(x)
         return self._pyramid(x, hw)
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from lga_jax.evaluation.losses import make_loss_step
-from lga_jax.models.backbones import convnext, swin
+from lga_jax.models.backbones import convnext, swin, vit
 from lga_jax.models.backbones.convnext import ConvNeXt
 from lga_jax.models.backbones.stochastic_depth import residual_factors, scaled
 from lga_jax.models.backbones.swin import Architecture, Swin
+from lga_jax.models.backbones.vit import ViT
 from lga_jax.models.build import build_detector
 from tests.models import tiny
 from tests.training.test_step import LOSSES, make_batch
@@ -57,6 +58,7 @@ def test_nothing_is_dropped_without_keys_with_a_rate_of_0_and_in_frozen_parts():
 BLOCK = {
     "convnext": (convnext.Block(jnp.float32), 1),
     "swin_1": (swin.Block(2, 1, 3, jnp.float32), 2),
+    "vit": (vit.Block(2, 0, jnp.float32), 2),
     "swin_2": (swin.Block(2, 2, 0, jnp.float32), 2),
 }
 
@@ -85,12 +87,16 @@ def test_a_dropped_block_passes_its_input_and_learns_nothing(name):
 def small(monkeypatch):
     """Networks of few and narrow blocks, which compile in seconds."""
     monkeypatch.setitem(convnext.ARCHITECTURES, "tiny", ((1, 1, 1, 2), (4, 4, 8, 8)))
+    monkeypatch.setitem(vit.ARCHITECTURES, "small", (8, 2))
+    monkeypatch.setattr(vit, "BLOCKS", 1)
     monkeypatch.setitem(swin.ARCHITECTURES, "tiny", Architecture((1, 1, 1, 2), 4, (1, 1, 2, 2)))
 
 
 def network(name, **settings):
     if name == "convnext":
         return ConvNeXt(variant="tiny", frozen_stages=0, **settings)
+    if name == "vit":
+        return ViT(variant="small", frozen_stages=0, **settings)
     return Swin(variant="tiny", version=1, frozen_stages=0, **settings)
 
 
@@ -106,7 +112,7 @@ def test_the_last_block_of_a_backbone_is_skipped_in_its_share_of_the_images(name
     assert (np.abs(found[3] - plain[3]) > 1e-3).any()
 
 
-@pytest.mark.parametrize("name", ["convnext", "swin"])
+@pytest.mark.parametrize("name", ["convnext", "swin", "vit"])
 def test_the_program_without_stochastic_depth_is_the_same_as_before(name, small):
     x = jnp.zeros((1, 32, 32, 3))
     variables = jax.eval_shape(lambda: network(name).init(jax.random.key(0), x, True))
