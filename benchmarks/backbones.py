@@ -10,6 +10,7 @@ sizes for 320 x 320 pixels; "XLA" is jax.lax.conv_general_dilated with feature_g
 The table "torchvision" needs torchvision (the extra `bench`). Both libraries run in this process, in turn, float32,
 with random weights. The gradient is of the sum of squares of the four stages; for ViT, of the last map: ours also has
 its pyramid, torchvision's a class token. Its seconds are those of the processor: user and system, all threads.
+torchvision has one thread.
 """
 
 import argparse
@@ -121,6 +122,7 @@ def _torchvision_calls(builder: str, x: jax.Array) -> dict[str, Callable]:
     import torch
     import torchvision
 
+    torch.set_num_threads(1)  # its threads wait for each other at full load, which would count
     network = getattr(torchvision.models, builder)().eval()  # without stochastic depth
     images = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2).copy())
 
