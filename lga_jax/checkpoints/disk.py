@@ -91,16 +91,18 @@ def remove_unfinished(directory: str) -> None:
 def remove_second_folder(directory: str) -> None:
     """After the workdir was moved away: TensorStore creates its folders again for what it still writes.
 
-    They would be in the way when the workdir is moved back. Removes them, unless the workdir at the old place has
-    anything else: then it is another run.
+    They would be in the way when the workdir is moved back. Removes them for a second, unless the workdir at the old
+    place has anything else: then it is another run.
     """
     workdir = os.path.dirname(directory)
-    with suppress(OSError):
-        unfinished = [name.endswith(_UNFINISHED) for name in os.listdir(directory)]
-        if os.listdir(workdir) == [os.path.basename(directory)] and unfinished and all(unfinished):
-            remove_unfinished(directory)
-            os.rmdir(directory)
-            os.rmdir(workdir)
+    for _ in range(10):
+        with suppress(OSError):
+            unfinished = [name.endswith(_UNFINISHED) for name in os.listdir(directory)]
+            if os.listdir(workdir) == [os.path.basename(directory)] and unfinished and all(unfinished):
+                remove_unfinished(directory)
+                os.rmdir(directory)
+                os.rmdir(workdir)
+        time.sleep(0.1)
 
 
 def _keep(record: logging.LogRecord) -> bool:

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -135,15 +136,23 @@ def test_nothing_is_written_where_the_folder_was(tmp_path, again):
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["nothing else", "another run"])
-def test_what_a_thread_still_wrote_at_the_old_place_is_not_in_the_way(tmp_path, others):
+def test_what_a_thread_still_wrote_at_the_old_place_is_not_in_the_way(tmp_path, monkeypatch, others):
     save_steps(tmp_path / "run", [0.1])
+    late = tmp_path / "run" / "checkpoints" / "2.orbax-checkpoint-tmp" / "variables"
+    waits = []
+
+    def write_late(seconds):
+        waits.append(seconds)
+        if len(waits) < 3:
+            late.mkdir(parents=True, exist_ok=True)
+            (late / "manifest.ocdbt").write_bytes(b"late")
+
     with Checkpoints(str(tmp_path / "run")):
         (tmp_path / "run").rename(tmp_path / "moved")
-        late = tmp_path / "run" / "checkpoints" / "2.orbax-checkpoint-tmp" / "variables"
-        late.mkdir(parents=True)
-        (late / "manifest.ocdbt").write_bytes(b"late")
+        write_late(0)
         if others:
             (tmp_path / "run" / ".lock").write_text("another run")
+        monkeypatch.setattr(time, "sleep", write_late)
     assert (tmp_path / "run").exists() == late.exists() == others
 
 
