@@ -169,7 +169,7 @@ def _points(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> str:
         x = np.repeat(x[starts], 2)
         y = np.stack([np.fmin.reduceat(y, starts), np.fmax.reduceat(y, starts)], axis=1).ravel()
     usable = np.isfinite(x) & np.isfinite(y)
-    after = np.append(False, usable[:-1])
+    after = np.append(False, usable)[:-1]
     pairs = zip(x.tolist(), y.tolist(), usable.tolist(), after.tolist(), strict=True)
     return "".join(
         f"{'L' if joined else 'M'}{left:.2f} {top:.2f}" for left, top, is_usable, joined in pairs if is_usable

@@ -74,6 +74,8 @@ def test_ticks_are_short():
 def test_a_plot_of_nothing_is_drawn():
     assert "<svg" in line_plot("t", [], ("x", "y"), marks=Marks(vertical=np.nan))
     assert line_plot("t", [CURVE._replace(y=np.full(11, np.nan))], ("x", "y"))
+    none = np.zeros(0)  # the curve of a class without detections
+    assert 'd=""' in line_plot("t", [CURVE._replace(x=none, y=none, dots=True)], ("x", "y"))
 
 
 @needs_browser

@@ -56,8 +56,9 @@ def _pasted(below, above, pasted: list[bool], view: View = PLAIN, readable: bool
 
 def _targets(batch: Batch) -> dict[int, tuple[list[float], np.ndarray, bool]]:
     targets = batch.targets
-    leaves = zip(*(leaf[0][targets.valid[0]] for leaf in (targets.labels, *targets)), strict=True)
-    return {int(label): (box.tolist(), masks, bool(has)) for label, box, _, _, masks, has in leaves}
+    leaves = (targets.labels, targets.boxes, targets.masks, targets.has_mask)
+    objects = zip(*(leaf[0][targets.valid[0]] for leaf in leaves), strict=True)
+    return {int(label): (box.tolist(), masks, bool(has)) for label, box, masks, has in objects}
 
 
 def test_an_object_comes_without_the_corners_of_its_box():
