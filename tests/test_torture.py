@@ -151,6 +151,8 @@ def test_memory_files_and_threads_may_not_grow():
     for late in (dict(resident=1030), dict(files=11), dict(threads=6)):
         with pytest.raises(Fault):
             check_flat(run(**late), 1000)
+    while_saving = [s._replace(threads=8) if s.step % 50 else s for s in run()]  # four of five samples
+    assert check_flat([s._replace(threads=5) if s.step < 500 else s for s in while_saving], 1000) == 0
     with pytest.raises(Fault, match="too few"):
         check_flat(run()[:50], 1000)
 
