@@ -70,8 +70,16 @@ def join_processes(address: str, count: int, process: int, limit: float = JOIN_L
     at = f"127.0.0.1:{start_relay(host, jax_port)}" if process else f"127.0.0.1:{jax_port}"
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM
     jax.distributed.initialize(at, count, process, heartbeat_timeout_seconds=_JAX_LIMIT)
-    atexit.register(member.leave_together)
+    atexit.register(_leave, member)
     _member = member
+
+
+def _leave(member: Member) -> None:
+    """At the end of the interpreter. After an exception that nobody has caught the others cannot come to their end."""
+    if (error := getattr(sys, "last_value", None)) is not None:
+        member.fail(type(error).__name__)
+    else:
+        member.leave_together()
 
 
 def find_cluster(limit: float = JOIN_LIMIT) -> tuple[str, int, int]:

@@ -1,5 +1,6 @@
 """Joining and its faults. tests/training/test_processes.py joins real processes."""
 
+import sys
 from threading import Thread
 
 import jax
@@ -7,6 +8,7 @@ import pytest
 
 from lga_jax.errors import UserError
 from lga_jax.processes import join as join_module
+from lga_jax.processes import member as member_module
 from lga_jax.processes.channel import listen
 from lga_jax.processes.join import compare, end_if_failing, ending_together, find_cluster, join_processes, joined
 from tests.faults import refused
@@ -147,6 +149,15 @@ def test_after_a_stop_before_an_error_one_process_raises_it_and_the_others_end_w
             "process 1 of 2 has ended (OSError: disk) after step 4, which is saved; "
         )
     end.join(WAIT)
+
+
+def test_after_an_exception_that_nobody_caught_the_others_end_too(as_process_0, monkeypatch):
+    """The interpreter has printed it. Waiting for the others would be for ever: they wait for this process."""
+    monkeypatch.setattr(member_module, "_GRACE", 0.0)
+    monkeypatch.setattr(sys, "last_value", ZeroDivisionError("x"), raising=False)
+    join_module._leave(as_process_0.members[0])
+    assert as_process_0.members[0].has_left
+    assert "process 0 of 2 has ended (ZeroDivisionError)" in as_process_0.line(1)
 
 
 def test_without_an_error_a_run_just_ends(as_process_0):
