@@ -15,6 +15,7 @@ from absl import flags
 
 from lga_jax.command_line import parsing
 from lga_jax.command_line.views import define_views
+from lga_jax.errors import UserError
 from lga_jax.memory import check_limits
 from lga_jax.stores.place import check_place
 from lga_jax.terminal import say
@@ -58,13 +59,17 @@ def main() -> None:
         from lga_jax.inference.video_job import predict_video
         from lga_jax.inference.views import Views
 
+        of_video = is_video(place.value)
+        if frames.value is not None and not of_video:
+            expected, remedy = "a video or a camera as --input", "leave the flag out"
+            raise UserError("--frames", expected=expected, found=place.value, remedy=remedy)
         predictor = load(workdir.value, parse_step(step.value), views=Views(**views()))
         say(predictor.title)
         threshold = predictor.best_threshold() if score.value == AUTO else score.value
         if score.value == AUTO:
             say(f"score threshold {threshold:g}, with the best F1 in the evaluation of this checkpoint")
         settings = dict(score_threshold=threshold, batch_size=batch_size.value, pictures=pictures.value)
-        if is_video(place.value):
+        if of_video:
             predict_video(predictor, place.value, output.value, **settings, most_frames=frames.value)
         else:
             predict_folder(predictor, place.value, output.value, **settings)
