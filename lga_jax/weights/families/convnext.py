@@ -5,11 +5,9 @@ from typing import Any
 
 from lga_jax.errors import UserError
 from lga_jax.models.backbones.convnext import ARCHITECTURES
+from lga_jax.weights.families.arrays import WITHOUT_EFFECT, refuse_variants
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
-
-# Settings of other backbones in the description of a file's pixels.
-_IRRELEVANT = {"backbone.stride_in_1x1", "backbone.norm_eps"}
 
 
 def examine_convnext(
@@ -19,14 +17,13 @@ def examine_convnext(
 
     Raises UserError for a variant of ConvNeXt, and for an unknown size.
     """
-    for name in weights.arrays:
-        if layout.backbone.match(name) and not layout.plain.match(name) and not layout.ignored.match(name):
-            raise UserError(
-                f"weights {weights.where}",
-                expected="a ConvNeXt of the first version",
-                found=f"{name}, from a variant (as ConvNeXt V2)",
-                remedy="use weights of ConvNeXt-T, -S or -B",
-            )
+    refuse_variants(
+        layout,
+        weights,
+        expected="a ConvNeXt of the first version",
+        about="from a variant (as ConvNeXt V2)",
+        remedy="use weights of ConvNeXt-T, -S or -B",
+    )
     found = _blocks_and_channels(layout, weights)
     variant = next((variant for variant, built in ARCHITECTURES.items() if built == found), None)
     if variant is None:
@@ -36,7 +33,7 @@ def examine_convnext(
             found=f"one with {found[0]} blocks and {found[1]} channels",
             remedy="use other weights",
         )
-    return f"ConvNeXt {variant}", {"backbone.variant": variant}, _IRRELEVANT
+    return f"ConvNeXt {variant}", {"backbone.variant": variant}, set(WITHOUT_EFFECT)
 
 
 def _blocks_and_channels(layout: Layout, weights: Weights) -> tuple[tuple[int, ...], tuple[int, ...]]:

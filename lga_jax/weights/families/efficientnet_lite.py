@@ -5,6 +5,7 @@ from typing import Any
 
 from lga_jax.errors import UserError
 from lga_jax.models.backbones.efficientnet_lite import MULTIPLIERS, architecture
+from lga_jax.weights.families.arrays import refuse_variants
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
 
@@ -33,14 +34,13 @@ def examine_efficientnet_lite(
 
 def _check_lite(layout: Layout, weights: Weights) -> None:
     """An EfficientNet-B shares the names of the Lite one, and has more."""
-    for name in weights.arrays:
-        if layout.backbone.match(name) and not layout.plain.match(name) and not layout.ignored.match(name):
-            raise UserError(
-                f"weights {weights.where}",
-                expected="EfficientNet-Lite",
-                found=f"{name}, which another EfficientNet has (squeeze-and-excitation)",
-                remedy="give weights of EfficientNet-Lite",
-            )
+    refuse_variants(
+        layout,
+        weights,
+        expected="EfficientNet-Lite",
+        about="which another EfficientNet has (squeeze-and-excitation)",
+        remedy="give weights of EfficientNet-Lite",
+    )
 
 
 def _is_whole(layout: Layout, weights: Weights, variant: int) -> bool:

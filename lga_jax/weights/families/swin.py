@@ -1,15 +1,14 @@
 """Examines the Swin Transformer in a weight file."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lga_jax.errors import UserError
 from lga_jax.models.backbones.swin import ARCHITECTURES, WINDOWS, Architecture
+from lga_jax.weights.families.arrays import WITHOUT_EFFECT, size_of
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
-
-# Settings of other backbones in the description of a file's pixels.
-_IRRELEVANT = {"backbone.stride_in_1x1", "backbone.norm_eps"}
 
 
 def examine_swin(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> tuple[str, dict[str, Any], set[str]]:
@@ -17,12 +16,7 @@ def examine_swin(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> 
 
     Raises UserError for an unknown size or another side of the windows.
     """
-
-    def size(key: str, axis: int) -> int:
-        name = layout.name_of(f"params/backbone/{key}", weights.arrays)
-        shape = weights.arrays[name].shape if name else ()
-        return shape[axis] if axis < len(shape) else 0
-
+    size = partial(size_of, layout, weights)
     version = 2 if size("layer1_0/attention/logit_scale", 0) else 1
     heads = "logit_scale" if version == 2 else "bias_table"
     found = Architecture(
@@ -47,7 +41,7 @@ def examine_swin(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> 
             remedy="use other weights, as swin_tiny_patch4_window7_224",
         )
     about = {"backbone.variant": variant, "backbone.version": version}
-    return f"Swin {variant}, version {version}", about, _IRRELEVANT
+    return f"Swin {variant}, version {version}", about, set(WITHOUT_EFFECT)
 
 
 def _blocks(layout: Layout, weights: Weights, stage: int) -> int:

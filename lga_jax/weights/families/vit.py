@@ -1,16 +1,16 @@
 """Examines the Vision Transformer in a weight file."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lga_jax.errors import UserError
 from lga_jax.models.backbones.vit import ARCHITECTURES, BLOCKS, GRID, NUM_PARTS, PATCH
+from lga_jax.weights.families.arrays import WITHOUT_EFFECT, refuse_variants, size_of
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout
 
 _MOST = 20  # parts that are counted
-# Settings of other backbones in the description of a file's pixels.
-_IRRELEVANT = {"backbone.stride_in_1x1", "backbone.norm_eps"}
 
 
 def examine_vit(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> tuple[str, dict[str, Any], set[str]]:
@@ -18,20 +18,14 @@ def examine_vit(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> t
 
     Raises UserError for an unknown size, other patches or images, and for a variant with more layers in a block.
     """
-
-    def size(key: str, axis: int) -> int:
-        name = layout.name_of(f"params/backbone/{key}", weights.arrays)
-        shape = weights.arrays[name].shape if name else ()
-        return shape[axis] if axis < len(shape) else 0
-
-    for name in weights.arrays:
-        if layout.backbone.match(name) and not layout.plain.match(name) and not layout.ignored.match(name):
-            raise UserError(
-                f"weights {weights.where}",
-                expected="a plain ViT",
-                found=f"{name}, from a variant (as DeiT III)",
-                remedy="use weights of ViT-S/16 or ViT-B/16, such as MAE's",
-            )
+    size = partial(size_of, layout, weights)
+    refuse_variants(
+        layout,
+        weights,
+        expected="a plain ViT",
+        about="from a variant (as DeiT III)",
+        remedy="use weights of ViT-S/16 or ViT-B/16, such as MAE's",
+    )
     channels = size("layer1_0/shrink/bias", 0)
     blocks = sum(
         bool(size(f"layer{part}_{number}/shrink/bias", 0)) for part in range(1, _MOST) for number in range(BLOCKS)
@@ -52,4 +46,4 @@ def examine_vit(layout: Layout, weights: Weights, model: Mapping[str, Any]) -> t
             found=f"patches of {patch} pixels and {cells} positions",
             remedy="use weights of 224-pixel images, as vit_base_patch16_224",
         )
-    return f"ViT {variant}", {"backbone.variant": variant}, _IRRELEVANT
+    return f"ViT {variant}", {"backbone.variant": variant}, set(WITHOUT_EFFECT)

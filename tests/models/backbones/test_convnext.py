@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from lga_jax.models.backbones import Backbone, convnext
 from lga_jax.models.backbones.convnext import ARCHITECTURES, Block, ConvNeXt
 from lga_jax.models.build import build_backbone
+from tests.models.backbones.gradients import assert_frozen_parts_and_only_they_get_none, assert_remat_changes_no_number
 from tests.reference.convnext import block as reference_block
 
 # The published networks' without the norm before the classifier and the classifier.
@@ -61,25 +64,11 @@ def test_is_a_backbone_and_names_its_parts():
 
 @pytest.mark.parametrize("frozen_stages", [0, 2, 5])
 def test_frozen_parts_and_only_they_get_no_gradient(frozen_stages, small):
-    net = ConvNeXt(variant="tiny", frozen_stages=frozen_stages)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, *HW, 3)), jnp.float32)
-    params = net.init(jax.random.key(0), x, True)["params"]
-    gradient = jax.jit(jax.grad(lambda p: sum(jnp.sin(f).sum() for f in net.apply({"params": p}, x, True))))(params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        if path[-1].key == "bias":
-            part = net.part_of(tuple(name.key for name in path))
-            assert bool(jnp.any(leaf != 0)) == (part >= frozen_stages), path
+    assert_frozen_parts_and_only_they_get_none(ConvNeXt(variant="tiny", frozen_stages=frozen_stages), HW)
 
 
 def test_remat_changes_no_number(small):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, *HW, 3)), jnp.float32)
-    nets = [ConvNeXt(variant="tiny", frozen_stages=3, remat=remat) for remat in (False, True)]
-    params = nets[0].init(jax.random.key(0), x, True)["params"]
-    one, other = (
-        jax.jit(jax.grad(lambda p, net=net: jnp.sin(net.apply({"params": p}, x, True)[3]).sum()))(params)
-        for net in nets
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one, other)
+    assert_remat_changes_no_number(partial(ConvNeXt, variant="tiny", frozen_stages=3), HW)
 
 
 def test_is_built_by_its_name():

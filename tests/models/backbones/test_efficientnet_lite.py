@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,10 +8,13 @@ import pytest
 from lga_jax.models.backbones import Backbone, efficientnet_lite
 from lga_jax.models.backbones.efficientnet_lite import BlockRule, EfficientNetLite, InvertedResidual, architecture
 from lga_jax.models.build import build_backbone
+from tests.models.backbones.gradients import assert_frozen_parts_and_only_they_get_none, assert_remat_changes_no_number
 from tests.reference.efficientnet_lite import inverted_residual
 
 # The published networks' without the head's convolution, its norm and the classifier.
 PARAMETERS = {0: 2_958_848, 1: 3_723_520, 2: 4_357_952}
+
+HW = (32, 32)
 
 
 def shapes(variant, hw=(64, 96), norm="frozen_bn"):
@@ -81,14 +86,9 @@ def test_is_a_backbone_and_names_its_parts():
 
 @pytest.mark.parametrize("frozen_stages", [0, 2, 5])
 def test_frozen_parts_and_only_they_get_no_gradient(frozen_stages, small):
-    net = EfficientNetLite(variant=0, norm="gn", frozen_stages=frozen_stages)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, 32, 3)), jnp.float32)
-    params = net.init(jax.random.key(0), x, True)["params"]
-    gradient = jax.jit(jax.grad(lambda p: sum(jnp.sin(f).sum() for f in net.apply({"params": p}, x, True))))(params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        if path[-1].key == "kernel":
-            part = net.part_of(tuple(name.key for name in path))
-            assert bool(jnp.any(leaf != 0)) == (part >= frozen_stages), path
+    assert_frozen_parts_and_only_they_get_none(
+        EfficientNetLite(variant=0, norm="gn", frozen_stages=frozen_stages), HW, ("kernel",)
+    )
 
 
 def test_batch_norm_of_frozen_parts_keeps_its_statistics(small):
@@ -103,14 +103,7 @@ def test_batch_norm_of_frozen_parts_keeps_its_statistics(small):
 
 
 def test_remat_changes_no_number(small):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, 32, 3)), jnp.float32)
-    nets = [EfficientNetLite(variant=0, norm="gn", frozen_stages=3, remat=remat) for remat in (False, True)]
-    params = nets[0].init(jax.random.key(0), x, True)["params"]
-    one, other = (
-        jax.jit(jax.grad(lambda p, net=net: jnp.sin(net.apply({"params": p}, x, True)[3]).sum()))(params)
-        for net in nets
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one, other)
+    assert_remat_changes_no_number(partial(EfficientNetLite, variant=0, norm="gn", frozen_stages=3), HW)
 
 
 def test_is_built_by_its_name():

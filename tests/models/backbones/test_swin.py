@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from lga_jax.models.backbones import Backbone, swin
 from lga_jax.models.backbones.swin import ARCHITECTURES, WINDOWS, Architecture, Swin, WindowAttention
 from lga_jax.models.build import build_backbone
+from tests.models.backbones.gradients import assert_frozen_parts_and_only_they_get_none, assert_remat_changes_no_number
 from tests.reference.swin import window_attention
 
 # The published networks' without the norm before the classifier and the classifier.
@@ -73,26 +76,11 @@ def test_is_a_backbone_and_names_its_parts():
 
 @pytest.mark.parametrize(("version", "frozen_stages"), [(1, 0), (2, 2), (1, 5)])
 def test_frozen_parts_and_only_they_get_no_gradient(version, frozen_stages, small):
-    net = network(version, frozen_stages=frozen_stages)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, *HW, 3)), jnp.float32)
-    params = net.init(jax.random.key(0), x, True)["params"]
-    gradient = jax.jit(jax.grad(lambda p: sum(jnp.sin(f).sum() for f in net.apply({"params": p}, x, True))))(params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        assert bool(jnp.all(jnp.isfinite(leaf))), path
-        if path[-1].key == "bias":
-            part = net.part_of(tuple(name.key for name in path))
-            assert bool(jnp.any(leaf != 0)) == (part >= frozen_stages), path
+    assert_frozen_parts_and_only_they_get_none(network(version, frozen_stages=frozen_stages), HW)
 
 
 def test_remat_changes_no_number(small):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, *HW, 3)), jnp.float32)
-    nets = [network(remat=remat, frozen_stages=3) for remat in (False, True)]
-    params = nets[0].init(jax.random.key(0), x, True)["params"]
-    one, other = (
-        jax.jit(jax.grad(lambda p, net=net: jnp.sin(net.apply({"params": p}, x, True)[3]).sum()))(params)
-        for net in nets
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one, other)
+    assert_remat_changes_no_number(partial(network, frozen_stages=3), HW)
 
 
 def test_windows_and_back():
