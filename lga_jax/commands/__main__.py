@@ -12,7 +12,7 @@ COMMANDS = {
     "watch": "write a page of a run that is training",
     "eval": "score a checkpoint with COCO's metrics",
     "compare": "compare evaluated runs, with bootstrap intervals",
-    "predict": "detect objects in an image or a folder of images",
+    "predict": "detect objects in images, a video or the frames of a camera",
     "suggest": "write a recipe for a data set and this machine",
     "doctor": "look for faults in the data of a recipe",
     "preview": "draw the images as training sees them",

@@ -88,7 +88,7 @@ def find_images(place: str) -> FoundFiles:
     if not path.is_dir():
         raise UserError(
             f"--input {place}",
-            expected="an image or a folder of images",
+            expected="an image, a folder of images, a video or a camera",
             found="no such file or folder",
             remedy="correct the path",
         )

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.models.backbones.stochastic_depth import depth_rates
 from lga_jax.models.build import build_backbone
 from lga_jax.weights.compatibility import PIXEL_MEAN, PIXEL_STD
 from lga_jax.weights.files import Weights
@@ -60,12 +59,3 @@ def test_each_stage(record, rng, whose):
         hook.remove()
     for level, y in zip(ours(network)(jnp.asarray(images)), normal, strict=True):
         record.near("backbone", f"ConvNeXt-T of {whose}, C2 to C5", level, channels_last(y.permute(0, 3, 1, 2)))
-
-
-def test_rates_of_stochastic_depth():
-    models, ops = (pytest.importorskip(f"torchvision.{part}") for part in ("models", "ops"))
-    with torch.device("meta"):
-        network = models.convnext_tiny()
-    rates = [module.p for module in network.modules() if isinstance(module, ops.StochasticDepth)]
-    assert len(rates) == 18
-    np.testing.assert_allclose(depth_rates(18, 0.1), rates, atol=1e-7)

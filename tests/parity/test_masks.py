@@ -14,8 +14,7 @@ from tests.parity.detectors import COCO_IDS, padded, pair, photos, pixels
 from tests.parity.reference import array, both, channels_first, tensor, torch, torchvision
 from tests.parity.test_detector import BATCH, mixed_sizes, pair_up
 from tests.parity.test_network import features
-from tests.parity.test_training import round_off_relu
-from tests.parity.training import LOSSES, examples, our_answer, small, their_losses
+from tests.parity.training import LOSSES, examples, our_answer, record_gradients, round_off_relu, small, their_losses
 
 roi_heads = torchvision.models.detection.roi_heads
 IMAGE_HW = (160, 224)
@@ -123,17 +122,8 @@ def test_losses_and_gradients(record, monkeypatch, version, rounded):
     losses, _ = their_losses(network.theirs, given, answer.outputs.rpn.samples, answer.outputs.stages[-1].rois)
     for theirs, ours in (LOSSES | {"loss_mask": "mask"}).items():
         record.near(part, "each of the five losses", answer.losses[ours], losses[theirs].item())
-    sum(losses.values()).backward()
-    arrays = {name: np.zeros_like(value) for name, value in before.items()}
-    arrays |= {name: array(p.grad) for name, p in network.theirs.named_parameters() if p.grad is not None}
-    theirs = flatten_dict(network.in_our_layout(arrays)["params"], sep="/")
-    ours = flatten_dict(answer.gradients, sep="/")
-    moved = [name for name in ours if np.any(theirs[name])]
+    moved, *_ = record_gradients(record, part, network, losses, answer, rounded)
     assert sum(name.startswith("mask_head/") for name in moved) >= 12
-    for name in moved:
-        error = np.linalg.norm(ours[name] - theirs[name]) / np.linalg.norm(theirs[name])
-        what = f"gradient of each of {len(moved)} parameters, {'ReLU rounded off' if rounded else 'ReLU'}"
-        record(part, what, error, 1e-3 if rounded else 1e-2, ours[name].size)
     if version == 2:
         after = {name: array(value) for name, value in network.theirs.state_dict().items()}
         theirs = flatten_dict(network.in_our_layout(after)["batch_stats"]["mask_head"], sep="/")

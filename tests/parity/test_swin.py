@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.models.backbones.stochastic_depth import depth_rates
 from lga_jax.models.build import build_backbone
 from lga_jax.weights.compatibility import PIXEL_MEAN, PIXEL_STD
 from lga_jax.weights.files import Weights
@@ -69,12 +68,3 @@ def test_each_stage(record, rng, whose, version):
         hook.remove()
     for level, y in zip(ours(network, version)(jnp.asarray(images)), normal, strict=True):
         record.near("backbone", f"Swin-T, version {version}, of {whose}, C2 to C5", level, y.numpy())
-
-
-def test_rates_of_stochastic_depth():
-    models, ops = (pytest.importorskip(f"torchvision.{part}") for part in ("models", "ops"))
-    with torch.device("meta"):
-        network = models.swin_t()
-    rates = [module.p for module in network.modules() if isinstance(module, ops.StochasticDepth)]
-    assert len(rates) == 12
-    np.testing.assert_allclose(depth_rates(12, 0.2), rates, atol=1e-7)

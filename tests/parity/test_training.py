@@ -1,24 +1,12 @@
 """Losses, the gradient of every parameter and running statistics, on the same anchors and RoIs."""
 
-import flax.linen
 import jax
-import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.parity.detectors import pair
 from tests.parity.reference import array, torch
-from tests.parity.training import LOSSES, examples, our_answer, small, their_losses
-
-
-def round_off_relu(monkeypatch):
-    """Both sides get softplus(10 x) / 10 for ReLU.
-
-    The gradient of a ReLU network jumps where a unit crosses zero. Rounding makes a few of a million units cross, and
-    each moves the gradient of the layers before it by about 1e-3. Without the jump, what is left is a true difference.
-    """
-    monkeypatch.setattr(flax.linen, "relu", lambda x: jax.nn.softplus(10 * x) / 10)
-    monkeypatch.setattr(torch.nn.functional, "relu", lambda x, inplace=False: torch.nn.functional.softplus(x, beta=10))
+from tests.parity.training import LOSSES, examples, our_answer, record_gradients, round_off_relu, small, their_losses
 
 
 def their_statistics(model, before):
@@ -46,7 +34,6 @@ def their_statistics(model, before):
 def test_losses_and_gradients(record, monkeypatch, version, depth, rounded):
     network = small(pair(version, depth))
     part = f"training, version {version}, ResNet-{depth}"
-    relu = "ReLU rounded off" if rounded else "ReLU"
     if rounded:
         round_off_relu(monkeypatch)
     given = examples([(128, 160), (117, 150)])
@@ -62,16 +49,7 @@ def test_losses_and_gradients(record, monkeypatch, version, depth, rounded):
     for theirs, ours in LOSSES.items():
         record.near(part, "each of the four losses", answer.losses[ours], losses[theirs].item())
 
-    sum(losses.values()).backward()
-    arrays = {name: np.zeros_like(value) for name, value in before.items()}
-    arrays |= {name: array(p.grad) for name, p in network.theirs.named_parameters() if p.grad is not None}
-    theirs = flatten_dict(network.in_our_layout(arrays)["params"], sep="/")
-    ours = flatten_dict(answer.gradients, sep="/")
-    moved = [name for name in ours if np.any(theirs[name])]
-    for name in moved:
-        error = np.linalg.norm(ours[name] - theirs[name]) / np.linalg.norm(theirs[name])
-        tolerance = 1e-3 if rounded else 1e-2
-        record(part, f"gradient of each of {len(moved)} parameters, {relu}", error, tolerance, ours[name].size)
+    moved, ours, theirs = record_gradients(record, part, network, losses, answer, rounded)
     for name in set(ours) - set(moved):
         record.same(part, f"gradients of {len(ours) - len(moved)} frozen parameters are zero", ours[name], theirs[name])
 

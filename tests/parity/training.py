@@ -2,9 +2,11 @@
 
 from typing import Any, NamedTuple
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from lga_jax.models.losses import detection_losses
 from lga_jax.structs import DEVICE_AXIS, Outputs, Targets
@@ -124,3 +126,31 @@ def their_losses(theirs, given, samples, rois):
     theirs.roi_heads.select_training_samples = sampled_rois
     losses = theirs(*given.theirs)
     return losses, array(torch.cat(distances))
+
+
+def round_off_relu(monkeypatch):
+    """Both sides get softplus(10 x) / 10 for ReLU.
+
+    The gradient of a ReLU network jumps where a unit crosses zero. Rounding makes a few of a million units cross, and
+    each moves the gradient of the layers before it by about 1e-3. Without the jump, what is left is a true difference.
+    """
+    monkeypatch.setattr(flax.linen, "relu", lambda x: jax.nn.softplus(10 * x) / 10)
+    monkeypatch.setattr(torch.nn.functional, "relu", lambda x, inplace=False: torch.nn.functional.softplus(x, beta=10))
+
+
+def record_gradients(record, part, network, losses, answer, rounded):
+    """Compares the gradient of every parameter that torchvision trains.
+
+    `rounded`: after `round_off_relu`. Returns the names of these parameters, and all gradients of both sides.
+    """
+    sum(losses.values()).backward()
+    arrays = {name: np.zeros_like(array(value)) for name, value in network.theirs.state_dict().items()}
+    arrays |= {name: array(p.grad) for name, p in network.theirs.named_parameters() if p.grad is not None}
+    theirs = flatten_dict(network.in_our_layout(arrays)["params"], sep="/")
+    ours = flatten_dict(answer.gradients, sep="/")
+    moved = [name for name in ours if np.any(theirs[name])]
+    what = f"gradient of each of {len(moved)} parameters, {'ReLU rounded off' if rounded else 'ReLU'}"
+    for name in moved:
+        error = np.linalg.norm(ours[name] - theirs[name]) / np.linalg.norm(theirs[name])
+        record(part, what, error, 1e-3 if rounded else 1e-2, ours[name].size)
+    return moved, ours, theirs
