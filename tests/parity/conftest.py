@@ -21,6 +21,7 @@ MODULES = (
     "test_convnext",
     "test_swin",
     "test_vit",
+    "test_stochastic_depth",
     "test_resize",
     "test_pasting",
     "test_detector",
