@@ -17,6 +17,7 @@ from lga_jax.ops.boxes import area, pairwise_iou
 
 _WORD = 32  # boxes per word
 _BLOCK = 4 * _WORD  # boxes decided at a time
+_ALL = np.uint32(0xFFFFFFFF)
 
 
 def nms(
@@ -68,24 +69,29 @@ def _by_blocks(
     boxes, alive, classes = jax.tree.map(
         lambda leaf: jnp.pad(leaf, ((0, padding), *[(0, 0)] * (leaf.ndim - 1))), (boxes, alive, classes)
     )
-    suppresses = _suppressions(iou_threshold, boxes, classes)
+    spared = _spared(iou_threshold, boxes, classes)
     words_per_block = _BLOCK // _WORD
+    # With negative indices, finding the place of a block would be a kernel of its own.
+    part = partial(jax.lax.dynamic_slice_in_dim, allow_negative_indices=False)
 
     def decide(block: Int[Array, ""], undecided: UInt32[Array, "w"]) -> UInt32[Array, "w"]:
-        rows = jax.lax.dynamic_slice_in_dim(suppresses, block * _BLOCK, _BLOCK, axis=1)
-        own = jax.lax.dynamic_slice_in_dim(undecided, block * words_per_block, words_per_block)
-        own_rows = jax.lax.dynamic_slice_in_dim(rows, block * words_per_block, words_per_block)
-        removed = jnp.where(_greedy(own, own_rows), rows, jnp.uint32(0))
-        return undecided & ~jax.lax.reduce(removed, np.uint32(0), jax.lax.bitwise_or, (1,))
+        rows = part(spared, block * _BLOCK, _BLOCK, axis=1)
+        own = part(undecided, block * words_per_block, words_per_block)
+        kept = _greedy(own, part(rows, block * words_per_block, words_per_block))
+        spared_by = [
+            spares | _dropped(word, jnp.arange(_WORD, dtype=jnp.uint32))
+            for spares, word in zip(jnp.split(rows, words_per_block, axis=1), kept, strict=True)
+        ]
+        # One kernel joins the rows of the kept boxes and what was undecided before.
+        return jax.lax.reduce(jnp.c_[*spared_by, undecided], _ALL, jax.lax.bitwise_and, (1,))
 
-    keep = jax.lax.fori_loop(0, boxes.shape[0] // _BLOCK, decide, _pack(alive[:, None])[:, 0])
+    # A pass writes what the next one reads: two passes at a time need no copy of it.
+    keep = jax.lax.fori_loop(0, boxes.shape[0] // _BLOCK, decide, _pack(alive[:, None])[:, 0], unroll=2)
     return _unpack(keep)[:num_boxes]
 
 
-def _suppressions(
-    iou_threshold: float, boxes: Float[Array, "n 4"], classes: Int[Array, "n"] | None
-) -> UInt32[Array, "w n"]:
-    """Bit b of element (w, i): whether box i suppresses the later box 32 w + b. The IoUs are not stored."""
+def _spared(iou_threshold: float, boxes: Float[Array, "n 4"], classes: Int[Array, "n"] | None) -> UInt32[Array, "w n"]:
+    """Bit b of element (w, i): whether box i, if kept, spares box 32 w + b. The IoUs are not stored."""
     x1, y1, x2, y2 = (boxes[:, i] for i in range(4))
     width = jnp.minimum(x2[:, None], x2) - jnp.maximum(x1[:, None], x1)
     height = jnp.minimum(y2[:, None], y2) - jnp.maximum(y1[:, None], y1)
@@ -94,25 +100,27 @@ def _suppressions(
     union = areas[:, None] + areas - intersection
     iou = jnp.where(union > 0.0, intersection / jnp.where(union > 0.0, union, 1.0), 0.0)
     place = jnp.arange(boxes.shape[0])
-    suppresses = (place[:, None] > place) & (iou > iou_threshold)
+    suppressed = (place[:, None] > place) & (iou > iou_threshold)
     if classes is not None:
-        suppresses &= classes[:, None] == classes
-    return jax.lax.optimization_barrier(_pack(suppresses))
+        suppressed &= classes[:, None] == classes
+    return jax.lax.optimization_barrier(_pack(~suppressed))
 
 
-def _greedy(undecided: UInt32[Array, "w"], rows: UInt32[Array, "w n"]) -> Bool[Array, "n"]:
-    """The kept boxes of a block, decided one after the other in registers."""
+def _greedy(undecided: UInt32[Array, "w"], rows: UInt32[Array, "w n"]) -> list[UInt32[Array, ""]]:
+    """The kept boxes of a block as words, decided one after the other in registers."""
     words = list(undecided)
     for box in range(rows.shape[1]):
         first = box // _WORD
-        kept = (words[first] >> np.uint32(box % _WORD)) & np.uint32(1) != 0
+        dropped = _dropped(words[first], jnp.uint32(box % _WORD))
         for later in range(first, len(words)):
-            words[later] = jnp.where(kept, words[later] & ~rows[later, box], words[later])
+            words[later] &= rows[later, box] | dropped
     # Without the barrier a GPU repeats the whole chain for every word that reads its result.
-    words = jax.lax.optimization_barrier(words)
-    place = jnp.arange(rows.shape[1], dtype=jnp.uint32)
-    own = sum(jnp.where(place // _WORD == number, word, np.uint32(0)) for number, word in enumerate(words))
-    return own >> (place % _WORD) & 1 != 0
+    return jax.lax.optimization_barrier(words)
+
+
+def _dropped(word: UInt32[Array, ""], place: UInt32[Array, "*n"]) -> UInt32[Array, "*n"]:
+    """All bits if the bit at the place is 0, otherwise none."""
+    return (word >> place & np.uint32(1)) - np.uint32(1)
 
 
 def _pack(bits: Bool[Array, "n m"]) -> UInt32[Array, "w m"]:

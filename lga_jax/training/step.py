@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from lga_jax.errors import UserError
 from lga_jax.inference.step import replicate
@@ -112,7 +113,7 @@ def device_step(
     def loss_fn(
         params: Any, batch_stats: Any, batch: Batch, keys: Key[Array, "b"], now: DynamicState | None
     ) -> tuple[Array, tuple[dict[str, Array], Any, Seen | None]]:
-        variables = {"params": params, "batch_stats": batch_stats}
+        variables = {"params": params, "batch_stats": _read_together(batch_stats)}
         inputs = (batch.images, batch.image_hw, batch.targets, keys, *((now.positive_iou,) if now else ()))
         outputs, updated = detector.apply(variables, *inputs, mutable=["batch_stats"])
         rule = {**losses, "roi_box_beta": now.beta} if now else losses
@@ -142,14 +143,16 @@ def device_step(
         constant = frozen_constants(batch_stats)
         moving = jax.tree.map(lambda fixed, leaf: None if fixed else leaf, constant, batch_stats)
         # The loss is normalised by fixed counts, so the mean over devices is the loss of the whole batch.
-        grads, metrics, moving = jax.lax.pmean((grads, metrics, moving), DEVICE_AXIS)
-        batch_stats = jax.tree.map(lambda fixed, mean, own: own if fixed else mean, constant, moving, batch_stats)
+        (grads, metrics, moving), grad_norm = jax.lax.platform_dependent(
+            (grads, metrics, moving), cuda=_averaged_in_one_array, default=_averaged
+        )
+        batch_stats = jax.tree.map(lambda fixed, mean, own: own if fixed else mean, constant, moving, state.batch_stats)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
         if ema_params is not None:
             ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
-        metrics["grad_norm"] = optax.tree.norm(grads)
+        metrics["grad_norm"] = grad_norm
         now = state.dynamic
         if now is not None:
             metrics |= {"positive_iou": now.positive_iou, "roi_box_beta": now.beta}
@@ -157,6 +160,35 @@ def device_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params, now), metrics
 
     return step
+
+
+def _averaged(trees: tuple[PyTree, ...]) -> tuple[tuple[PyTree, ...], Float[Array, ""]]:
+    """The means over devices, and the norm of the first tree."""
+    means = jax.lax.pmean(trees, DEVICE_AXIS)
+    return means, optax.tree.norm(means[0])
+
+
+def _averaged_in_one_array(trees: tuple[PyTree, ...]) -> tuple[tuple[PyTree, ...], Float[Array, ""]]:
+    """The same by one reduction for all arrays, and one for all of the norm. A GPU starts 300 kernels less."""
+    flat, unravel = ravel_pytree(trees)
+    flat = jax.lax.pmean(flat, DEVICE_AXIS)
+    size = sum(leaf.size for leaf in jax.tree.leaves(trees[0]))
+    return _slices(flat, unravel), jnp.sqrt(jnp.sum(jnp.square(flat[:size])))
+
+
+def _read_together(tree: PyTree) -> PyTree:
+    """The same arrays; on a GPU, parts of one array."""
+    if not jax.tree.leaves(tree):
+        return tree
+    return jax.lax.platform_dependent(
+        tree, cuda=lambda arrays: _slices(*ravel_pytree(arrays)), default=lambda arrays: arrays
+    )
+
+
+def _slices(flat: Float[Array, "n"], unravel: Callable[[Array], PyTree]) -> PyTree:
+    """The arrays of `flat`. XLA's GPU compiler joins kernels of equal shape only if all read the same small array."""
+    flat, ones = jax.lax.optimization_barrier((flat, jnp.ones(2)))
+    return jax.tree.map(lambda leaf: leaf * ones[0], unravel(flat))
 
 
 def _with_extra(terms: Mapping[str, Array], extra: Mapping[str, Array]) -> dict[str, Array]:

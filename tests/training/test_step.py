@@ -9,10 +9,11 @@ import pytest
 from configs.coco import get_config
 from lga_jax.errors import UserError
 from lga_jax.models.build import build_detector, init_variables
-from lga_jax.structs import Batch, Targets
+from lga_jax.structs import DEVICE_AXIS, Batch, Targets
 from lga_jax.training import step as step_module
 from lga_jax.training.step import create_state, make_train_step
 from tests.models import tiny
+from tests.ops.platforms import use_forms_of
 
 LOSSES = get_config().losses.to_dict() | dict(guide_rois="all")
 
@@ -130,6 +131,27 @@ def test_other_norms_and_bfloat16_train(norm, dtype):
         for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(together.batch_stats), strict=True)
     )
     assert moved == (norm == "bn")
+
+
+def test_means_in_one_array_are_the_means_of_the_arrays():
+    random = np.random.default_rng(0)
+    grads = {
+        "a": random.normal(size=(4, 3, 2)).astype(np.float32),
+        "b": {"c": random.normal(size=4).astype(np.float32)},
+    }
+    trees = grads, {"loss": np.arange(4, dtype=np.float32)}, {"mean": None, "var": np.ones((4, 5), np.float32)}
+    forms = (step_module._averaged, step_module._averaged_in_one_array)
+    (expected, norm), (found, other) = (jax.pmap(form, DEVICE_AXIS, out_axes=None)(trees) for form in forms)
+    jax.tree.map(np.testing.assert_array_equal, expected, found)
+    np.testing.assert_allclose(norm, np.sqrt(sum(np.sum(g.mean(0) ** 2) for g in jax.tree.leaves(grads))), rtol=1e-6)
+    np.testing.assert_allclose(other, norm, rtol=1e-6)
+
+
+def test_constants_in_one_array_are_equal(monkeypatch):
+    use_forms_of("cuda", monkeypatch)
+    tree = {"a": {"scale": np.arange(3, dtype=np.float32), "var": np.ones(2, np.float32)}, "b": {}}
+    jax.tree.map(np.testing.assert_array_equal, tree, jax.jit(step_module._read_together)(tree))
+    assert step_module._read_together({}) == {}
 
 
 def test_replicas_are_equal(setup, monkeypatch):

@@ -145,7 +145,10 @@ class SoftmaxCentres(nn.Module):
             squared = (cells[:, None, None] - y) ** 2 + (cells[:, None] - x) ** 2
             return jnp.asarray(-squared / (2 * 0.4**2), jnp.float32)
 
-        heat = nn.Dense(self.num_masks, use_bias=False, kernel_init=nn.initializers.normal(0.01), name="heat")(reduced)
+        heat = nn.Dense(self.num_masks, use_bias=False, kernel_init=nn.initializers.normal(0.01), name="heat")
+        # Joined with the transposition of its gradient, this product fits no tiles of a GPU.
+        heat = jax.lax.optimization_barrier(heat(reduced.reshape(-1, reduced.shape[-1])))
+        heat = heat.reshape(*reduced.shape[:-1], self.num_masks)
         heat = heat.astype(jnp.float32) + self.param("places", places, (size, size, self.num_masks))
         share = jax.nn.softmax(heat.reshape(*heat.shape[:-3], -1, self.num_masks), axis=-2).reshape(heat.shape)
         # Two weighted sums: a product with two columns is no matrix product for a GPU.
