@@ -79,11 +79,12 @@ def compare(
     seconds: dict[Program, list[float]] = {program: [] for program in programs}
     with ExitStack() as stack:
         processes = {
-            program: stack.enter_context(Process(program, task, batch, weights, args.quick)) for program in programs
+            program: stack.enter_context(Process(*_command(program, task, batch, weights, args.quick)))
+            for program in programs
         }
         for _ in range(rounds):
             for program, process in processes.items():
-                seconds[program].append(process.call())
+                seconds[program].append(process.call().wall)
         peaks = {program: process.peak() for program, process in processes.items()}
     for program in programs:
         median = float(np.median(seconds[program]))
@@ -99,12 +100,23 @@ def compare(
         }
 
 
-class Process:
-    """A process that runs one call on request."""
+def _command(program: Program, task: str, batch: int, weights: Path, quick: bool) -> list[str]:
+    flags = ["--program", *program, "--task", task, "--batch", str(batch), "--weights", str(weights)]
+    return ["against_torchvision", *flags, *["--quick"] * quick]
 
-    def __init__(self, program: Program, task: str, batch: int, weights: Path, quick: bool) -> None:
-        command = [sys.executable, "-m", "benchmarks.against_torchvision", "--program", *program, "--task", task]
-        command += ["--batch", str(batch), "--weights", str(weights)] + ["--quick"] * quick
+
+class Seconds(NamedTuple):
+    """The time of a call."""
+
+    wall: float
+    cpu: float  # of all threads
+
+
+class Process:
+    """A process of `python -m benchmarks.MODULE FLAGS`, which runs one call on request (`serve`)."""
+
+    def __init__(self, module: str, *flags: str) -> None:
+        command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer()  # waits for the warm-up, so that processes warm up one at a time
 
@@ -115,26 +127,25 @@ class Process:
         self._process.kill()
         self._process.wait()
 
-    def call(self) -> float:
-        """Seconds of one call."""
-        return self._ask("call")
+    def call(self) -> Seconds:
+        return Seconds(*self._ask("call"))
 
     def peak(self) -> float:
         """Peak memory in MiB: of the device if it reports it, otherwise of the process."""
-        return self._ask("peak")
+        return self._ask("peak")[0]
 
-    def _ask(self, what: str) -> float:
+    def _ask(self, what: str) -> list[float]:
         print(what, file=self._process.stdin, flush=True)
         return self._answer()
 
-    def _answer(self) -> float:
+    def _answer(self) -> list[float]:
         line = self._process.stdout.readline()
         if not line:
             raise subprocess.CalledProcessError(self._process.wait(), self._process.args)
-        return float(line)
+        return [float(word) for word in line.split()]
 
 
-def serve(call: Callable[[], None], peak: Callable[[], float | None]) -> None:
+def serve(call: Callable[[], None], peak: Callable[[], float | None] = lambda: None) -> None:
     """Answers the requests of a Process."""
     call()
     print(0.0, flush=True)
@@ -144,9 +155,9 @@ def serve(call: Callable[[], None], peak: Callable[[], float | None]) -> None:
             print(peak() or host, flush=True)
         else:
             call()
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             call()
-            print(time.perf_counter() - start, flush=True)
+            print(time.perf_counter() - start, time.process_time() - cpu, flush=True)
 
 
 def images_and_boxes(batch: int, quick: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
