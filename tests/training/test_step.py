@@ -140,7 +140,7 @@ def test_means_in_one_array_are_the_means_of_the_arrays():
         "b": {"c": random.normal(size=4).astype(np.float32)},
     }
     trees = grads, {"loss": np.arange(4, dtype=np.float32)}, {"mean": None, "var": np.ones((4, 5), np.float32)}
-    forms = (step_module._averaged, step_module._averaged_in_one_array)
+    forms = (step_module._averaged_by_array, step_module._averaged_in_one_array)
     (expected, norm), (found, other) = (jax.pmap(form, DEVICE_AXIS, out_axes=None)(trees) for form in forms)
     jax.tree.map(np.testing.assert_array_equal, expected, found)
     np.testing.assert_allclose(norm, np.sqrt(sum(np.sum(g.mean(0) ** 2) for g in jax.tree.leaves(grads))), rtol=1e-6)
