@@ -24,17 +24,17 @@ def frozen_labels(params: dict, backbone: Backbone) -> dict:
 def rate_factors(params: dict, backbone: Backbone, decay: float) -> dict | None:
     """A factor of the learning rate for every parameter of the detector, in the structure of `params`.
 
-    The last part of the backbone gets `decay`, the part before it decay^2, ..., the stem the smallest factor; all other
-    parameters get 1: layer-wise decay (BEiT, Bao et al. 2022) by parts. None if `decay` is 1.
+    Layer-wise decay (BEiT, Bao et al. 2022): the last layer of the backbone gets `decay`, the layer before it decay^2,
+    ..., the stem the smallest factor; all other parameters get 1. The layers are those of the backbone's `rate_power`,
+    or else its parts. None if `decay` is 1.
     """
     if decay == 1.0:
         return None
     num_parts = 1 + len(backbone.strides)
+    power = getattr(backbone, "rate_power", lambda path: max(0, num_parts - backbone.part_of(path)))
 
     def factor(path: tuple, _: Any) -> float:
         first, *others = (part.key for part in path)
-        if first != "backbone":
-            return 1.0
-        return decay ** max(0, num_parts - backbone.part_of(tuple(others)))
+        return decay ** power(tuple(others)) if first == "backbone" else 1.0
 
     return jax.tree_util.tree_map_with_path(factor, params)

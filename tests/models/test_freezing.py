@@ -37,3 +37,14 @@ def test_the_learning_rate_falls_from_the_last_part_to_the_stem():
     assert [factors["backbone"][part]["w"] for part in "0123"] == [0.125, 0.25, 0.5, 1.0]
     assert factors["fpn"] == {"0": {"w": 1.0}}
     assert rate_factors(params, backbone, 1.0) is None
+
+
+def test_a_backbone_can_say_the_layers_of_the_rate_itself():
+    class Deep(Numbered):
+        @staticmethod
+        def rate_power(path: tuple[str, ...]) -> int:
+            return {"0": 3, "1": 0}[path[0]]
+
+    params = {"backbone": {"0": {"w": 0.0}, "1": {"w": 0.0}}, "fpn": {"0": {"w": 0.0}}}
+    factors = rate_factors(params, Deep(frozen_stages=0), 0.5)
+    assert factors == {"backbone": {"0": {"w": 0.125}, "1": {"w": 1.0}}, "fpn": {"0": {"w": 1.0}}}

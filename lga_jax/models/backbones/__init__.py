@@ -16,6 +16,10 @@ class Backbone(Protocol):
 
     A backbone may have a field `stochastic_depth`. If it is above 0, training calls the backbone with a key for each
     image as third argument.
+
+    A backbone may have a method `rate_power(path) -> int` with the argument of `part_of`: the power of
+    `optim.backbone_decay` by which the learning rate of a parameter is multiplied. Without it, the last part has 1, the
+    part before it 2, and so on.
     """
 
     strides: ClassVar[
@@ -47,3 +51,9 @@ def part_by_name(name: str, num_stages: int) -> int:
     if name.startswith("output"):
         return num_stages + 1
     return 0 if name.startswith("stem") else int(re.search(r"\d", name)[0])
+
+
+def block_by_name(name: str) -> int:
+    """The number of a block within its part: layer2_7: 7; modules that are no block: 0."""
+    found = re.fullmatch(r"layer\d_(\d+)", name)
+    return int(found[1]) if found else 0

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from lga_jax.models.backbones import part_by_name
+from lga_jax.models.backbones import block_by_name, part_by_name
 from lga_jax.models.backbones.stochastic_depth import residual_factors, scaled
 from lga_jax.models.layers import Dense
 from lga_jax.ops.cpu.depthwise import depthwise_conv2d
@@ -98,3 +98,13 @@ class ConvNeXt(nn.Module):
     def part_of(path: tuple[str, ...]) -> int:
         """stem: 0; down2, layer2_0, ...: 2; the norms of the outputs: 5, behind all stages."""
         return part_by_name(path[0], len(ConvNeXt.strides))
+
+    def rate_power(self, path: tuple[str, ...]) -> int:
+        """A stage is a layer; in the long third stage every three blocks are one (MMDetection's rule for ConvNeXt).
+
+        ConvNeXt-T: stage 4 has 1; stage 3 has 2, 3 and 4; stages 2 and 1 have 5 and 6; the stem has 7.
+        """
+        part, groups = self.part_of(path), -(-ARCHITECTURES[self.variant][0][2] // 3)
+        if part < 3:
+            return groups + 4 - part
+        return groups + 1 - block_by_name(path[0]) // 3 if part == 3 else 5 - part

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from lga_jax.models.backbones import part_by_name
+from lga_jax.models.backbones import block_by_name, part_by_name
 from lga_jax.models.backbones.stochastic_depth import residual_factors, scaled
 from lga_jax.models.backbones.swin import from_windows, to_windows
 from lga_jax.models.layers import Deconv, Dense
@@ -129,6 +129,14 @@ class ViT(nn.Module):
     def part_of(path: tuple[str, ...]) -> int:
         """stem, stem_position: 0; layer2_0, ...: 2; the layers of the pyramid: 5, behind all parts."""
         return part_by_name(path[0], NUM_PARTS)
+
+    @staticmethod
+    def rate_power(path: tuple[str, ...]) -> int:
+        """Every block is a layer, as in ViTDet: the last block has 1, the first 12, the stem 13, the pyramid 0."""
+        part = ViT.part_of(path)
+        if part in (0, NUM_PARTS + 1):
+            return 0 if part else NUM_PARTS * BLOCKS + 1
+        return NUM_PARTS * BLOCKS - BLOCKS * (part - 1) - block_by_name(path[0])
 
 
 def padded_sides(hw: tuple[int, int], window: int) -> tuple[int, int]:

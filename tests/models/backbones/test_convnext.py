@@ -62,6 +62,18 @@ def test_is_a_backbone_and_names_its_parts():
     assert [list(parts.values()).count(part) for part in range(6)] == [2, 3, 5, 11, 5, 4]
 
 
+def test_the_rate_falls_by_stages_and_by_three_blocks_in_the_third():
+    """MMDetection's layers: stem 0, stages 1, 2 and 3 + block // 3, the last stage 6; factor decay ** (7 - layer)."""
+    _, variables = shapes("tiny")
+    net = ConvNeXt(variant="tiny", frozen_stages=0)
+    powers = {name: net.rate_power((name, "kernel")) for name in variables["params"]}
+    assert [powers[name] for name in ("stem", "stem_norm", "layer1_2", "down2", "layer2_2")] == [7, 7, 6, 5, 5]
+    assert powers["down3"] == powers["down3_norm"] == 4
+    assert [powers[f"layer3_{number}"] for number in range(9)] == [4, 4, 4, 3, 3, 3, 2, 2, 2]
+    assert [powers[name] for name in ("down4", "layer4_0", "output2_norm", "output5_norm")] == [1, 1, 0, 0]
+    assert ConvNeXt(variant="small", frozen_stages=0).rate_power(("stem",)) == 13
+
+
 @pytest.mark.parametrize("frozen_stages", [0, 2, 5])
 def test_frozen_parts_and_only_they_get_no_gradient(frozen_stages, small):
     assert_frozen_parts_and_only_they_get_none(ConvNeXt(variant="tiny", frozen_stages=frozen_stages), HW)

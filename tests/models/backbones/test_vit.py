@@ -96,6 +96,16 @@ def test_is_a_backbone_and_names_its_parts():
     assert [list(parts.values()).count(part) for part in range(6)] == [2, 3, 3, 3, 3, 8]
 
 
+def test_every_block_has_a_rate_of_its_own():
+    """Detectron2's rule for ViTDet: decay ** (13 - layer), the positions being layer 0 and the first block layer 1."""
+    _, variables = shapes()
+    powers = {name: network().rate_power((name,)) for name in variables["params"]}
+    blocks = [powers.pop(f"layer{part}_{number}") for part in range(1, 5) for number in range(3)]
+    assert blocks == [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert powers.pop("stem") == powers.pop("stem_position") == 13
+    assert set(powers.values()) == {0}  # the pyramid
+
+
 @pytest.mark.parametrize("frozen_stages", [0, 2, 5])
 def test_frozen_parts_and_only_they_get_no_gradient(frozen_stages, small):
     assert_frozen_parts_and_only_they_get_none(network(frozen_stages=frozen_stages), HW)
