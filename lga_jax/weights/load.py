@@ -15,6 +15,7 @@ from lga_jax.weights.class_rows import Rows, background_last, file_width, is_pre
 from lga_jax.weights.compatibility import Fit, check_fit, lookup
 from lga_jax.weights.files import Weights
 from lga_jax.weights.layouts import Layout, Slot, recognise
+from lga_jax.weights.layouts.layout import pieces_of
 
 _SHOWN = 12  # listed names in a report or an error; the others are counted
 
@@ -92,10 +93,22 @@ class _Source(NamedTuple):
             return self._norm_without(slot, initial) if slot.norm == "bn" and not self.layout.ours else None
         if self.is_predictor(slot):
             return self._take_rows(slot, initial, name)
+        pieces = pieces_of(name)
+        if len(pieces) > 1:
+            return self._queries_and_values(pieces, initial.shape)
         value = self._ours(slot, name, initial.shape)
         if slot.key == "params/backbone/conv1/kernel" and self.fit.bgr:
             value = value[:, :, ::-1]
         return np.ascontiguousarray(value, np.float32), [name]
+
+    def _queries_and_values(self, pieces: list[str], shape: tuple[int, ...]) -> tuple[np.ndarray, list[str]] | None:
+        """The bias of queries, keys and values; keys have none in the file. None if a piece is missing."""
+        if not all(name in self.weights.arrays for name in pieces):
+            return None
+        queries, values = (self.weights.arrays[name] for name in pieces)
+        for name, value in zip(pieces, (queries, values), strict=True):
+            self._check_shape(name, value.shape, (shape[0] // 3,))
+        return np.concatenate([queries, np.zeros_like(queries), values]).astype(np.float32), pieces
 
     def _norm_without(self, slot: Slot, initial: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
         """A norm layer that the file has in another form: folded into its convolution, or only scale and bias.

@@ -14,6 +14,7 @@ from tests.parity.detectors import COCO_IDS, padded, pair, photos, pixels
 from tests.parity.reference import array, both, channels_first, tensor, torch, torchvision
 from tests.parity.test_detector import BATCH, mixed_sizes, pair_up
 from tests.parity.test_network import features
+from tests.parity.test_pasting import iou, ours_in_image, theirs_in_image, whole_pixels
 from tests.parity.training import LOSSES, examples, our_answer, record_gradients, round_off_relu, small, their_losses
 
 roi_heads = torchvision.models.detection.roi_heads
@@ -173,9 +174,12 @@ def test_detections(record, version):
     record(
         part, "detections of torchvision that we do not have", 100 * (1 - num_same / num_theirs), 1.0, num_theirs, "%"
     )
-    ious = []
-    for (ours, theirs), place in zip(answers, places, strict=True):
+    ious, in_image = [], []
+    for image, (ours, theirs), place in zip(images, answers, places, strict=True):
         same = place >= 0
+        for row, other in zip(place[same], np.flatnonzero(same), strict=True):
+            pasted = ours_in_image(ours[3][row], whole_pixels(ours[0][row]), image.shape[:2])
+            in_image.append(iou(pasted, theirs_in_image(theirs[3][other], theirs[0][other], image.shape[:2])))
         one, other = ours[3][place[same]], theirs[3][same]
         record(part, "mask probabilities of the same detections", np.abs(one - other).max(), 1e-2, one.size)
         union = ((one >= 0.5) | (other >= 0.5)).sum(axis=(1, 2))
@@ -183,3 +187,5 @@ def test_detections(record, version):
         assert (union > 0).all()
     different = (np.concatenate(ious) < 0.99).mean()
     record(part, "masks with an IoU below 0.99", 100 * different, 1.0, num_same, "%")
+    different = 100 * np.mean(np.array(in_image) < 0.99)
+    record(part, "pasted into torchvision's boxes of whole pixels: IoU below 0.99", different, 1.0, num_same, "%")

@@ -14,8 +14,9 @@ from lga_jax.weights.load import load_pretrained
 from tests.parity.reference import channels_first, torch
 
 TORCHVISION = {1: "swin_t", 2: "swin_v2_t"}
-# Sides that windows do not divide; timm's version 1 wants the size of its own training.
-HW = {"torchvision": (104, 72), "timm": (224, 224)}
+# Sides that windows do not divide; timm's networks want the size of their own training.
+HW = {("torchvision", 1): (104, 72), ("torchvision", 2): (104, 72), ("timm", 1): (224, 224), ("timm", 2): (256, 256)}
+TIMM = {1: "swin_tiny_patch4_window7_224", 2: "swinv2_tiny_window8_256"}
 
 
 def model(version):
@@ -31,7 +32,7 @@ def theirs(whose, version):
     if whose == "torchvision":
         network = getattr(library.models, TORCHVISION[version])()
     else:
-        network = library.create_model("swin_tiny_patch4_window7_224")
+        network = library.create_model(TIMM[version])
     with torch.no_grad():
         for name, value in network.named_parameters():
             if value.ndim == 1:
@@ -53,11 +54,11 @@ def ours(network, version):
     return jax.jit(lambda x: backbone.apply({"params": params}, x, False))
 
 
-@pytest.mark.parametrize(("whose", "version"), [("torchvision", 1), ("torchvision", 2), ("timm", 1)])
+@pytest.mark.parametrize(("whose", "version"), [("torchvision", 1), ("torchvision", 2), ("timm", 1), ("timm", 2)])
 def test_each_stage(record, rng, whose, version):
     """The outputs of the stages, after a layer norm without scale and bias."""
     network = theirs(whose, version)
-    images = rng.uniform(-2, 2, (1, *HW[whose], 3)).astype(np.float32)
+    images = rng.uniform(-2, 2, (1, *HW[whose, version], 3)).astype(np.float32)
     stages = [network.features[i] for i in (1, 3, 5, 7)] if whose == "torchvision" else list(network.layers)
     outputs = []
     hooks = [stage.register_forward_hook(lambda *call: outputs.append(call[-1])) for stage in stages]

@@ -52,7 +52,7 @@ def recognise(where: str, arrays: Mapping[str, np.ndarray]) -> Layout:
         return timm_convnext()
     if has(r"features\.\d+\.\d+\.attn\.qkv\."):
         return torchvision_swin()
-    if has(r"layers\.\d\.blocks\.\d+\.attn\.relative_position_bias_table$"):
+    if has(r"layers\.\d\.blocks\.\d+\.attn\.(?:relative_position_bias_table|logit_scale)$"):
         return timm_swin(merges_first=not has(r"layers\.0\.downsample\."))
     if has(r"encoder\.layers\.encoder_layer_\d+\.self_attention\."):
         return torchvision_vit()

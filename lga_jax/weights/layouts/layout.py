@@ -66,6 +66,11 @@ class Layout(NamedTuple):
         return next((name for name in self.names(Slot.of(key)) if name in arrays), None)
 
 
+def pieces_of(name: str) -> list[str]:
+    """The names of the arrays that make a parameter: Swin V2's bias of queries stands beside that of values."""
+    return [name, name.removesuffix("q_bias") + "v_bias"] if name.endswith(".q_bias") else [name]
+
+
 def namer(
     parts: Mapping[str, Callable[[str], list[str]]], leaves: Mapping[str, list[str]]
 ) -> Callable[[Slot], list[str]]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from lga_jax.weights.layouts.layout import TORCH_LEAVES, Layout, namer
+from lga_jax.weights.layouts.layout import TORCH_LEAVES, Layout, Slot, namer
 
 _LEAVES = {**TORCH_LEAVES, "bias_table": [".relative_position_bias_table"], "logit_scale": [".logit_scale"]}
 _ATTENTION = {
@@ -35,9 +35,10 @@ def torchvision_swin() -> Layout:
 
 
 def timm_swin(merges_first: bool) -> Layout:
-    """timm's swin_tiny, _small and _base of version 1.
+    """timm's swin_tiny, _small and _base, and swinv2_tiny, _small and _base with windows of 8 x 8 cells.
 
-    `merges_first`: a stage begins with the merging of patches; in older files the stage before ends with it.
+    `merges_first`: a stage begins with the merging of patches; in older files the stage before ends with it. Version 2
+    stores the biases of queries and values, each under its own name.
     """
 
     def names(stage: int, rest: str) -> list[str]:
@@ -47,7 +48,18 @@ def timm_swin(merges_first: bool) -> Layout:
         return [f"layers.{stage - 1}.blocks.{number}.{_TIMM[layer]}"]
 
     stem = {"stem": "patch_embed.proj", "stem_norm": "patch_embed.norm"}
-    return _layout("timm's Swin", stem, names, r"patch_embed\.|layers\.", rf"{_BUFFERS}norm\.|head\.")
+    layout = _layout("timm's Swin", stem, names, r"patch_embed\.|layers\.", rf"{_BUFFERS}norm\.|head\.")
+    return layout._replace(names=_with_query_bias(layout.names))
+
+
+def _with_query_bias(names: Callable[[Slot], list[str]]) -> Callable[[Slot], list[str]]:
+    def both(slot: Slot) -> list[str]:
+        found = names(slot)
+        if not slot.key.endswith("/attention/qkv/bias"):
+            return found
+        return found + [name.removesuffix("qkv.bias") + "q_bias" for name in found]
+
+    return both
 
 
 def _layout(

@@ -47,24 +47,41 @@ def published(whose, version=1):
     for number, (key, leaf) in enumerate(flatten_dict(initial(version), sep="/").items()):
         names = LAYOUTS[whose].names(Slot.of(f"params/backbone/{key}"))
         axes = {4: (3, 2, 0, 1), 2: (1, 0)}[leaf.ndim] if key.endswith("kernel") else range(leaf.ndim)
-        for name in names:
-            arrays[name] = np.full(leaf.shape, number, np.float32).transpose(*axes)
+        value = np.full(leaf.shape, number, np.float32).transpose(*axes)
+        if version == 2 and len(names) == 2:  # timm has a bias for queries and one for values
+            queries, _, values = np.split(value, 3)
+            arrays |= {names[1]: queries, names[1].replace("q_bias", "v_bias"): values + 0.5}
+        elif names:
+            arrays[names[0]] = value
     return arrays
 
 
-def load(arrays, version=1):
+def load(arrays, version=1, where="w"):
     return load_pretrained(
-        Weights("w", arrays), {"params": {"backbone": initial(version)}, "batch_stats": {}}, ("a",), model(version)
+        Weights(where, arrays), {"params": {"backbone": initial(version)}, "batch_stats": {}}, ("a",), model(version)
     )
 
 
-@pytest.mark.parametrize(("whose", "version"), [("torchvision", 1), ("torchvision", 2), ("timm", 1), ("old timm", 1)])
+@pytest.mark.parametrize(
+    ("whose", "version"), [("torchvision", 1), ("torchvision", 2), ("timm", 1), ("timm", 2), ("old timm", 1)]
+)
 def test_every_array_finds_its_place(whose, version):
     variables, report = load(published(whose, version), version)
     assert f"Swin tiny, version {version}" in report and "in the file and not used: none" in report
     loaded = flatten_dict(variables["params"]["backbone"], sep="/")
     for number, (key, value) in enumerate(loaded.items()):
-        assert np.isnan(value).all() if key.startswith("output") else (value == number).all(), key
+        expected = number
+        if (whose, version) == ("timm", 2) and key.endswith("qkv/bias"):
+            expected = np.repeat([number, 0, number + 0.5], len(value) // 3)  # keys have none
+        assert np.isnan(value).all() if key.startswith("output") else (value == expected).all(), key
+
+
+def test_a_bias_of_queries_alone_stays_initial_and_is_reported():
+    arrays = published("timm", 2)
+    del arrays["layers.2.blocks.0.attn.v_bias"]
+    variables, report = load(arrays, 2)
+    assert np.isnan(variables["params"]["backbone"]["layer3_0"]["attention"]["qkv"]["bias"]).all()
+    assert "layer3_0/attention/qkv/bias" in report and "layers.2.blocks.0.attn.q_bias" in report
 
 
 def test_other_versions_sizes_and_windows_are_refused():
@@ -78,3 +95,15 @@ def test_other_versions_sizes_and_windows_are_refused():
     }  # windows of 4 cells have 49 distances
     with pytest.raises(UserError, match="7 x 7"):
         load(other)
+
+
+def test_windows_of_version_2_by_the_name_of_the_file_or_the_stored_distances():
+    arrays = published("timm", 2)
+    load(arrays, 2, "hf://timm/swinv2_tiny_window8_256.ms_in1k/model.safetensors")
+    for name in ("swinv2_tiny_window16_256.ms_in1k", "swinv2_base_window12to16_192to256.ms_in22k_ft_in1k"):
+        with pytest.raises(UserError, match="8 x 8"):
+            load(arrays, 2, f"hf://timm/{name}/model.safetensors")
+    table = "layers.0.blocks.0.attn.relative_coords_table"
+    load(arrays | {table: np.zeros((1, 15, 15, 2), np.float32)}, 2)
+    with pytest.raises(UserError, match="8 x 8"):
+        load(arrays | {table: np.zeros((1, 31, 31, 2), np.float32)}, 2)

@@ -37,6 +37,12 @@ def test_version_2_and_older_files_of_timm():
     assert layout.names(Slot.of("params/backbone/layer1_0/attention/logit_scale")) == ["features.1.0.attn.logit_scale"]
     hidden = Slot.of("params/backbone/layer1_0/attention/bias_expand/kernel")
     assert layout.names(hidden) == ["features.1.0.attn.cpb_mlp.0.weight"]
+    bias = Slot.of("params/backbone/layer1_0/attention/qkv/bias")
+    assert layout.names(bias) == ["features.1.0.attn.qkv.bias"]
+    assert timm_swin(merges_first=True).names(bias) == [
+        "layers.0.blocks.0.attn.qkv.bias",
+        "layers.0.blocks.0.attn.q_bias",
+    ]
     merging = Slot.of("params/backbone/merge2/kernel")
     assert timm_swin(merges_first=False).names(merging) == ["layers.0.downsample.reduction.weight"]
 
