@@ -115,8 +115,10 @@ class PublicBackbone(NamedTuple):
     backbone: str
     licence: str
     recipe: str  # a recipe that begins with such weights
+    settings: Mapping[str, str] = MappingProxyType({})  # values that differ from the recipe
 
 
+_SWIN_V2 = MappingProxyType({"model.backbone.version": "2"})
 BACKBONES = (
     PublicBackbone("hf://timm/resnet50.tv_in1k/model.safetensors", "ResNet-50", "BSD-3-Clause", "coco"),
     PublicBackbone("hf://timm/resnet50.a1_in1k/model.safetensors", "ResNet-50", "Apache-2.0", "coco_rsb"),
@@ -133,7 +135,15 @@ BACKBONES = (
         "coco_convnext_t",
     ),
     PublicBackbone("hf://timm/convnext_tiny.fb_in1k/model.safetensors", "ConvNeXt-T", "Apache-2.0", "coco_convnext_t"),
+    PublicBackbone("https://download.pytorch.org/models/swin_t-704ceda3.pth", "Swin-T", _TORCHVISION, "coco_swin_t"),
     PublicBackbone("hf://timm/swin_tiny_patch4_window7_224.ms_in1k/model.safetensors", "Swin-T", "MIT", "coco_swin_t"),
+    PublicBackbone(
+        "https://download.pytorch.org/models/swin_v2_t-b137f0e2.pth", "Swin-T V2", _TORCHVISION, "coco_swin_t", _SWIN_V2
+    ),
+    PublicBackbone(
+        "hf://timm/swinv2_tiny_window8_256.ms_in1k/model.safetensors", "Swin-T V2", "MIT", "coco_swin_t", _SWIN_V2
+    ),
+    PublicBackbone("https://download.pytorch.org/models/vit_b_16-c867db91.pth", "ViT-B", _TORCHVISION, "coco_vitdet_b"),
     PublicBackbone(
         "hf://timm/vit_base_patch16_224.mae/model.safetensors", "ViT-B", "CC-BY-NC-4.0", "coco_vitdet_b"
     ),  # not for commercial use

@@ -119,5 +119,5 @@ def test_masks_of_torchvisions_targets_fit_real_objects_at_least_as_well(record,
         ap[rule] = segm_metrics(truth, found[rule]).summary["segm/AP"]
         record(part, f"1 - segm AP of real objects, pasted by {rule}", 1 - ap[rule], allowed, len(same), "of 1")
     other = 100 * np.mean(np.array(same) < 0.99)
-    record(part, "the two rules: masks with an IoU below 0.99", other, 100, len(same), "%")
+    record(part, "the two rules: masks with an IoU below 0.99", other, 95, len(same), "%")
     assert ap["our rule"] > ap["torchvision's"]

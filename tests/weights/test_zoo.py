@@ -75,8 +75,12 @@ def test_names_contain_the_digest_and_commands_the_recipe(name):
     assert shlex.split(shell(importing)) == importing
 
 
-def test_backbones_have_recipes():
+def test_backbones_have_recipes_of_their_version():
     assert {entry.recipe for entry in BACKBONES} <= set(names())
+    versions = {
+        entry.place: check(recipe(entry)).model.backbone.version for entry in BACKBONES if "swin" in entry.place
+    }
+    assert all(version == (2 if "v2" in place else 1) for place, version in versions.items()) and len(versions) == 4
 
 
 def test_a_file_is_compared_with_its_digest(tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from lga_jax.command_line.parsing import exit_on_user_error
 from lga_jax.terminal import say
-from lga_jax.weights.zoo import BACKBONES, DETECTORS, find_detector, shell
+from lga_jax.weights.zoo import BACKBONES, DETECTORS, PublicBackbone, find_detector, shell
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def _list() -> str:
         (name, f"{entry.box_ap:.1f}", _ap(entry.mask_ap), entry.recipe, entry.licence)
         for name, entry in DETECTORS.items()
     ]
-    backbones = [(entry.backbone, entry.recipe, entry.licence, entry.place) for entry in BACKBONES]
+    backbones = [(entry.backbone, _recipe(entry), entry.licence, entry.place) for entry in BACKBONES]
     return "\n".join(
         [
             "Detectors of COCO's classes; AP is the published AP of boxes (and of masks) on val2017:",
@@ -47,6 +47,10 @@ def _list() -> str:
             "lga_jax weights NAME shows the commands for a detector.",
         ]
     )
+
+
+def _recipe(entry: PublicBackbone) -> str:
+    return " ".join([entry.recipe, *(f"--config.{key}={value}" for key, value in entry.settings.items())])
 
 
 def _ap(value: float | None) -> str:
