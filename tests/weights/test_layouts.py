@@ -114,8 +114,9 @@ def test_timms_names_are_torchvisions():
     for name in ("resnet50d", "resnet50c", "seresnet50", "resnext50_32x4d"):
         refused(state(name), deep, "expected a plain ResNet")
     refused(state("resnet50_gn"), deep, "expected batch norm")
-    for name in ("resnetv2_50", "vit_tiny_patch16_224"):
-        refused(state(name), FROZEN, "expected the names of torchvision")
+    refused(state("resnetv2_50"), FROZEN, "expected the names of torchvision")
+    for name in ("vit_tiny_patch16_224", "swinv2_tiny_window8_256", "convnext_tiny"):
+        refused(state(name), FROZEN, "expected a backbone of the recipe's family, resnet")
 
 
 @pytest.mark.slow
