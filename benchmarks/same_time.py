@@ -1,6 +1,6 @@
 """Trains two recipes of each data set for the same processor time and compares their AP.
 
-Used by benchmarks/small_recipes.py and benchmarks/suggested_recipes.py.
+Used by benchmarks/small_recipes.py, benchmarks/suggested_recipes.py and benchmarks/detector_family.py.
 
 First, training steps of both recipes run in turn, --rounds of each. Seconds are those of the processor: user and
 system, all threads, so that other work on the machine has little effect. A run then has as many steps as fit into
@@ -126,5 +126,5 @@ def run(args: argparse.Namespace, recipe: Recipe, data: str, kind: str, seed: in
         whole = {"the steps, CPU-s": round(taken), "whole run, CPU-s": round(time.process_time() - start)}
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     summary = next(line["eval"] for line in reversed(lines) if "eval" in line)
-    scores = {name: round(summary[name], 4) for name in ("AP", "AP50", "AP75")}
+    scores = {name: round(summary[name], 4) for name in ("AP", "AP50", "AP75", "segm/AP") if name in summary}
     return {"steps": num_steps, "a step, CPU-s": step, **whole, **scores}
