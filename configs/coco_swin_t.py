@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
         dict(
             name="swin",
             variant="tiny",  # "tiny", "small", "base"; init_from must be of the same
-            version=1,  # 1, or 2: cosine attention, layer norms behind the layers
+            version=1,  # 1 (windows of 7 x 7 cells), or 2 (8 x 8; cosine attention, layer norms behind the layers)
             frozen_stages=0,  # 0: none, 1: stem, 2: stem and stage 1, ... 5: all
             remat=False,  # True: less memory and more time, the backward pass computes each block again
             stochastic_depth=0.2,  # share of the images in which a step skips a layer of the last block; earlier: less
