@@ -3,35 +3,32 @@
     python -m benchmarks.export_speed --rounds 5
 
 One detector with the same random weights: torchvision's Faster R-CNN R50-FPN, for images of 800 x 1088 and 320 x 320.
-Each program is a process of its own, from a new interpreter to the detections of the first image; the files are run by
-examples/run_stablehlo.py and examples/run_onnx.py. Then the processes predict in turn, one image each, while the others
-wait. On a machine that others use, compare the processor time. Images need no resizing. Random weights give nearly no
-detections, so the time of the last suppression is small everywhere. Needs torch and torchvision (the extra `bench`) and
-onnxruntime; OpenVINO takes part if it is installed.
+Each program is a process of its own (benchmarks/exported_program.py), from a new interpreter to the detections of the
+first image; the files are run by examples/run_stablehlo.py and examples/run_onnx.py. Then the processes predict in
+turn, one image each, while the others wait. On a machine that others use, compare the processor time. Images need no
+resizing. Random weights give nearly no detections, so the time of the last suppression is small everywhere. Needs torch
+and torchvision (the extra `bench`) and onnxruntime; OpenVINO takes part if it is installed.
 """
 
 import argparse
 import importlib.util
 import json
 import os
-import resource
-import runpy
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks import timing
 from benchmarks.against_torchvision import save_weights, torchvision_detector
+from benchmarks.exported_program import RECIPE
 
 SIZES, QUICK_SIZES = ((320, 320), (800, 1088)), ((128, 160),)
-RECIPE = "coco_torchvision_v1"
 FILES = {  # program: its file or folder
     "torchvision, ONNX, onnxruntime": "torchvision.onnx",
     "lga_jax, ONNX, onnxruntime": "float32.onnx",
@@ -40,15 +37,16 @@ FILES = {  # program: its file or folder
     "lga_jax, StableHLO": "detector.stablehlo",
     "lga_jax, StableHLO, compiled before": "detector.stablehlo",
     "lga_jax, Predictor": "run",
+    "lga_jax, Predictor, compiled before": "run",
 }
 _BASE = next(iter(FILES))
-ROOT = Path(__file__).parents[1]
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict]:
     for hw in QUICK_SIZES if args.quick else SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            _in_process("--write", folder, "--hw", *map(str, hw))
+            command = [sys.executable, "-m", "benchmarks.export_speed", "--write", folder, "--hw", *map(str, hw)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             yield from compare(Path(folder), hw, args.rounds)
 
 
@@ -83,10 +81,10 @@ class Process:
     """A process of one program, which predicts an image on request."""
 
     def __init__(self, name: str, folder: Path, hw: tuple[int, int]) -> None:
-        # The first of the two StableHLO programs finds an empty folder and leaves its compiled program to the second.
-        cache = str(folder / "compiled") if "StableHLO" in name else ""
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-        command = [*_COMMAND, "--program", name, "--folder", str(folder), "--hw", *map(str, hw)]
+        # The first process of a program finds no compiled program and leaves its own to the second.
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+        place = ["--file", str(folder / FILES[name]), "--hw", *map(str, hw)]
+        command = [sys.executable, "-m", "benchmarks.exported_program", "--program", name, *place]
         start = time.perf_counter()
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._process = subprocess.Popen(command, env=environment, **pipes)
@@ -112,66 +110,6 @@ class Process:
         return json.loads(line)
 
 
-def serve(detect: Callable[[np.ndarray], Any], hw: tuple[int, int]) -> None:
-    """Predicts once, and again for each line of the standard input."""
-    image = np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
-    detect(image)
-    _say(seconds=0.0, used=time.process_time())
-    for _ in sys.stdin:
-        start, used = time.perf_counter(), time.process_time()
-        detect(image)
-        _say(seconds=time.perf_counter() - start, used=time.process_time() - used)
-
-
-def _say(**values: float) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(values | {"peak": peak}), flush=True)
-
-
-def program(name: str, place: str, hw: tuple[int, int]) -> Callable[[np.ndarray], Any]:
-    """Loads a file: the function from an image to detections."""
-    if "Predictor" in name:
-        return _predictor(place, hw)
-    if "StableHLO" in name:
-        return runpy.run_path(str(ROOT / "examples" / "run_stablehlo.py"))["load"](place)[1]
-    if "OpenVINO" in name:
-        return _openvino(place, hw)
-    if "torchvision" in name:
-        return _torchvision(place)
-    return runpy.run_path(str(ROOT / "examples" / "run_onnx.py"))["load"](place)[1]
-
-
-def _predictor(place: str, hw: tuple[int, int]) -> Callable[[np.ndarray], Any]:
-    import lga_jax
-
-    return lga_jax.load(place, recipe=_recipe(hw)).predict
-
-
-def _openvino(place: str, hw: tuple[int, int]) -> Callable[[np.ndarray], Any]:
-    import openvino
-
-    model = openvino.compile_model(place, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    content = np.float32(hw)
-    return lambda image: model(dict(image=image, image_hw=content, original_hw=content))
-
-
-def _torchvision(place: str) -> Callable[[np.ndarray], Any]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(place, providers=["CPUExecutionProvider"])
-    return lambda image: session.run(None, {"image": image.transpose(2, 0, 1).astype(np.float32) / 255})
-
-
-def _recipe(hw: tuple[int, int]) -> Any:
-    from lga_jax.recipe import load
-
-    config = load(RECIPE)
-    with config.ignore_type():
-        config.data.update(short_edges=(min(hw),), buckets=(hw,), eval_buckets=(hw,))
-        config.data.update(eval_short_edge=min(hw), long_edge=max(hw))
-    return config
-
-
 def write_files(folder: Path, hw: tuple[int, int]) -> None:
     """Writes the run and all files. The weights are torchvision's initial ones."""
     import torch
@@ -190,27 +128,15 @@ def write_files(folder: Path, hw: tuple[int, int]) -> None:
         lga_jax.export(folder / "run", folder / f"{dtype}.onnx", size=hw, dtype=dtype)
 
 
-_COMMAND = [sys.executable, "-m", "benchmarks.export_speed"]
-
-
-def _in_process(*arguments: str) -> None:
-    subprocess.run([*_COMMAND, *arguments], check=True, stdout=subprocess.DEVNULL)
-
-
 def _run_as_process() -> bool:
-    """Runs a program or writes the files, if the command line asks for it."""
+    """Writes the files, if the command line asks for it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--program")
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--folder", type=Path)
     parser.add_argument("--hw", type=int, nargs=2)
     args, _ = parser.parse_known_args()
-    if args.program:
-        hw = tuple(args.hw)
-        serve(program(args.program, str(args.folder / FILES[args.program]), hw), hw)
-    elif args.write:
+    if args.write:
         write_files(args.write, tuple(args.hw))
-    return bool(args.program or args.write)
+    return bool(args.write)
 
 
 if __name__ == "__main__":

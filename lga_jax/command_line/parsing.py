@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from lga_jax.command_line import hints
-from lga_jax.command_line.compiled_programs import keep_programs
+from lga_jax.compiled_programs import keep_programs
 from lga_jax.errors import UserError, missing_device
 from lga_jax.files import remedy_for_writing
 from lga_jax.memory import out_of_memory

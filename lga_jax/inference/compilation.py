@@ -1,6 +1,7 @@
 """Compiles the programs of all buckets before the first step."""
 
 import ctypes
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 from jax.stages import Lowered
 
+from lga_jax.compiled_programs import FOLDER, SIZE, keep_programs
 from lga_jax.memory import Free, free_memory, too_large
 from lga_jax.structs import Batch
 
@@ -35,6 +37,20 @@ def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
         threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for the compiler
     return_freed_memory()
     return taken
+
+
+def keep_compiled() -> None:
+    """Makes JAX keep compiled programs as `keep_programs` does, in a program that has already imported jax.
+
+    A folder that the program, or a variable of its environment, named to JAX stays, also an empty name.
+    """
+    if FOLDER in os.environ or jax.config.jax_compilation_cache_dir is not None:
+        return
+    environ = dict(os.environ)
+    keep_programs(environ)
+    if FOLDER in environ:
+        jax.config.update("jax_compilation_cache_dir", environ[FOLDER])
+        jax.config.update("jax_compilation_cache_max_size", int(environ[SIZE]))
 
 
 def check_memory(name: str, stated: Any) -> None:

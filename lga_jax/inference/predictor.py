@@ -20,7 +20,7 @@ from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import UserError, counted, listed, printable
 from lga_jax.inference.best_threshold import AUTO, read_best_threshold
 from lga_jax.inference.coco_results import count_non_finite, per_image
-from lga_jax.inference.compilation import compile_ahead
+from lga_jax.inference.compilation import compile_ahead, keep_compiled
 from lga_jax.inference.exported import ExportedStep, read_exported
 from lga_jax.inference.images import GivenImages, ImageInput, as_rgb
 from lga_jax.inference.locate import Located, locate, without_filling
@@ -269,6 +269,9 @@ def load(
 ) -> Predictor:
     """Loads the detector of a checkpoint, or an exported one, for prediction.
 
+    Programs that this process compiles are kept for later ones, as those of commands are, unless JAX already has a
+    folder for them: the variable JAX_COMPILATION_CACHE_DIR names one, or, empty, switches this off.
+
     Args:
         workdir: folder of a run, also gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, or a file that `lga_jax export
             --format stablehlo` wrote. A file has one step and its own recipe and detector.
@@ -281,6 +284,7 @@ def load(
         UserError: the workdir or the step is missing, a value of `views` is out of range, the recipe describes another
             model, or the file is damaged, has expired or was written for another version.
     """
+    keep_compiled()
     workdir = os.path.expanduser(workdir)
     if os.path.isfile(workdir):
         return _load_file(workdir, step, recipe, detector, views)

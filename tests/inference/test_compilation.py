@@ -9,10 +9,44 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from lga_jax.errors import UserError
 from lga_jax.inference import compilation
-from lga_jax.inference.compilation import return_freed_memory
+from lga_jax.inference.compilation import keep_compiled, return_freed_memory
+from lga_jax.inference.predictor import load
 from lga_jax.memory import Free
 from tests.faults import refused
+
+
+@pytest.fixture
+def cache_settings(monkeypatch, tmp_path):
+    """JAX without a folder for compiled programs, and a user whose cache folder is tmp_path."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_compilation_cache_max_size
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield jax.config
+    jax.config.update("jax_compilation_cache_dir", before[0])
+    jax.config.update("jax_compilation_cache_max_size", before[1])
+
+
+def test_load_gives_jax_a_bounded_folder_for_compiled_programs(cache_settings, tmp_path):
+    with pytest.raises(UserError):
+        load(tmp_path / "nothing")  # JAX has the folder before anything is compiled
+    (folder,) = (tmp_path / "lga_jax" / "compiled").iterdir()
+    assert cache_settings.jax_compilation_cache_dir == str(folder)
+    assert cache_settings.jax_compilation_cache_max_size == 2**31
+
+
+def test_a_folder_for_compiled_programs_that_was_chosen_stays(cache_settings, monkeypatch, tmp_path):
+    for chosen in ("elsewhere", ""):  # empty: nothing is kept
+        jax.config.update("jax_compilation_cache_dir", chosen)
+        keep_compiled()
+        assert cache_settings.jax_compilation_cache_dir == chosen
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    keep_compiled()
+    assert cache_settings.jax_compilation_cache_dir is None
+    assert not list(tmp_path.iterdir())
 
 
 def resident_mib():

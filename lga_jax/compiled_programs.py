@@ -1,21 +1,21 @@
-"""A folder in which JAX keeps compiled programs, so that a command that starts again does not compile again."""
+"""A folder in which JAX keeps compiled programs, so that a process that starts again does not compile again."""
 
 import hashlib
 import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-_FOLDER, _SIZE = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
+FOLDER, SIZE = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
 _MOST_BYTES = 2**31  # JAX removes the programs that were not used for the longest time
 
 
 def keep_programs(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Names a folder in the user's cache folder to JAX. Call it before jax is imported.
+    """Names a folder in the user's cache folder to JAX, in variables that JAX reads when it is imported.
 
     JAX_COMPILATION_CACHE_DIR, if it is set, names another folder; empty, it switches this off. Nothing is kept without
     a folder that can be written.
     """
-    if _FOLDER in environ:
+    if FOLDER in environ:
         return
     try:
         caches = Path(environ.get("XDG_CACHE_HOME") or Path(environ["HOME"], ".cache"))
@@ -24,8 +24,8 @@ def keep_programs(environ: MutableMapping[str, str] = os.environ) -> None:
     except (OSError, KeyError):
         return
     if os.access(folder, os.W_OK):
-        environ[_FOLDER] = str(folder)
-        environ.setdefault(_SIZE, str(_MOST_BYTES))
+        environ[FOLDER] = str(folder)
+        environ.setdefault(SIZE, str(_MOST_BYTES))
 
 
 def _processor() -> str:

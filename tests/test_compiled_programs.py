@@ -1,4 +1,4 @@
-from lga_jax.command_line.compiled_programs import keep_programs
+from lga_jax.compiled_programs import keep_programs
 
 FOLDER, SIZE = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
 
