@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TRACKERS := $(VENV)/.trackers
 TORCH := $(VENV)/.torch
 COMPILERS := .venv-accelerators
-CPU := JAX_PLATFORMS=cpu
+CPU := JAX_PLATFORMS=cpu GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 DEMO := runs/demo
 DEMO_CONFIG := configs/challenge_demo.py
 # The evaluation and the prediction find the program that the training has compiled.

@@ -5,4 +5,5 @@ import sys
 from lga_jax.commands.__main__ import main
 
 if __name__ == "__main__":
-    main(["eval", *sys.argv[1:]])
+    sys.argv.insert(1, "eval")
+    main()

@@ -4,10 +4,11 @@
 
 The network is that of configs/challenge.py without attention: ResNet-18 of half the usual width, group norm, an FPN of
 96 channels, 16 images of 160 x 160 pixels, 64 RoIs each, AdamW with clipped gradients. torchvision's FasterRCNN gets a
-backbone with the same layers, and runs eagerly in channels_last or, if that is faster, in its default form. Both
-have random weights and the same number of parameters, but for the box deltas of the background, which only torchvision
-has. Processes and turns are those of benchmarks.against_torchvision. `CPU-s` is the time of all threads: it tells more
-than wall time on a machine with other work. Needs torch and torchvision (the extra `bench`).
+backbone with the same layers, and runs eagerly in channels_last or, if that is faster, in its default form. lga_jax's
+commands take huge pages (lga_jax/command_line/huge_pages.py); all programs are measured with usual and with huge ones.
+Both have random weights and the same number of parameters, but for the box deltas of the background, which only
+torchvision has. Processes and turns are those of benchmarks.against_torchvision. `CPU-s` is the time of all threads: it
+tells more than wall time on a machine with other work. Needs torch and torchvision (the extra `bench`).
 """
 
 import argparse
@@ -24,11 +25,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import timing
-from benchmarks.against_torchvision import Process, Seconds, serve
+from benchmarks.against_torchvision import Process, Seconds, by_kind, serve
 
 IMAGES, SIDE, NUM_BOXES, NUM_CLASSES = 16, 160, 5, 6
 TORCHVISION = ("torchvision channels_last", "torchvision contiguous")
-PROGRAMS = (*TORCHVISION, "lga_jax none", "lga_jax lga")
+PROGRAMS = (
+    *TORCHVISION,
+    "torchvision channels_last huge_pages",
+    "lga_jax none",
+    "lga_jax none huge_pages",
+    "lga_jax lga huge_pages",
+)
 GOAL = 0.7
 
 
@@ -37,14 +44,15 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
     quick = ["--quick"] * args.quick
     with ExitStack() as stack:
         processes = {
-            program: stack.enter_context(Process("small_step", "--program", program, *quick)) for program in PROGRAMS
+            program: stack.enter_context(
+                Process("small_step", "--program", program, *quick, huge_pages=program.endswith("huge_pages"))
+            )
+            for program in PROGRAMS
         }
         for _ in range(args.rounds):
             for program, process in processes.items():
                 seconds[program].append(process.call())
-    wall, cpu = (
-        {name: [getattr(one, kind) for one in taken] for name, taken in seconds.items()} for kind in Seconds._fields
-    )
+    wall, cpu = by_kind(seconds)
     theirs = min(TORCHVISION, key=lambda name: statistics.median(cpu[name]))
     for program in PROGRAMS:
         yield {
@@ -54,7 +62,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
             "CPU-s": statistics.median(cpu[program]),
             "time / torchvision's": timing.ratio(wall[program], wall[theirs]),
             "CPU time / torchvision's": timing.ratio(cpu[program], cpu[theirs]),
-            "goal": f"<= {GOAL}" if program == "lga_jax none" else "",
+            "goal": f"<= {GOAL}" if program == "lga_jax none huge_pages" else "",
         }
 
 
@@ -200,7 +208,7 @@ def main() -> None:
         from benchmarks import small_step
 
         return timing.main(small_step.rows, __doc__)
-    library, form = args.program.split()
+    library, form, *_ = args.program.split()
     run = {"lga_jax": run_lga_jax, "torchvision": run_torchvision}[library]
     return run(form, args.quick)
 

@@ -13,7 +13,7 @@ _PACKAGES = (
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "bf16")
 _VARIABLES = (
     *("JAX_", "XLA_", "CUDA_", "TPU_", "TF_CPP_", "TFDS_", "OMP_"),
-    *("NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "HF_HOME"),
+    *("NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "HF_HOME", "GLIBC_TUNABLES"),
 )
 
 

@@ -35,8 +35,15 @@ _FOLDERS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command. `arguments`: its name and flags, by default the arguments of the process."""
+    """Runs a command. `arguments`: its name and flags.
+
+    By default, the arguments of the process, which is then a script and may start again (command_line/huge_pages.py).
+    """
     try:
+        if arguments is None:
+            from lga_jax.command_line.huge_pages import use_huge_pages
+
+            use_huge_pages()
         from lga_jax.terminal import safe_output
 
         with safe_output():

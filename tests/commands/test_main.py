@@ -41,9 +41,11 @@ def test_the_version_is_that_of_the_package(capsys):
 _INTERRUPTED = """
 import runpy, sys
 
+interrupted = sys.argv.pop()
+
 class Interrupt:
     def find_spec(name, path, target=None):
-        if name == sys.argv[1]:
+        if name == interrupted:
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Interrupt)
@@ -85,5 +87,5 @@ def test_nothing_slow_is_imported_before_a_fault_is_told(args):
 
 def test_the_top_level_scripts_are_the_commands():
     for name in ("train", "eval", "predict"):
-        calls = [node for node in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())) if isinstance(node, ast.Call)]
-        assert ast.unparse(calls[0]) == f"main(['{name}', *sys.argv[1:]])"
+        body = ast.parse((ROOT / f"{name}.py").read_text()).body[-1]
+        assert ast.unparse(body) == f"if __name__ == '__main__':\n    sys.argv.insert(1, '{name}')\n    main()"

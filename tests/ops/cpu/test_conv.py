@@ -112,3 +112,22 @@ def test_small_maps_and_narrow_layers_keep_the_plain_form():
         x, kernel = jnp.zeros((*shape, channels)), jnp.zeros((3, 3, channels, channels))
         assert "stablehlo.convolution" in primitives(conv2d, x, kernel)
     assert "stablehlo.convolution" not in primitives(conv2d, jnp.zeros((1, 80, 80, 128)), jnp.zeros((3, 3, 128, 128)))
+
+
+@pytest.mark.parametrize(("num_outputs", "padded"), [(32, True), (40, False)])
+def test_a_narrow_stem_reads_a_fourth_channel_on_cpus(num_outputs, padded):
+    x, kernel = jnp.zeros((1, 8, 8, 3)), jnp.zeros((7, 7, 3, num_outputs))
+    loss = jax.jit(jax.grad(lambda x, kernel: (conv2d(x, kernel, 2) ** 2).sum(), 1))
+    for platform, expected in (("cpu", padded), ("cuda", False), ("tpu", False)):
+        text = loss.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+        assert (f"tensor<7x7x4x{num_outputs}xf32>" in text) == expected
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_a_fourth_channel_changes_no_gradient(size):
+    x, kernel = case(size)
+    forms = (conv2d, conv._plain)
+    ours, plain = (
+        jax.grad(lambda x, kernel, f=form: (f(x, kernel, 2) ** 2).sum(), (0, 1))(x, kernel) for form in forms
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)

@@ -1,0 +1,43 @@
+"""Memory in pages of 2 MiB for a command.
+
+On a CPU, XLA takes the memory of a program from the system at each call and returns it afterwards. In pages of 4 KiB, a
+training step of a small detector then has 82,000 page faults, a fifth of its time (docs/performance.md). The C
+library decides about pages when a process starts. So a script starts itself again, with the same process number.
+"""
+
+import os
+import sys
+
+_TUNABLES, _PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+_SYSTEM = "/sys/kernel/mm/transparent_hugepage/enabled"
+
+
+def use_huge_pages() -> None:
+    """Starts the script again with this setting of the C library, where it helps. Otherwise does nothing.
+
+    Call it before slow imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 switches it off.
+    """
+    given = os.environ.get(_TUNABLES, "")
+    if _PAGES in given or not _has_just_started() or not _helps():
+        return
+    environ = {**os.environ, _TUNABLES: f"{given}:{_PAGES}=1".lstrip(":")}
+    try:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
+    except OSError:
+        return
+
+
+def _has_just_started() -> bool:
+    """False in a program that calls a command after work of its own, and in a debugger."""
+    return bool(sys.executable) and not {"jax", "numpy"} & sys.modules.keys() and sys.gettrace() is None
+
+
+def _helps() -> bool:
+    """Whether the C library knows the setting (glibc 2.35) and the system gives huge pages only to those who ask."""
+    try:
+        name, version = os.confstr("CS_GNU_LIBC_VERSION").split()
+        with open(_SYSTEM) as file:
+            asks = "[madvise]" in file.read()
+    except (OSError, ValueError, AttributeError):  # another system or C library
+        return False
+    return name == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 35) and asks
