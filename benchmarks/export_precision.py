@@ -1,4 +1,4 @@
-"""Detections of float16 files, and of OpenVINO's default, against those of a float32 file in onnxruntime.
+"""Detections of float16 and bfloat16 files, and of OpenVINO's default, against those of a float32 file in onnxruntime.
 
     python -m benchmarks.export_precision --workdir runs/bccd --images data/bccd/images --count 24
 
@@ -39,7 +39,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
     files = sorted(Path(args.images).iterdir())[: 2 if args.quick else args.count]
     images = [np.ascontiguousarray(cv2.imread(str(file))[..., ::-1]) for file in files]
     with tempfile.TemporaryDirectory() as folder:
-        paths = {dtype: str(Path(folder, f"{dtype}.onnx")) for dtype in ("float32", "float16")}
+        paths = {dtype: str(Path(folder, f"{dtype}.onnx")) for dtype in ("float32", "float16", "bfloat16")}
         for dtype, path in paths.items():
             lga_jax.export(args.workdir, path, size=SIZE, dtype=dtype)
         expected = None
@@ -53,21 +53,25 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
 
 def _runtimes(paths: dict[str, str]) -> dict[str, Detect]:
     load = runpy.run_path(str(_EXAMPLE))["load"]
-    runtimes = {f"{dtype}, onnxruntime": load(path)[1] for dtype, path in paths.items()}
+    about = paths["float32"]
+    runtimes = {f"{dtype}, onnxruntime": load(paths[dtype])[1] for dtype in ("float32", "float16")}
     if importlib.util.find_spec("openvino"):
-        runtimes["float32, OpenVINO, f32"] = _openvino(paths["float32"], {"INFERENCE_PRECISION_HINT": "f32"})
-        runtimes["float32, OpenVINO's default"] = _openvino(paths["float32"], {})
-        runtimes["float16, OpenVINO, f32"] = _openvino(paths["float16"], {"INFERENCE_PRECISION_HINT": "f32"})
+        for dtype, path in paths.items():
+            runtimes[f"{dtype}, OpenVINO, f32"] = _openvino(path, {"INFERENCE_PRECISION_HINT": "f32"}, about)
+        runtimes["float32, OpenVINO's default"] = _openvino(about, {}, about)
     return runtimes
 
 
-def _openvino(path: str, options: dict[str, str]) -> Detect:
-    """The example's function with OpenVINO's session in place of onnxruntime's."""
+def _openvino(path: str, options: dict[str, str], about: str) -> Detect:
+    """The example's function with OpenVINO's session in place of onnxruntime's.
+
+    `about`: the float32 file of the detector, from which onnxruntime reads the metadata.
+    """
     import openvino
 
     example = runpy.run_path(str(_EXAMPLE))
     compiled = openvino.compile_model(path, "CPU", options)
-    session = example["onnxruntime"].InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = example["onnxruntime"].InferenceSession(about, providers=["CPUExecutionProvider"])
 
     class Session:
         get_modelmeta, get_inputs, get_outputs = session.get_modelmeta, session.get_inputs, session.get_outputs

@@ -28,7 +28,9 @@ def main() -> None:
     score = flags.DEFINE_float(
         "score_threshold", None, "Least score of a detection; default the recipe's.", lower_bound=0.0, upper_bound=1.0
     )
-    dtype = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Weights and activations of an ONNX file.")
+    dtype = flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "float16", "bfloat16"], "Weights and activations of an ONNX file."
+    )
     flags.mark_flags_as_required(["workdir", "format"])
 
     def run() -> None:

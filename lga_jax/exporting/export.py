@@ -44,8 +44,8 @@ def export(
         size: (height, width) of the padded images. Images are then resized to fit into it. None: the buckets and the
             image sizes of the recipe's evaluation. An ONNX file has one size.
         score_threshold: lowest score of a detection; None: the recipe's.
-        dtype: of weights and activations in an ONNX file, "float32" or "float16". Programs of StableHLO compute in the
-            recipe's `model.dtype`.
+        dtype: of weights and activations in an ONNX file, "float32", "float16" or "bfloat16" (for OpenVINO).
+            Programs of StableHLO compute in the recipe's `model.dtype`.
         detector: the custom detector, if the run was trained with one.
 
     Returns:

@@ -11,7 +11,7 @@ from lga_jax.errors import UserError, listed
 from lga_jax.models.detector import Detector
 
 VERSION = 1
-DTYPES = ("float32", "float16")  # of weights and activations; scores and boxes are float32
+DTYPES = ("float32", "float16", "bfloat16")  # of weights and activations; scores and boxes are float32
 _RESIZING = ("eval_short_edge", "long_edge", "size_rounding", "resize")
 
 

@@ -27,7 +27,7 @@ def run(tiny_run):
         (dict(size=(64, 5000)), "size"),
         (dict(score_threshold=2.0), "score_threshold"),
         (dict(score_threshold=float("nan")), "score_threshold"),
-        (dict(dtype="bfloat16", format="onnx"), "dtype"),
+        (dict(dtype="int8", format="onnx"), "dtype"),
         (dict(dtype="float16"), "dtype"),
         (dict(step=8), "workdir"),
         (dict(workdir="none"), "workdir"),

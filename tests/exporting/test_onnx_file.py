@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from lga_jax.checkpoints.read import Saved
 from lga_jax.data.augment.view import evaluation_view, see_image
@@ -99,6 +101,35 @@ def test_float16_halves_the_file_and_finds_nearly_the_same(session, tiny_run, ti
     one, other = (detect(model, image, tiny_predictor.recipe.data) for model in (session, half))
     assert one["boxes"].dtype == other["boxes"].dtype == np.float32
     np.testing.assert_allclose(np.sort(one["scores"]), np.sort(other["scores"]), atol=2e-3)
+    assert not np.array_equal(one["scores"], other["scores"])
+
+
+def computed_in_float32(data):
+    """The bytes of a bfloat16 model whose operators compute in float32: onnxruntime has none for bfloat16."""
+    model = onnx.load_from_string(data)
+    model.opset_import[0].version = 21  # of opset 22, onnxruntime's RoiAlign is missing too
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.BFLOAT16:
+            values = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.BFLOAT16:
+            node.attribute[0].i = onnx.TensorProto.FLOAT
+    return model.SerializeToString()
+
+
+def test_bfloat16_halves_the_file_and_has_the_weights_rounded(session, tiny_run, tiny_predictor, tmp_path):
+    path = tmp_path / "bfloat16.onnx"
+    export(tiny_run / "runs" / "tiny", path, dtype="bfloat16")
+    model = onnx.load(path)
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    convs = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert convs and all(kinds[node.input[1]] == onnx.TensorProto.BFLOAT16 for node in convs)
+    rounded = session_of(computed_in_float32(path.read_bytes()))
+    assert rounded.get_modelmeta().custom_metadata_map["dtype"] == "bfloat16"
+    image = RNG.integers(0, 255, (64, 64, 3), np.uint8)
+    one, other = (detect(found, image, tiny_predictor.recipe.data) for found in (session, rounded))
+    np.testing.assert_allclose(np.sort(one["scores"]), np.sort(other["scores"]), atol=2e-2)
     assert not np.array_equal(one["scores"], other["scores"])
 
 

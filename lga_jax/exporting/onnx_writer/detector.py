@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lga_jax.errors import UserError, listed
 from lga_jax.exporting.onnx_writer.attention import ATTENTIONS
 from lga_jax.exporting.onnx_writer.backbones import BACKBONES
-from lga_jax.exporting.onnx_writer.graph import DType, Graph, Tensor, where
+from lga_jax.exporting.onnx_writer.graph import OPSET, OPSET_BFLOAT16, DType, Graph, Tensor, where
 from lga_jax.exporting.onnx_writer.layers import Weights
 from lga_jax.exporting.onnx_writer.mask_head import object_masks
 from lga_jax.exporting.onnx_writer.pyramid import feature_pyramid, rpn_head
@@ -40,13 +41,13 @@ def onnx_model(
         inference: the recipe's `inference`.
         hw: height and width of the padded images.
         metadata: texts stored in the model.
-        dtype: of weights and activations, np.float32 or np.float16. Scores and boxes are float32.
+        dtype: of weights and activations, np.float32, np.float16 or jnp.bfloat16. Scores and boxes are float32.
 
     Raises:
         UserError: a module of the detector is not a built-in one.
     """
     _check_modules(detector)
-    graph = Graph()
+    graph = Graph(OPSET_BFLOAT16 if dtype == jnp.bfloat16 else OPSET)
     image = graph.input("image", (*hw, 3), np.uint8)
     image_hw = graph.input("image_hw", (2,), np.float32)
     original_hw = graph.input("original_hw", (2,), np.float32)

@@ -1,6 +1,7 @@
 """A graph of ONNX operators under construction. Tensors have numpy's operators and static shapes.
 
-The operators are those of opset 17, which onnxruntime, OpenVINO and TensorRT read. `onnx` is imported only here.
+The operators are those of opset 17, which onnxruntime, OpenVINO and TensorRT read, or, for bfloat16, of opset 22, the
+first whose convolutions have this type. `onnx` is imported only here.
 """
 
 from collections.abc import Sequence
@@ -10,16 +11,18 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-OPSET, IR_VERSION = 17, 8
+OPSET, OPSET_BFLOAT16, IR_VERSION = 17, 22, 8
+_REDUCES_INPUTS = 18  # from this opset on, the axes of reductions are an input
 
 DType = type | np.dtype
 Shape = tuple[int | None, ...]  # None: a length that depends on the image
 
 
 class Graph:
-    """Collects operators and constants. `file` makes the model of them."""
+    """Collects operators and constants of an opset. `file` makes the model of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int = OPSET) -> None:
+        self.opset = opset
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple, Tensor] = {}
         self._initializers: list[onnx.TensorProto] = []
@@ -63,7 +66,7 @@ class Graph:
         renamed = [helper.make_node("Identity", [tensor.name], [name]) for name, tensor in outputs.items()]
         infos = [_value_info(name, tensor.shape, tensor.dtype) for name, tensor in outputs.items()]
         graph = helper.make_graph([*self._nodes, *renamed], "detector", self._inputs, infos, self._initializers)
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(graph, producer_name="lga_jax", opset_imports=opsets, ir_version=IR_VERSION)
         helper.set_model_props(model, metadata)
         onnx.checker.check_model(model, full_check=True)
@@ -177,7 +180,9 @@ class Tensor:
         axis %= len(self.shape)
         kept = (1,) if keepdims else ()
         shape = (*self.shape[:axis], *kept, *self.shape[axis + 1 :])
-        return self.apply(f"Reduce{kind}", shape=shape, axes=[axis], keepdims=int(keepdims))
+        if self.graph.opset < _REDUCES_INPUTS:
+            return self.apply(f"Reduce{kind}", shape=shape, axes=[axis], keepdims=int(keepdims))
+        return self.apply(f"Reduce{kind}", self.graph.constant([axis], np.int64), shape=shape, keepdims=int(keepdims))
 
     def top(self, count: int) -> tuple["Tensor", "Tensor"]:
         """The largest values of a vector in descending order, and their indices. Of equal values the first is first."""

@@ -50,7 +50,7 @@ class RoIFeatures:
             grid = places.gather(index) * (2.0 / sides) - 1.0
             grid = grid.apply("Unsqueeze", x.graph.constant([0], np.int64), shape=(1, *grid.shape))
             shape = (1, channels, *grid.shape[1:3])
-            sampled = x.apply("GridSample", grid, shape=shape, mode="bilinear", padding_mode="border", align_corners=0)
+            sampled = x.apply("GridSample", grid, shape=shape, padding_mode="border", align_corners=0)  # bilinear
             parts.append(sampled.transpose(0, 2, 1, 3))
         return concat(parts, axis=1).fixed(count, channels, positions.shape[1]).cast(self._dtype)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.exporting.onnx_writer.graph import Graph
+from lga_jax.exporting.onnx_writer.graph import OPSET, Graph
 from lga_jax.exporting.onnx_writer.layers import Weights
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'lga_jax[test]'")
@@ -18,9 +18,9 @@ def session_of(data):
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def run(function, *arrays):
+def run(function, *arrays, opset=OPSET):
     """The arrays for the tensors that `function` returns, one, a tuple or a list, for tensors of these arrays."""
-    graph = Graph()
+    graph = Graph(opset)
     arrays = [np.asarray(array) for array in arrays]
     inputs = {f"input_{number}": array for number, array in enumerate(arrays)}
     tensors = function(*(graph.input(name, array.shape, array.dtype) for name, array in inputs.items()))

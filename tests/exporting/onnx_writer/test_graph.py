@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from lga_jax.exporting.onnx_writer.graph import IR_VERSION, OPSET, Graph, concat, where
+from lga_jax.exporting.onnx_writer.graph import IR_VERSION, OPSET, OPSET_BFLOAT16, Graph, concat, where
 from tests.exporting.onnx_writer.running import run
 
 X = np.float32([[1, -2, 3], [4, 5, -6]])
 Y = np.float32([3, -1, 2])
 
 
-def test_operators_are_numpys():
+@pytest.mark.parametrize("opset", [OPSET, OPSET_BFLOAT16])
+def test_operators_are_numpys(opset):
     def all_of(x, y):
         values, index = y.top(2)
         flat = x.reshape(-1)
@@ -29,7 +30,7 @@ def test_operators_are_numpys():
         X[:, 1:3], X[:, [0, 2]], X.max(1), X.mean(1, keepdims=True),
         np.float32([3, 2]), np.int64([0, 2]), np.concatenate([X, 0 * X]), flat, np.trunc(X / 2).astype(np.int64),
     ]  # fmt: skip
-    for number, (one, other) in enumerate(zip(run(all_of, X, Y), expected, strict=True)):
+    for number, (one, other) in enumerate(zip(run(all_of, X, Y, opset=opset), expected, strict=True)):
         np.testing.assert_allclose(one, other, err_msg=str(number))
 
 
