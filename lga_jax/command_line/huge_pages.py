@@ -28,8 +28,9 @@ def use_huge_pages() -> None:
 
 
 def _has_just_started() -> bool:
-    """False in a program that calls a command after work of its own, and in a debugger."""
-    return bool(sys.executable) and not {"jax", "numpy"} & sys.modules.keys() and sys.gettrace() is None
+    """False in a program that calls a command after work of its own, or from standard input, and in a debugger."""
+    is_script = bool(sys.executable) and len(sys.orig_argv) > 1 and "-" not in sys.orig_argv
+    return is_script and not {"jax", "numpy"} & sys.modules.keys() and sys.gettrace() is None
 
 
 def _helps() -> bool:

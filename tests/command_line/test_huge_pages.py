@@ -28,7 +28,9 @@ def start(monkeypatch, tmp_path):
         environ.update(given)
         raise StartedError
 
-    def start(tunables="", enabled="always [madvise] never", libc="glibc 2.36", modules=()):
+    def start(
+        tunables="", enabled="always [madvise] never", libc="glibc 2.36", modules=(), command=("python", "train.py")
+    ):
         system.write_text(enabled)
         monkeypatch.setenv("GLIBC_TUNABLES", tunables)
         monkeypatch.setattr(huge_pages, "_SYSTEM", str(system))
@@ -36,6 +38,7 @@ def start(monkeypatch, tmp_path):
         monkeypatch.setattr(huge_pages.os, "execve", execve)
         monkeypatch.setattr(huge_pages.sys, "modules", dict.fromkeys(modules))
         monkeypatch.setattr(huge_pages.sys, "gettrace", lambda: None)
+        monkeypatch.setattr(huge_pages.sys, "orig_argv", list(command))
         try:
             huge_pages.use_huge_pages()
         except StartedError:
@@ -62,6 +65,8 @@ def test_where_it_helps_the_script_starts_again(start):
         dict(libc=None),
         dict(modules=["jax"]),
         dict(modules=["numpy"]),
+        dict(command=["python"]),
+        dict(command=["python", "-", "--config=x"]),
     ],
 )
 def test_elsewhere_it_does_not(start, case):
