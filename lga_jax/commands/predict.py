@@ -35,7 +35,7 @@ class _Threshold(flags.ArgumentParser):
 
 def main() -> None:
     """Reads the flags, restores and predicts."""
-    workdir = parsing.define_path("workdir", "Folder of the run.", check_place)
+    workdir = parsing.define_path("workdir", "Folder of the run, or an exported .stablehlo file.", check_place)
     place = parsing.define_path("input", "An image, a folder of images, a video, or the number of a camera.")
     output = parsing.define_path("output", "A new or empty folder for detections.json and the pictures or the video.")
     step = flags.DEFINE_string("step", "best", "Checkpoint: best, latest, or the number of a step.")

@@ -88,7 +88,7 @@ class ExportedStep:
     def lower(self, variables: Mapping[str, Array], batch: Batch) -> Any:
         """Lowers the program for batches of this shape. Raises UserError if it takes or returns something else."""
         try:
-            lowered = self._program(batch).lower(variables, *_row(batch, 0))
+            lowered = self._program(batch).lower(variables, *_rows(batch.images, batch.image_hw)[0])
             found = sorted(lowered.out_info)
         except (ValueError, TypeError) as error:
             found = shown(" ".join(str(error).split()))
@@ -103,21 +103,28 @@ class ExportedStep:
 
     def __call__(self, variables: Mapping[str, Array], batch: Batch) -> Detections:
         """Detections [1 b d ...] in pixels of the padded input, image by image."""
-        found = [self._program(batch)(variables, *_row(batch, row)) for row in range(batch.images.shape[1])]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves)[None], *map(_detections, found))
+        program = self._program(batch)
+        return _stacked([program(variables, *row) for row in _rows(batch.images, batch.image_hw)])
 
     def _program(self, batch: Batch) -> Callable:
         return self._programs[batch.images.shape[2:4]]
 
 
-def _detections(outputs: Mapping[str, Array]) -> Detections:
-    """The outputs of a program as a struct. A detector without a mask head has no output `masks`."""
-    return Detections(**{"masks": jnp.zeros((len(outputs["valid"]), 0, 0))} | outputs)
+# Each of these is one small program. Operation by operation, every output would be compiled on its own.
+@jax.jit
+def _stacked(found: list[dict[str, Array]]) -> Detections:
+    """The outputs of each image as a struct [1 b d ...]. A detector without a mask head has no output `masks`."""
+    none = {"masks": jnp.zeros((len(found[0]["valid"]), 0, 0))}
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves)[None], *[Detections(**none | outputs) for outputs in found])
 
 
-def _row(batch: Batch, row: int) -> tuple[UInt8[Array, "h w 3"], Float[Array, "2"], Float[Array, "2"]]:
+@jax.jit
+def _rows(
+    images: UInt8[Array, "1 b h w 3"], image_hw: Float[Array, "1 b 2"]
+) -> list[tuple[UInt8[Array, "h w 3"], Float[Array, "2"], Float[Array, "2"]]]:
+    """The arguments of a program for each image: pixels, size of the content, and of the original image."""
     # The original size is the size of the content: the Predictor converts to original pixels itself.
-    return batch.images[0, row], batch.image_hw[0, row], batch.image_hw[0, row]
+    return [(image, hw, hw) for image, hw in zip(images[0], image_hw[0], strict=True)]
 
 
 class ExportedFile(NamedTuple):
@@ -152,7 +159,7 @@ def read_exported(path: str) -> ExportedFile:
             path,
             expected="an exported detector (.stablehlo)",
             found=f"a damaged or other file ({shown(str(error))})",
-            remedy="export it again",
+            remedy=f"{'run it with onnxruntime' if path.endswith('.onnx') else 'export it again'} (docs/export.md)",
         ) from error
     _check_platform(header, path)
     step = ExportedStep({hw: jax.jit(_deserialize(data, header, path).call) for hw, data in programs.items()})

@@ -253,4 +253,11 @@ def test_masks_of_objects_are_an_output_of_detectors_with_a_mask_head():
     assert outputs.keys() == set(Detections._fields) and outputs["masks"].shape == (2, 6, 6)
     others = exported.outputs_of(found._replace(masks=jnp.ones((1, 2, 0, 0))), jnp.ones(2), jnp.ones(2))
     assert outputs.keys() - others.keys() == {"masks"}
-    assert exported._detections(others).masks.shape == (2, 0, 0)
+    assert exported._stacked([others, others]).masks.shape == (1, 2, 2, 0, 0)
+
+
+def test_an_onnx_file_is_for_onnxruntime(tmp_path):
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(b"\x08\x08\x12\x07lga_jax")
+    error = refusal(path)
+    assert error.subject == str(path) and "onnxruntime" in error.remedy
