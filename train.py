@@ -1,9 +1,6 @@
 """See lga_jax/commands/train.py."""
 
-import sys
-
-from lga_jax.commands.__main__ import main
+from lga_jax.commands.__main__ import start
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "train")
-    main()
+    start("train")

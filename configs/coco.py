@@ -214,7 +214,7 @@ def get_config() -> ConfigDict:
             decay_factor=0.1,
             warmup_steps=1000,  # linear
             warmup_factor=1e-3,  # share of the learning rate at step 0
-            backbone_decay=1.0,  # factor per layer of the backbone, from its last to the stem; 1: none
+            backbone_decay=1.0,  # factor per layer (part, block of a ViT), from the last to the stem; 1: none
             clip_norm=0.0,  # global gradient norm; 0: no clipping
             ema_decay=0.0,  # moving average of the parameters, used by evaluation; 0: none
         )

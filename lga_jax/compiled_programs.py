@@ -19,6 +19,8 @@ def keep_programs(environ: MutableMapping[str, str] = os.environ) -> None:
         return
     try:
         caches = Path(environ.get("XDG_CACHE_HOME") or Path(environ["HOME"], ".cache"))
+        if not caches.is_absolute():  # some containers have an empty HOME
+            return
         folder = caches / "lga_jax" / "compiled" / _processor()
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, KeyError):

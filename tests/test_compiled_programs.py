@@ -24,7 +24,7 @@ def test_a_folder_that_the_user_names_stays_and_an_empty_name_switches_it_off(tm
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path):
     (tmp_path / "file").touch()
-    for environ in ({}, {"HOME": str(tmp_path / "file")}, {"XDG_CACHE_HOME": "/dev/null"}):
+    for environ in ({}, {"HOME": ""}, {"HOME": str(tmp_path / "file")}, {"XDG_CACHE_HOME": "/dev/null"}):
         before = dict(environ)
         keep_programs(environ)
         assert environ == before

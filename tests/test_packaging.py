@@ -94,7 +94,7 @@ def test_the_makefile_runs_modules_that_exist():
 def test_recipes_travel_in_the_wheel_and_nothing_else_lies_at_its_top():
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel == {"packages": ["lga_jax"], "force-include": {"configs": "lga_jax/configs"}}
-    assert PROJECT["scripts"] == {"lga_jax": "lga_jax.commands.__main__:main"}
+    assert PROJECT["scripts"] == {"lga_jax": "lga_jax.commands.__main__:start"}
 
 
 def test_the_demo_predicts_with_the_program_that_its_evaluation_compiled():

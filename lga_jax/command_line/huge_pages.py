@@ -1,26 +1,29 @@
-"""Memory in pages of 2 MiB for a command.
+"""Memory in pages of 2 MiB for a script.
 
 On a CPU, XLA takes the memory of a program from the system at each call and returns it afterwards. In pages of 4 KiB, a
-training step of a small detector then has 82,000 page faults, a fifth of its time (docs/performance.md). The C
-library decides about pages when a process starts. So a script starts itself again, with the same process number.
+training step of a small detector then has 82,000 page faults, a fifth of its time (docs/performance.md). The C library
+decides about pages when a process starts. So a script starts itself again, with the same process number.
 """
 
 import os
 import sys
 
 _TUNABLES, _PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+_MARK = "LGA_JAX_STARTED_AGAIN"  # GLIBC_TUNABLES does not reach a Python with capabilities of its own
 _SYSTEM = "/sys/kernel/mm/transparent_hugepage/enabled"
+# With one of these, the process is no script that has just started, but a program, its child, a notebook or a debugger.
+_OTHERS = {"jax", "numpy", "multiprocessing", "IPython", "bdb", "pydevd"}
 
 
 def use_huge_pages() -> None:
     """Starts the script again with this setting of the C library, where it helps. Otherwise does nothing.
 
-    Call it before slow imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 switches it off.
+    Only a script that has done nothing else may call it. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 switches it off.
     """
     given = os.environ.get(_TUNABLES, "")
-    if _PAGES in given or not _has_just_started() or not _helps():
+    if _MARK in os.environ or _PAGES in given or not _has_just_started() or not _helps():
         return
-    environ = {**os.environ, _TUNABLES: f"{given}:{_PAGES}=1".lstrip(":")}
+    environ = {**os.environ, _TUNABLES: f"{given}:{_PAGES}=1".lstrip(":"), _MARK: "1"}
     try:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
     except OSError:
@@ -28,9 +31,8 @@ def use_huge_pages() -> None:
 
 
 def _has_just_started() -> bool:
-    """False in a program that calls a command after work of its own, or from standard input, and in a debugger."""
-    is_script = bool(sys.executable) and len(sys.orig_argv) > 1 and "-" not in sys.orig_argv
-    return is_script and not {"jax", "numpy"} & sys.modules.keys() and sys.gettrace() is None
+    is_script = bool(sys.executable) and os.path.isfile(getattr(sys.modules["__main__"], "__file__", ""))
+    return is_script and not hasattr(sys, "ps1") and sys.gettrace() is None and not _OTHERS & sys.modules.keys()
 
 
 def _helps() -> bool:

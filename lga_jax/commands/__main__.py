@@ -34,23 +34,31 @@ _FOLDERS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs a command. `arguments`: its name and flags.
-
-    By default, the arguments of the process, which is then a script and may start again (command_line/huge_pages.py).
-    """
+def start(*command: str) -> None:
+    """Runs the command of a script, with the arguments of the process. The script may start again."""
     try:
-        if arguments is None:
-            from lga_jax.command_line.huge_pages import use_huge_pages
+        from lga_jax.command_line.huge_pages import use_huge_pages
 
-            use_huge_pages()
+        use_huge_pages()
+    except KeyboardInterrupt:
+        _end_interrupted()
+    main([*command, *sys.argv[1:]])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command. `arguments`: its name and flags, by default the arguments of the process."""
+    try:
         from lga_jax.terminal import safe_output
 
         with safe_output():
             _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:  # during imports
-        print("interrupted", file=sys.stderr)
-        os._exit(130)
+        _end_interrupted()
+
+
+def _end_interrupted() -> None:
+    print("interrupted", file=sys.stderr)
+    os._exit(130)
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -97,4 +105,4 @@ def _version() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    start()

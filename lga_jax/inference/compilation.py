@@ -42,7 +42,8 @@ def compile_ahead(programs: Mapping[str, Lowered]) -> dict[str, float]:
 def keep_compiled() -> None:
     """Makes JAX keep compiled programs as `keep_programs` does, in a program that has already imported jax.
 
-    A folder that the program, or a variable of its environment, named to JAX stays, also an empty name.
+    A folder that the program, or a variable of its environment, named to JAX stays, also an empty name. Name it before:
+    JAX does not change the folder after it has read or written one.
     """
     if FOLDER in os.environ or jax.config.jax_compilation_cache_dir is not None:
         return
@@ -50,7 +51,8 @@ def keep_compiled() -> None:
     keep_programs(environ)
     if FOLDER in environ:
         jax.config.update("jax_compilation_cache_dir", environ[FOLDER])
-        jax.config.update("jax_compilation_cache_max_size", int(environ[SIZE]))
+        if jax.config.jax_compilation_cache_max_size == -1:  # JAX's default: no limit
+            jax.config.update("jax_compilation_cache_max_size", int(environ[SIZE]))
 
 
 def check_memory(name: str, stated: Any) -> None:

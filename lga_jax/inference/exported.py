@@ -159,7 +159,7 @@ def read_exported(path: str) -> ExportedFile:
             path,
             expected="an exported detector (.stablehlo)",
             found=f"a damaged or other file ({shown(str(error))})",
-            remedy=f"{'run it with onnxruntime' if path.endswith('.onnx') else 'export it again'} (docs/export.md)",
+            remedy=f"{'run it by its own runtime' if path.endswith('.onnx') else 'export it again'} (docs/export.md)",
         ) from error
     _check_platform(header, path)
     step = ExportedStep({hw: jax.jit(_deserialize(data, header, path).call) for hw, data in programs.items()})

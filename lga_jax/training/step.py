@@ -162,6 +162,8 @@ def device_step(
 
 def _averaged(trees: tuple[PyTree, ...]) -> tuple[tuple[PyTree, ...], Float[Array, ""]]:
     """The means over devices, and the norm of the first tree."""
+    if not _is_float32(trees):  # one array has one type
+        return _averaged_by_array(trees)
     return jax.lax.platform_dependent(trees, cuda=_averaged_in_one_array, default=_averaged_by_array)
 
 
@@ -180,16 +182,20 @@ def _averaged_in_one_array(trees: tuple[PyTree, ...]) -> tuple[tuple[PyTree, ...
 
 def _read_together(tree: PyTree) -> PyTree:
     """The same arrays; on a GPU, parts of one array."""
-    if not jax.tree.leaves(tree):
+    if not jax.tree.leaves(tree) or not _is_float32(tree):
         return tree
     return jax.lax.platform_dependent(
         tree, cuda=lambda arrays: _slices(*ravel_pytree(arrays)), default=lambda arrays: arrays
     )
 
 
+def _is_float32(tree: PyTree) -> bool:
+    return all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(tree))
+
+
 def _slices(flat: Float[Array, "n"], unravel: Callable[[Array], PyTree]) -> PyTree:
     """The arrays of `flat`. XLA's GPU compiler joins kernels of equal shape only if all read the same small array."""
-    flat, ones = jax.lax.optimization_barrier((flat, jnp.ones(2)))
+    flat, ones = jax.lax.optimization_barrier((flat, jnp.ones(2, flat.dtype)))
     return jax.tree.map(lambda leaf: leaf * ones[0], unravel(flat))
 
 

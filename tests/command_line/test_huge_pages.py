@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,17 +29,18 @@ def start(monkeypatch, tmp_path):
         environ.update(given)
         raise StartedError
 
-    def start(
-        tunables="", enabled="always [madvise] never", libc="glibc 2.36", modules=(), command=("python", "train.py")
-    ):
+    def start(tunables="", enabled="always [madvise] never", libc="glibc 2.36", modules=(), script=True, mark=False):
         system.write_text(enabled)
         monkeypatch.setenv("GLIBC_TUNABLES", tunables)
         monkeypatch.setattr(huge_pages, "_SYSTEM", str(system))
         monkeypatch.setattr(huge_pages.os, "confstr", lambda name: libc)
         monkeypatch.setattr(huge_pages.os, "execve", execve)
-        monkeypatch.setattr(huge_pages.sys, "modules", dict.fromkeys(modules))
+        monkeypatch.delenv(huge_pages._MARK, raising=False)
+        if mark:
+            monkeypatch.setenv(huge_pages._MARK, "1")
+        main = SimpleNamespace(__file__=__file__ if script else "<stdin>")
+        monkeypatch.setattr(huge_pages.sys, "modules", {"__main__": main, **dict.fromkeys(modules)})
         monkeypatch.setattr(huge_pages.sys, "gettrace", lambda: None)
-        monkeypatch.setattr(huge_pages.sys, "orig_argv", list(command))
         try:
             huge_pages.use_huge_pages()
         except StartedError:
@@ -65,8 +67,10 @@ def test_where_it_helps_the_script_starts_again(start):
         dict(libc=None),
         dict(modules=["jax"]),
         dict(modules=["numpy"]),
-        dict(command=["python"]),
-        dict(command=["python", "-", "--config=x"]),
+        dict(modules=["multiprocessing"]),
+        dict(modules=["IPython"]),
+        dict(script=False),
+        dict(mark=True),
     ],
 )
 def test_elsewhere_it_does_not(start, case):
@@ -90,10 +94,12 @@ print(os.environ["GLIBC_TUNABLES"], flush=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="starting again in the same process needs Linux")
-def test_the_same_process_with_the_same_arguments():
-    env = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+def test_the_same_process_with_the_same_arguments(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name not in ("GLIBC_TUNABLES", huge_pages._MARK)}
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
     done = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", _SCRIPT, "a b", "--c"],
+        [sys.executable, "-X", "utf8", script, "a b", "--c"],
         env=env | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -103,3 +109,18 @@ def test_the_same_process_with_the_same_arguments():
     assert first == again
     assert first.endswith("['a b', '--c']")
     assert setting == SETTING
+
+
+def test_a_program_from_standard_input_goes_on(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name not in ("GLIBC_TUNABLES", huge_pages._MARK)}
+    text = _SCRIPT.replace('os.environ["GLIBC_TUNABLES"]', '"at its end"')
+    done = subprocess.run(
+        [sys.executable, "-u"],
+        input=text,
+        env=env | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stdout.endswith("at its end\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lga_jax.command_line import huge_pages
 from lga_jax.commands import __main__ as console
 
 ROOT = Path(__file__).parents[2]
@@ -41,11 +42,9 @@ def test_the_version_is_that_of_the_package(capsys):
 _INTERRUPTED = """
 import runpy, sys
 
-interrupted = sys.argv.pop()
-
 class Interrupt:
     def find_spec(name, path, target=None):
-        if name == interrupted:
+        if name == sys.argv[1]:
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Interrupt)
@@ -88,4 +87,16 @@ def test_nothing_slow_is_imported_before_a_fault_is_told(args):
 def test_the_top_level_scripts_are_the_commands():
     for name in ("train", "eval", "predict"):
         body = ast.parse((ROOT / f"{name}.py").read_text()).body[-1]
-        assert ast.unparse(body) == f"if __name__ == '__main__':\n    sys.argv.insert(1, '{name}')\n    main()"
+        assert ast.unparse(body) == f"if __name__ == '__main__':\n    start('{name}')"
+
+
+def test_a_script_may_start_again_and_a_call_may_not(monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(huge_pages, "use_huge_pages", lambda: started.append(True))
+    monkeypatch.setattr(sys, "argv", ["lga_jax", "--version"])
+    console.main()
+    console.main(["--version"])
+    assert not started
+    console.start()
+    assert started == [True]
+    assert len(set(capsys.readouterr().out.splitlines())) == 1

@@ -118,6 +118,5 @@ def test_masks_of_torchvisions_targets_fit_real_objects_at_least_as_well(record,
     for rule, allowed in (("our rule", 0.02), ("torchvision's", 0.12)):
         ap[rule] = segm_metrics(truth, found[rule]).summary["segm/AP"]
         record(part, f"1 - segm AP of real objects, pasted by {rule}", 1 - ap[rule], allowed, len(same), "of 1")
-    other = 100 * np.mean(np.array(same) < 0.99)
-    record(part, "the two rules: masks with an IoU below 0.99", other, 95, len(same), "%")
+    assert np.mean(np.array(same) < 0.99) > 0.5  # the rules differ: docs/parity.md says so
     assert ap["our rule"] > ap["torchvision's"]

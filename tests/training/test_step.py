@@ -147,6 +147,15 @@ def test_means_in_one_array_are_the_means_of_the_arrays():
     np.testing.assert_allclose(other, norm, rtol=1e-6)
 
 
+def test_metrics_of_other_types_are_averaged_one_by_one():
+    """An extra loss may have the type of the features that it reads."""
+    trees = {"a": np.ones((4, 2), np.float32)}, {"extra": jnp.arange(4, dtype=jnp.bfloat16)}
+    (_, metrics), _ = jax.pmap(step_module._averaged, DEVICE_AXIS, out_axes=None)(trees)
+    assert (metrics["extra"], metrics["extra"].dtype) == (1.5, jnp.bfloat16)
+    counted = {"seen": jnp.asarray(2**24 + 1, jnp.int32), "mean": jnp.ones(2)}
+    jax.tree.map(np.testing.assert_array_equal, counted, jax.jit(step_module._read_together)(counted))
+
+
 def test_constants_in_one_array_are_equal(monkeypatch):
     use_forms_of("cuda", monkeypatch)
     tree = {"a": {"scale": np.arange(3, dtype=np.float32), "var": np.ones(2, np.float32)}, "b": {}}

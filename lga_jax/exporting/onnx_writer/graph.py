@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-OPSET, OPSET_BFLOAT16, IR_VERSION = 17, 22, 8
+OPSET, OPSET_BFLOAT16 = 17, 22
+_IR_VERSIONS = {OPSET: 8, OPSET_BFLOAT16: 10}  # the versions of the file format that came with the opsets
 _REDUCES_INPUTS = 18  # from this opset on, the axes of reductions are an input
 
 DType = type | np.dtype
@@ -67,7 +68,9 @@ class Graph:
         infos = [_value_info(name, tensor.shape, tensor.dtype) for name, tensor in outputs.items()]
         graph = helper.make_graph([*self._nodes, *renamed], "detector", self._inputs, infos, self._initializers)
         opsets = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(graph, producer_name="lga_jax", opset_imports=opsets, ir_version=IR_VERSION)
+        model = helper.make_model(
+            graph, producer_name="lga_jax", opset_imports=opsets, ir_version=_IR_VERSIONS[self.opset]
+        )
         helper.set_model_props(model, metadata)
         onnx.checker.check_model(model, full_check=True)
         return model.SerializeToString()

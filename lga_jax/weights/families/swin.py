@@ -56,8 +56,8 @@ def _num_distances(layout: Layout, weights: Weights, version: int) -> int | None
     tables = [array for name, array in weights.arrays.items() if name.endswith(".relative_coords_table")]
     if tables:
         return tables[0].size // 2
-    named = re.search(r"_window(?:\d+to)?(\d+)_", weights.where)
-    return (2 * int(named[1]) - 1) ** 2 if named else None
+    named = re.findall(r"_window(?:\d+to)?(\d+)_", weights.where)
+    return (2 * int(named[-1]) - 1) ** 2 if named else None  # the last: folders come before
 
 
 def _blocks(layout: Layout, weights: Weights, stage: int) -> int:
