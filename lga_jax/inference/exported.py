@@ -42,6 +42,7 @@ _WHOLE = {  # types of the entries of a header
     "sha256": dict,
 }
 
+_ONNX = "run it with onnxruntime, or with OpenVINO if it is bfloat16"
 _CUSTOM_CALL = b"custom_call"  # in the name of the operation, which the format stores as text
 
 HW = tuple[int, int]
@@ -159,7 +160,7 @@ def read_exported(path: str) -> ExportedFile:
             path,
             expected="an exported detector (.stablehlo)",
             found=f"a damaged or other file ({shown(str(error))})",
-            remedy=f"{'run it by its own runtime' if path.endswith('.onnx') else 'export it again'} (docs/export.md)",
+            remedy=f"{_ONNX if path.endswith('.onnx') else 'export it again'} (docs/export.md)",
         ) from error
     _check_platform(header, path)
     step = ExportedStep({hw: jax.jit(_deserialize(data, header, path).call) for hw, data in programs.items()})
