@@ -21,7 +21,8 @@ def conv2d(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c o"], stride
 
     A 1x1 kernel is one matrix product: XLA's CPU backend runs this form and its gradient several times faster; other
     backends compile both forms to the same program. On CPUs, 3x3 convolutions with many channels run as matrix products
-    (bfloat16) or, if large, in Winograd's form (float32). Their gradients do the same; small ones use products.
+    (bfloat16) or, if large, in Winograd's form (float32). Their gradients do the same; small ones use products. A
+    stem with few outputs reads a fourth channel of zeros.
     """
     if kernel.shape[:2] == (1, 1):
         if stride > 1:
