@@ -1,4 +1,4 @@
-"""Measures finished runs of the study: kinds of errors, slices, and what every mask is worth.
+"""Measures finished runs of the study: kinds of errors, slices, what every mask is worth, and where its heat map is hot.
 
     python -m studies.attention.measure --workdir runs/study --data cards_search --data_root data
 
@@ -10,22 +10,26 @@ masked crop nor its close-up.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lga_jax.checkpoints.read import restore_params
+from lga_jax.data.batches.loader import EvalLoader
 from lga_jax.data.source import Source
 from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.evaluate import EvalResult, score_source
 from lga_jax.evaluation.mask_hits import true_positives
 from lga_jax.inference.step import make_predict_step
+from lga_jax.models.detector import Detector
 from lga_jax.terminal import safe_output
-from studies.attention.rows import ROWS, resolve
+from studies.attention.heat_maps import describe_heat_maps, heat_maps
+from studies.attention.rows import ROWS, Row, resolve
 from studies.attention.run import run_folder
 from studies.attention.slices import slices
 from studies.attention.variants import KEPT, build_row
@@ -35,11 +39,18 @@ DECIDES = 0.05  # a mask decides an object if its score is lower by this without
 Score = Callable[[Sequence[int]], EvalResult]  # evaluates without these masks
 
 
-def open_scorer(run: dict[str, Any], workdir: Path, root: str) -> tuple[Source, Score]:
-    """The evaluation images of a run, and the function that scores its detector on them.
+class Opened(NamedTuple):
+    """A finished run."""
 
-    One compiled program serves all removals.
-    """
+    row: Row
+    config: ConfigDict
+    source: Source  # the evaluation images
+    detector: Detector
+    variables: Mapping[str, Any]
+
+
+def open_run(run: dict[str, Any], workdir: Path, root: str) -> Opened:
+    """Restores the detector of a line of runs.jsonl, and opens its evaluation images."""
     jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
     data, row = run["data"], ROWS[run["row"]]
     config = resolve(data, row, root)
@@ -49,38 +60,50 @@ def open_scorer(run: dict[str, Any], workdir: Path, root: str) -> tuple[Source, 
         config.data[part].root = places[part]
     source = open_sources(data, config, workdir / "images")[1]
     detector = build_row(config, row, len(source.class_names))
-    predict_step = make_predict_step(detector, config.inference.to_dict())
     variables = restore_params(str(run_folder(workdir, data, run["row"], run["seed"])), "latest").variables
+    return Opened(row, config, source, detector, variables)
+
+
+def scorer(opened: Opened) -> Score:
+    """The function that scores a run's detector on its evaluation images; one compiled program for all removals."""
+    row, config = opened.row, opened.config
+    predict_step = make_predict_step(opened.detector, config.inference.to_dict())
 
     def score(removed: Sequence[int]) -> EvalResult:
-        given = variables
+        given = opened.variables
         if row.attention == "lga":
             kept = np.ones(row.num_masks, np.float32)
             kept[list(removed)] = 0.0
-            given = variables | {KEPT[0]: {"attention": {KEPT[1]: kept}}}
+            given = given | {KEPT[0]: {"attention": {KEPT[1]: kept}}}
         return score_source(
             predict_step,
             given,
-            source,
+            opened.source,
             config.data,
             config.batch_size,
             should_stop=lambda: False,
             progress=sys.stderr.isatty(),
         )
 
-    return source, score
+    return score
 
 
 def measure(run: dict[str, Any], workdir: Path, root: str) -> dict[str, Any]:
     """The line of a run for measures.jsonl."""
-    source, score = open_scorer(run, workdir, root)
+    opened = open_run(run, workdir, root)
+    row, source, score = opened.row, opened.source, scorer(opened)
     whole, truth = score(()), source.truth()
     found = {name: run[name] for name in ("data", "row", "seed", "digest")}
     found["AP"] = round(whole.summary["AP"], 5)
     found |= describe_errors(analyse(truth, whole.detections))
     found["slices"] = slices(truth, whole.detections)
-    if ROWS[run["row"]].attention == "lga":
-        found["masks"] = describe_masks(truth, whole, score, ROWS[run["row"]].num_masks)
+    if row.attention == "lga":
+        found["masks"] = describe_masks(truth, whole, score, row.num_masks)
+    if row.attention == "lga" and row.centres == "softmax":
+        batches = EvalLoader(
+            source, opened.config.data, opened.config.batch_size, jax.local_devices()[:1], with_targets=True
+        )
+        found["heat_maps"] = describe_heat_maps(*heat_maps(opened.detector, opened.variables, batches))
     return found
 
 

@@ -27,7 +27,7 @@ from lga_jax.drawing.pictures import mask_colour
 from lga_jax.drawing.text import drawable
 from lga_jax.evaluation.mask_hits import true_positives
 from lga_jax.terminal import safe_output
-from studies.attention.measure import deciding, open_scorer
+from studies.attention.measure import deciding, open_run, scorer
 from studies.attention.rows import ROWS
 from studies.attention.variants import REACH
 from studies.attention.workdir import read_runs
@@ -56,7 +56,8 @@ def find_shown(row_name: str, given: argparse.Namespace) -> Shown:
         raise SystemExit(
             f"--rows: no finished run of {row_name}, seed {given.seed}, on {given.data} in {given.workdir}"
         )
-    source, score = open_scorer(runs[wanted], given.workdir, given.data_root)
+    opened = open_run(runs[wanted], given.workdir, given.data_root)
+    source, score = opened.source, scorer(opened)
     whole, truth = score(()), source.truth()
     masked = [detection for detection in whole.detections if "mask_centres" in detection]
     if not masked:

@@ -43,6 +43,10 @@ def measure_tables(measured: Runs) -> Titled:
             f"Masks: AP lost without each, without all; worth at least {WORTH}; share of objects they decide",
             masks_table,
         ),
+        (
+            "Heat maps of the centres: cells that they cover; share far from the peak; peaks in a corner; distances, cells",
+            heat_maps_table,
+        ),
     ]
     return [(title, text) for title, table in tables if (text := table(measured))]
 
@@ -110,6 +114,17 @@ def masks_table(measured: Runs) -> str:
                     ", ".join(f"{share:.2f}" for share in _means([one["decides"] for one in masks])),
                 )
             )
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def heat_maps_table(measured: Runs) -> str:
+    names = ("cells", "far", "in_corner", "peak_to_centre", "centre_to_middle")
+    lines = _head("row", "seeds", *(name.replace("_", " ") for name in names))
+    for row, own in measured.items():
+        found = [run["heat_maps"] for run in own.values() if "heat_maps" in run]
+        if found:
+            means = [statistics.mean(value for one in found for value in one[name]) for name in names]
+            lines.append(table_row(f"`{row}`", len(found), *(f"{mean:.2f}" for mean in means)))
     return "\n".join(lines) if len(lines) > 2 else ""
 
 

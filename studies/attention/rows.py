@@ -25,10 +25,8 @@ class Row(NamedTuple):
     num_masks: int = 4
     sigma: str = "per_axis"  # "isotropic"
     fusion: str = "sum"  # "concat", "union": x (1 + 1 - prod_k (1 - M_k)), in which overlapping masks add little
-    classifier: str = (
-        "per_mask"  # "shared", "joint": one linear layer over all k masked averages; "subsets": it answers
-    )
-    # from every subset of them
+    # "shared"; "joint": one linear layer over all k masked averages; "subsets": it answers from every subset of them
+    classifier: str = "per_mask"
     guide_weight: float = 0.5
     guide_rois: str = "all"  # "foreground"
     guide_into: str = "all"  # target of the guide's gradient; "masks": not the pooled features, "head": not the crops
