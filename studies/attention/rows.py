@@ -73,6 +73,19 @@ ROWS: dict[str, Row] = {
         close_up=6,
         close_up_from="c2",
     ),
+    "close_up_small": Row(
+        "the same with 4 x 4 points instead of 6 x 6",
+        **DEFAULT | dict(guide_sees="close_up"),
+        close_up=4,
+        close_up_from="c2",
+    ),
+    "close_up_soft": Row(
+        "the guide reads the close-ups, sigma = softplus(.) + 0.5",
+        **DEFAULT | dict(guide_sees="close_up"),
+        close_up=6,
+        close_up_from="c2",
+        soft_sigma=True,
+    ),
     # Two changes that may give every mask work (PLAN.md).
     "subsets": Row("the guide answers from every subset of the masks", **DEFAULT | dict(classifier="subsets")),
     "soft_sigma": Row("the default with sigma = softplus(.) + 0.5", **DEFAULT, soft_sigma=True),
