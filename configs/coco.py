@@ -137,7 +137,10 @@ def get_config() -> ConfigDict:
                 sigma="per_axis",  # or "isotropic"
                 fusion="sum",  # x + mean_k(x M_k), or "concat": a 1x1 convolution over [x, x M_1 .. x M_k]
                 classifier="joint",  # the guide classifies all masked features together; or "shared": each alone
-                guide_level="c2",  # the guide masks crops of the backbone's first stage; or "pyramid": of the FPN
+                # The guide classifies the region of every mask, read again from the backbone's first stage and also
+                # added to the crop; or "c2": masked crops of the first stage; "pyramid": masked crops of the FPN.
+                guide_level="close_up",
+                close_up_points=6,  # per side of such a region
             ),
             cbam=dict(reduction=16, kernel_size=7),
             non_local=dict(reduction=2),

@@ -26,10 +26,10 @@ from lga_jax.drawing.canvas import draw_box, draw_dashed_box, draw_dot, draw_ell
 from lga_jax.drawing.pictures import mask_colour
 from lga_jax.drawing.text import drawable
 from lga_jax.evaluation.mask_hits import true_positives
+from lga_jax.models.roi.attention.close_ups import REACH
 from lga_jax.terminal import safe_output
 from studies.attention.measure import deciding, open_run, scorer
 from studies.attention.rows import ROWS
-from studies.attention.variants import REACH
 from studies.attention.workdir import read_runs
 
 mpl.use("Agg")

@@ -33,10 +33,9 @@ class Row(NamedTuple):
     centres: str = "dense"  # "softmax": mean position of a heat map per mask, in the range of eq. 1
     centre_lr: float = 1.0  # factor on the learning rate of the layer for the centres
     overlap_weight: float = 0.0  # weight of the mean cosine between the masks of a RoI
-    guide_sees: str = "pyramid"  # "c2": the guide pools the backbone's first stage; "close_up": reads the close-ups
+    guide_sees: str = "pyramid"  # "c2": the guide pools the backbone's first stage; "close_up": looks closer
     crop_size: int = 7  # cells; 14: attention on 14 x 14 cells, averaged to 7 x 7 for the box head
-    close_up: int = 0  # points per side of a second crop around every mask, fused with the first; 0: none
-    close_up_from: str = "pyramid"  # "c2": close-ups of the backbone's first stage
+    close_up_points: int = 6  # per side of a close-up
     soft_sigma: bool = False  # sigma = softplus(.) + 0.5 instead of ReLU(.) + 1
 
 
@@ -44,6 +43,7 @@ class Row(NamedTuple):
 # one setting of it.
 LOCAL: dict[str, Any] = dict(centres="softmax", classifier="joint", guide_sees="c2")
 DEFAULT = LOCAL | dict(guide_rois="foreground")
+CLOSER = DEFAULT | dict(guide_sees="close_up")
 
 ROWS: dict[str, Row] = {
     "none": Row("no attention", attention="none"),
@@ -64,28 +64,10 @@ ROWS: dict[str, Row] = {
     "non_local": Row("non-local block", attention="non_local"),
     "squeeze_excitation": Row("squeeze-and-excitation", attention="squeeze_excitation"),
     "deformable": Row("deformable RoI pooling, modulated", attention="deformable"),
-    # A second, finer crop around every mask.
-    "close_up": Row("the default and close-ups of the pyramid", **DEFAULT, close_up=6),
-    "close_up_c2": Row("the default and close-ups of the first stage", **DEFAULT, close_up=6, close_up_from="c2"),
-    "close_up_guide": Row(
-        "the guide reads the close-ups of the first stage",
-        **DEFAULT | dict(guide_sees="close_up"),
-        close_up=6,
-        close_up_from="c2",
-    ),
-    "close_up_small": Row(
-        "the same with 4 x 4 points instead of 6 x 6",
-        **DEFAULT | dict(guide_sees="close_up"),
-        close_up=4,
-        close_up_from="c2",
-    ),
-    "close_up_soft": Row(
-        "the guide reads the close-ups, sigma = softplus(.) + 0.5",
-        **DEFAULT | dict(guide_sees="close_up"),
-        close_up=6,
-        close_up_from="c2",
-        soft_sigma=True,
-    ),
+    # Every mask is read again from the first stage.
+    "close_up_guide": Row("the guide reads close-ups of the masks", **CLOSER),
+    "close_up_small": Row("the same with 4 x 4 points instead of 6 x 6", **CLOSER, close_up_points=4),
+    "close_up_soft": Row("the guide reads close-ups, sigma = softplus(.) + 0.5", **CLOSER, soft_sigma=True),
     # Two changes that may give every mask work (PLAN.md).
     "subsets": Row("the guide answers from every subset of the masks", **DEFAULT | dict(classifier="subsets")),
     "soft_sigma": Row("the default with sigma = softplus(.) + 0.5", **DEFAULT, soft_sigma=True),
@@ -251,7 +233,8 @@ def set_row(config: ConfigDict, row: Row) -> None:
     model.lga.update(num_masks=row.num_masks, mu=row.centres, sigma=row.sigma)
     model.lga.update(
         classifier="joint" if row.classifier in ("joint", "subsets") else "shared",
-        guide_level="c2" if row.guide_sees == "c2" else "pyramid",
+        guide_level=row.guide_sees,
+        close_up_points=row.close_up_points,
     )
     model.lga.fusion = "concat" if row.fusion == "concat" else "sum"
     config.losses.guide_weight = row.guide_weight

@@ -4,10 +4,7 @@ All forms keep equation 1 and the guide of the paper. With the defaults of its a
 the same as the library's head. studies/attention/rows.py explains the fields.
 """
 
-import functools
 import itertools
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,17 +14,14 @@ from ml_collections import ConfigDict
 
 from lga_jax.models.build import build_attention, build_detector
 from lga_jax.models.detector import Detector
-from lga_jax.models.layers import Dense, xavier_caffe2
-from lga_jax.models.roi.attention import Crop, Level, RegionAttention
+from lga_jax.models.roi.attention import Crop, RegionAttention, RoIFeatures
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
-from lga_jax.models.roi.crops import RoICrops
 from lga_jax.structs import Attention, Batch, Gaussians, Outputs
 from lga_jax.training.step import ExtraLoss
 from studies.attention.rows import Row
 
 # A variable with a weight per mask, 1 or 0; without it all masks take part. measure.py removes masks with it.
 KEPT = ("kept", "masks")
-REACH = 1.5  # half the side of a close-up, sigmas
 HEAD_SIZE = 7  # cells of the box head's crop for every crop size of the attention
 
 
@@ -35,38 +29,21 @@ class StudyHead(LGAHead):
     own_classifiers: bool = False  # one classifier of the guide per mask
     union: bool = False
     guide_into: str = "all"
-    close_up: int = 0  # points per side
-    close_up_from: str = "pyramid"
-    guide_reads_close_ups: bool = False
     subsets: bool = False  # the guide's classifier answers from every subset of the masks
     soft_sigma: bool = False
 
     def setup(self) -> None:
         super().setup()
-        if self.close_up:
-            self.close_ups = CloseUps(self.close_up, self.close_up_from, self.reduced_channels, self.dtype)
-            self.add_close_ups = Added(self.dtype)
         if self.own_classifiers:
             self.mask_classes = nn.Dense(
                 self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01)
             )
 
-    def __call__(self, crop: Crop, train: bool) -> Attention:
-        if not self.close_up:
-            return super().__call__(crop, train)
-        crops = crop("pyramid")
-        gaussians = self.predict_gaussians(crops)
-        details = self.close_ups(crop, gaussians)
+    def look_closer(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
+        details = super().look_closer(crop, gaussians)
         if self.has_variable(*KEPT):
             details = details * self.get_variable(*KEPT)[:, None].astype(details.dtype)
-        fused = self.add_close_ups(self.highlight(crops, gaussians.masks), details)
-        if not train:
-            return Attention(fused, gaussians)
-        if self.guide_reads_close_ups:
-            details = details.reshape(*details.shape[:-2], 1, -1).astype(jnp.float32)
-            return Attention(fused, gaussians, self.guide_classes(details))
-        seen = crops if self.guide_level == "pyramid" else crop(self.guide_level)
-        return Attention(fused, gaussians, self.guide(seen, gaussians.masks))
+        return details
 
     def predict_gaussians(self, crops: Float[Array, "*n s s c"]) -> Gaussians:
         return super().predict_gaussians(jax.lax.stop_gradient(crops) if self.guide_into == "head" else crops)
@@ -103,50 +80,6 @@ class StudyHead(LGAHead):
         weights = self.num_masks * subsets / subsets.sum(axis=1, keepdims=True)
         masks = jnp.asarray(weights)[..., None] * averages[..., None, :, :]
         return self.guide_classes(masks.reshape(*masks.shape[:-2], -1))
-
-
-class CloseUps(nn.Module):
-    """Reads the region of every mask, mu +- REACH sigma, again from finer features.
-
-    A 1x1 convolution reduces the features, and a hidden layer all points of a mask; the masks share both. The positions
-    are differentiable: a mask moves to where its close-up helps.
-    """
-
-    points: int  # per side
-    level: Level
-    hidden: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, crop: RoICrops, gaussians: Gaussians) -> Float[Array, "*n m f"]:
-        along = (2.0 * np.arange(self.points) + 1.0) / self.points - 1.0
-        grid = np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 2).astype(np.float32)
-        size, (*batch, num_masks, _) = gaussians.masks.shape[-1], gaussians.centres.shape
-        places = gaussians.centres[..., None, :] + REACH * gaussians.sigmas[..., None, :] * grid
-        dense = functools.partial(Dense, self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)
-        # A 1x1 convolution commutes with bilinear interpolation. There are fewer cells than points, and then a point
-        # reads fewer channels.
-        reduce = dense(name="reduce")
-        reduced_levels = {self.level: lambda: [reduce(level) for level in crop.levels[self.level]()]}
-        reduced = RoICrops(reduced_levels, crop.boxes, crop.strides, crop.roi_align)
-        # One level below the RoI's own, where there is one.
-        details = nn.relu(reduced.points(self.level, places.reshape(*batch, -1, 2) / size, 1))
-        return nn.relu(dense(name="hidden")(details.reshape(*batch, num_masks, -1)))
-
-
-class Added(nn.Module):
-    """Adds a projection of all close-ups of a RoI to every cell of its crop. It starts at zero and changes nothing.
-
-    Its weights start at zero, without a gate: under Adam a single scalar moves too slowly (PLAN.md).
-    """
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, crops: Float[Array, "*n s s c"], details: Float[Array, "*n m f"]) -> Float[Array, "*n s s c"]:
-        details = details.reshape(*details.shape[:-2], -1)
-        project = Dense(crops.shape[-1], kernel_init=nn.initializers.zeros, dtype=self.dtype, name="project")
-        return crops + project(details).astype(crops.dtype)[..., None, None, :]
 
 
 class Auxiliary(nn.Module):
@@ -198,9 +131,6 @@ def _build_attention(config: ConfigDict, row: Row, num_classes: int) -> RegionAt
         own_classifiers=row.classifier == "per_mask",
         union=row.fusion == "union",
         guide_into=row.guide_into,
-        close_up=row.close_up,
-        close_up_from=row.close_up_from,
-        guide_reads_close_ups=row.guide_sees == "close_up",
         subsets=row.classifier == "subsets",
         soft_sigma=row.soft_sigma,
     )

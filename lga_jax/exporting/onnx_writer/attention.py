@@ -10,6 +10,7 @@ from lga_jax.exporting.onnx_writer.graph import Tensor, concat
 from lga_jax.exporting.onnx_writer.layers import Weights, conv, dense, pointwise, relu
 from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures
 from lga_jax.models.roi.attention.cbam import CBAM
+from lga_jax.models.roi.attention.close_ups import close_up_grid
 from lga_jax.models.roi.attention.deformable import DeformablePooling, cell_points
 from lga_jax.models.roi.attention.lga import LGAHead
 from lga_jax.models.roi.attention.non_local import NonLocal
@@ -42,7 +43,12 @@ def lga(features: RoIFeatures, module: LGAHead, weights: Weights) -> Attended:
         sigmas = concat([sigmas, sigmas], axis=2)
     gaussians = _gaussian_masks(centres, sigmas, size).cast(crops.dtype)
     fuse = _masked_concat if module.fusion == "concat" else _masked_sum
-    return Attended(fuse(crops, gaussians, weights / "fuse"), centres, sigmas)
+    fused = fuse(crops, gaussians, weights / "fuse")
+    if module.guide_level == "close_up":
+        details = _close_ups(features, centres, sigmas, size, module.close_up_points, weights / "close_ups")
+        added = dense(details.reshape(count, -1), weights / "add_close_ups" / "project")
+        fused = fused + added.reshape(count, -1, 1, 1)
+    return Attended(fused, centres, sigmas)
 
 
 def cbam(features: RoIFeatures, module: CBAM, weights: Weights) -> Attended:
@@ -93,7 +99,7 @@ def deformable(features: RoIFeatures, module: DeformablePooling, weights: Weight
         np.float32
     )
     offsets = dense(hidden, weights / "offsets").reshape(count, size**2, 2) * module.scale
-    points = [features.points(offsets + places) for places in cell_points(size, module.samples)]
+    points = [features.points("pyramid", offsets + places) for places in cell_points(size, module.samples)]
     fused = sum(points[1:], start=points[0]) * (1.0 / len(points))
     if module.modulated:
         gates = (dense(hidden, weights / "gates").apply("Sigmoid") * 2.0).cast(crops.dtype)
@@ -124,6 +130,19 @@ def _gaussian_masks(centres: Tensor, sigmas: Tensor, size: int) -> Tensor:
     profile = (distance * distance * -0.5).apply("Exp")
     x, y = profile.slice(2, 0, 1), profile.slice(2, 1, 2)
     return y.reshape(count, masks, size, 1) * x.reshape(count, masks, 1, size)
+
+
+def _close_ups(
+    features: RoIFeatures, centres: Tensor, sigmas: Tensor, size: int, points: int, weights: Weights
+) -> Tensor:
+    """Descriptions [r m f] of the regions of the masks."""
+    count, masks = centres.shape[:2]
+    grid = close_up_grid(points)
+    offsets = sigmas.reshape(count, masks, 1, 2) * centres.graph.constant(grid)
+    places = (centres.reshape(count, masks, 1, 2) + offsets).reshape(count, -1, 2) * (1.0 / size)
+    read = relu(features.points("c2", places, finer=1, through=lambda x: pointwise(x, weights / "reduce")))
+    details = read.reshape(count, -1, masks, len(grid)).transpose(0, 2, 3, 1)
+    return relu(dense(details.reshape(count, masks, -1), weights / "hidden"))
 
 
 def _masked_sum(crops: Tensor, masks: Tensor, weights: Weights) -> Tensor:

@@ -60,7 +60,7 @@ def onnx_model(
     pyramid = feature_pyramid(features, detector.fpn, weights / "fpn")
     regions = _proposals(pyramid, detector.rpn, weights / "rpn", limit, hw)
     last = detector.stages[-1]
-    predicted = run_stages(pyramid[:-1], regions, detector.stages, weights, limit)
+    predicted = run_stages(pyramid[:-1], features[0], regions, detector.stages, weights, limit)
     regions, masked = predicted.regions, predicted.masked
     found = choose(predicted.scores, predicted.deltas, regions, limit, last.coder_weights, inference)
     scale = original_hw.gather(both_corners) / limit

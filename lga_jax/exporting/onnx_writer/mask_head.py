@@ -14,7 +14,7 @@ from lga_jax.models.roi.mask_head import MaskHead
 
 def object_masks(maps: Sequence[Tensor], found: Found, module: MaskHead, weights: Weights) -> Tensor:
     """The mask of each detection inside its box, as probabilities [d p p]; unused slots are zero."""
-    features = RoIFeatures(maps, found.boxes, module.strides, module.roi_align)
+    features = RoIFeatures({"pyramid": lambda: maps}, found.boxes, module.strides, module.roi_align)
     labels = found.labels.gather(features.order)
     x = features.crops()
     for number in range(1, module.num_convs + 1):

@@ -4,55 +4,72 @@ RoIs are put into the order of their pyramid levels, so that each level crops it
 concatenation of all levels has a fixed length again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lga_jax.exporting.onnx_writer.graph import Tensor, concat
+from lga_jax.models.roi.attention import Level
 from lga_jax.ops.roi_align import CANONICAL_LEVEL, CANONICAL_SIZE
 
 
+# Functions that write the feature maps of a level, one map per stride.
+Levels = Mapping[Level, Callable[[], Sequence[Tensor]]]
+
+
 class RoIFeatures:
-    """Crops and points of RoIs, as lga_jax.models.roi.attention.RoIFeatures, on the feature pyramid.
+    """Crops of the pyramid and points of any level, as lga_jax.models.roi.attention.RoIFeatures.
 
     Attributes:
         order: [r], the indices of the boxes that were given, level by level. All results have this order.
         boxes: [r 4], in this order.
     """
 
-    def __init__(self, maps: Sequence[Tensor], boxes: Tensor, strides: Sequence[int], rule: Mapping[str, Any]) -> None:
+    def __init__(self, levels: Levels, boxes: Tensor, strides: Sequence[int], rule: Mapping[str, Any]) -> None:
         """`rule`: the recipe's `roi_align`."""
-        # Corners of boxes need float32, and RoiAlign has one type for boxes and features.
-        self._maps, self._dtype = [x.cast(np.float32) for x in maps], maps[0].dtype
+        self._levels = levels
         self._strides, self._rule = strides, rule
         self.order = concat(self._members(boxes), axis=0).fixed(boxes.shape[0])
         self.boxes = boxes.gather(self.order)
 
     def crops(self) -> Tensor:
-        """RoIAlign: [r c s s]."""
-        size = self._rule["crop_size"]
+        """RoIAlign of the pyramid: [r c s s]."""
+        size, maps = self._rule["crop_size"], self._levels["pyramid"]()
+        # Corners of boxes need float32, and RoiAlign has one type for boxes and features.
         crops = [
-            _roi_align(x, self.boxes.gather(index), index * 0, 1.0 / stride, self._rule)
-            for x, stride, index in zip(self._maps, self._strides, self._members(self.boxes), strict=True)
+            _roi_align(x.cast(np.float32), self.boxes.gather(index), index * 0, 1.0 / stride, self._rule)
+            for x, stride, index in zip(maps, self._strides, self._members(self.boxes), strict=True)
         ]
-        return concat(crops, axis=0).fixed(self.boxes.shape[0], self._maps[0].shape[1], size, size).cast(self._dtype)
+        return concat(crops, axis=0).fixed(self.boxes.shape[0], maps[0].shape[1], size, size).cast(maps[0].dtype)
 
-    def points(self, positions: Tensor) -> Tensor:
-        """The features [r c p] at positions [r p 2] in every RoI, from (0, 0), its first corner, to (1, 1)."""
-        count, channels = self.boxes.shape[0], self._maps[0].shape[1]
+    def points(
+        self,
+        level: Level,
+        positions: Tensor,
+        finer: int = 0,
+        through: Callable[[Tensor], Tensor] = lambda features: features,
+    ) -> Tensor:
+        """The features [r c p] at positions [r p 2] in every RoI, from (0, 0), its first corner, to (1, 1).
+
+        `finer` and `through` as in lga_jax.models.roi.attention.RoIFeatures.
+        """
+        maps = [through(x) for x in self._levels[level]()]
+        count, channels = self.boxes.shape[0], maps[0].shape[1]
         corner = self.boxes.slice(1, 0, 2)
         size = self.boxes.slice(1, 2, 4) - corner
         places = corner.reshape(count, 1, 2) + positions * size.reshape(count, 1, 2)
         parts = []
-        for x, stride, index in zip(self._maps, self._strides, self._members(self.boxes), strict=True):
+        for number, index in enumerate(self._members(self.boxes)):
+            read = max(number - finer, 0)
+            x, stride = maps[read].cast(np.float32), self._strides[read]
             sides = np.asarray(x.shape[:1:-1], np.float32) * stride  # width, height
             grid = places.gather(index) * (2.0 / sides) - 1.0
             grid = grid.apply("Unsqueeze", x.graph.constant([0], np.int64), shape=(1, *grid.shape))
             shape = (1, channels, *grid.shape[1:3])
             sampled = x.apply("GridSample", grid, shape=shape, padding_mode="border", align_corners=0)  # bilinear
             parts.append(sampled.transpose(0, 2, 1, 3))
-        return concat(parts, axis=1).fixed(count, channels, positions.shape[1]).cast(self._dtype)
+        return concat(parts, axis=1).fixed(count, channels, positions.shape[1]).cast(maps[0].dtype)
 
     def _members(self, boxes: Tensor) -> list[Tensor]:
         """The indices [n] of the boxes of each level."""
@@ -74,6 +91,16 @@ def _levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
         least = CANONICAL_SIZE * 2.0 ** (stride.bit_length() - 1 - CANONICAL_LEVEL - 1e-6)
         level = level + (area >= least**2).cast(np.int64)
     return level
+
+
+def averaged_pyramid(c2: Tensor, count: int) -> list[Tensor]:
+    """`lga_jax.models.fpn.averaged_pyramid`; the sides of padded images are multiples of the last stride."""
+    maps = [c2]
+    for _ in range(count - 1):
+        batch, channels, height, width = maps[-1].shape
+        shape = (batch, channels, height // 2, width // 2)
+        maps.append(maps[-1].apply("AveragePool", shape=shape, kernel_shape=[2, 2], strides=[2, 2]))
+    return maps
 
 
 def _roi_align(x: Tensor, boxes: Tensor, batch: Tensor, scale: float, rule: Mapping[str, Any]) -> Tensor:

@@ -28,9 +28,16 @@ class RoICrops:
         align = functools.partial(multilevel_roi_align, strides=self.strides, **self.roi_align)
         return jax.vmap(align)(self.levels[level](), self.boxes)
 
-    def points(self, level: Level, positions: Float[Array, "b r p 2"], finer: int = 0) -> Float[Array, "b r p c"]:
+    def points(
+        self,
+        level: Level,
+        positions: Float[Array, "b r p 2"],
+        finer: int = 0,
+        through: Callable[[Array], Array] = lambda features: features,
+    ) -> Float[Array, "b r p c"]:
         corner, size = self.boxes[..., None, :2], self.boxes[..., None, 2:] - self.boxes[..., None, :2]
         places = jax.lax.stop_gradient(corner) + positions * jax.lax.stop_gradient(size)
         number = jax.vmap(functools.partial(pyramid_level, strides=self.strides))(self.boxes)
         sample = functools.partial(sample_points, strides=self.strides)
-        return jax.vmap(sample)(self.levels[level](), places, jnp.maximum(number - finer, 0))
+        maps = [through(features) for features in self.levels[level]()]
+        return jax.vmap(sample)(maps, places, jnp.maximum(number - finer, 0))

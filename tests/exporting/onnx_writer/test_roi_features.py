@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures
+from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures, averaged_pyramid
+from lga_jax.models.fpn import averaged_pyramid as jax_averages
 from lga_jax.models.roi.crops import RoICrops
 from tests.exporting.onnx_writer.running import channels_first, close, run
 
@@ -28,7 +29,7 @@ def test_crops(ratio, aligned):
     )()
 
     def both(boxes, *maps):
-        features = RoIFeatures(maps, boxes, STRIDES, rule)
+        features = RoIFeatures({"pyramid": lambda: maps}, boxes, STRIDES, rule)
         return features.order, features.boxes, features.crops()
 
     order, boxes, found = run(both, BOXES, *map(channels_first, MAPS))
@@ -37,15 +38,20 @@ def test_crops(ratio, aligned):
     close(found, channels_first(crops)[0][order], 1e-4)
 
 
-def test_points():
+@pytest.mark.parametrize(("level", "finer", "factor"), [("pyramid", 0, 1.0), ("c2", 1, 3.0)])
+def test_points(level, finer, factor):
     rule = dict(crop_size=7, sampling_ratio=2, aligned=True)
     positions = RNG.uniform(-0.5, 1.5, (len(BOXES), 5, 2)).astype(np.float32)  # some outside the map
-    there = RoICrops({"pyramid": lambda: JAX_MAPS}, jnp.asarray(BOXES[None]), STRIDES, rule)
-    expected = jax.jit(lambda positions: there.points("pyramid", positions))(jnp.asarray(positions[None]))[0]
+    c2 = RNG.normal(size=(1, 100, 72, 4)).astype(np.float32)
+    levels = {"pyramid": lambda: JAX_MAPS, "c2": lambda: jax_averages(jnp.asarray(c2), 3)}
+    there = RoICrops(levels, jnp.asarray(BOXES[None]), STRIDES, rule)
+    read = jax.jit(lambda positions: there.points(level, positions, finer, lambda x: x * factor))
+    expected = read(jnp.asarray(positions[None]))[0]
 
-    def points(boxes, positions, *maps):
-        features = RoIFeatures(maps, boxes, STRIDES, rule)
-        return features.order, features.points(positions.gather(features.order))
+    def points(boxes, positions, c2, *maps):
+        levels = {"pyramid": lambda: maps, "c2": lambda: averaged_pyramid(c2, 3)}
+        features = RoIFeatures(levels, boxes, STRIDES, rule)
+        return features.order, features.points(level, positions.gather(features.order), finer, lambda x: x * factor)
 
-    order, found = run(points, BOXES, positions, *map(channels_first, MAPS))
+    order, found = run(points, BOXES, positions, *map(channels_first, [c2, *MAPS]))
     close(found.transpose(0, 2, 1), expected[order], 1e-3)

@@ -7,6 +7,7 @@ import numpy as np
 from lga_jax.exporting.onnx_writer.selection import Regions
 from lga_jax.exporting.onnx_writer.stages import run_stages
 from lga_jax.models.build import build_detector
+from lga_jax.models.fpn import averaged_pyramid
 from lga_jax.models.postprocess import mean_scores
 from lga_jax.structs import Outputs, RoIs
 from tests.exporting.onnx_writer.running import channels_first, close, random_like, run, weights_of
@@ -14,6 +15,7 @@ from tests.models import tiny
 
 RNG = np.random.default_rng(0)
 MAPS = [RNG.normal(size=(1, 400 // stride, 300 // stride, 16)).astype(np.float32) for stride in (4, 8, 16, 32)]
+C2 = RNG.normal(size=(1, 128, 96, 8)).astype(np.float32)
 HW = np.float32([400, 300])
 
 
@@ -27,24 +29,24 @@ def test_a_cascade_gives_mean_scores_and_the_masks_of_the_last_stage_with_masks(
     corner = RNG.uniform(0, 150, (8, 2))
     boxes = np.concatenate([corner, corner + RNG.uniform(20, 200, (8, 2))], axis=1).astype(np.float32)
     rois = RoIs(*map(jnp.asarray, (boxes[None], np.zeros((1, 8), np.float32), np.ones((1, 8), bool))))
-    jax_maps = [jnp.asarray(x) for x in MAPS]
+    levels = {"pyramid": lambda: [jnp.asarray(x) for x in MAPS], "c2": lambda: averaged_pyramid(jnp.asarray(C2), 4)}
 
     def stages(variables):
         outputs, regions = [], rois
         for number, stage in enumerate(detector.stages):
             own = variables if number == 0 else {"params": variables["params"][f"stages_{number}"]}
-            outputs.append(stage.apply(own, {"pyramid": lambda: jax_maps}, regions, None, None))
+            outputs.append(stage.apply(own, levels, regions, None, None))
             regions = stage.refined(outputs[-1], jnp.asarray(HW[None]))
         return outputs, mean_scores(Outputs(None, tuple(outputs)))
 
     variables = _variables(detector)
     outputs, scores = jax.jit(stages)(variables)
 
-    def predicted(boxes, valid, limit, *maps):
-        return run_stages(maps, Regions(boxes, valid), detector.stages, weights_of(variables), limit)
+    def predicted(boxes, valid, limit, c2, *maps):
+        return run_stages(maps, c2, Regions(boxes, valid), detector.stages, weights_of(variables), limit)
 
     limit = np.float32([300, 400, 300, 400])
-    found = run(predicted, boxes, rois.valid[0], limit, *map(channels_first, MAPS))
+    found = run(predicted, boxes, rois.valid[0], limit, *map(channels_first, [C2, *MAPS]))
     # The order of the RoIs is that of their levels in the last stage.
     order = [int(np.abs(one - outputs[-1].rois.boxes[0]).sum(-1).argmin()) for one in found.regions.boxes]
     assert sorted(order) == list(range(8)) != order

@@ -16,9 +16,10 @@ from lga_jax.structs import Batch, Gaussians, Outputs, StageOutputs, Targets
 from studies.attention.rows import ROWS, Row, digest, resolve
 from studies.attention.study import parse
 from studies.attention.variants import StudyHead, average_to, build_row, extra_losses, overlap
+from tests.models.roi.attention.test_close_ups import close_up_head, projected
 
 SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, mu="dense", sigma="per_axis", fusion="sum")
-SIZES |= dict(classifier="shared", guide_level="pyramid")
+SIZES |= dict(classifier="shared", guide_level="pyramid", close_up_points=3)
 TINY = {
     "model.backbone.width": 8,
     "model.fpn.channels": 16,
@@ -138,74 +139,9 @@ def test_the_guide_stops_where_it_is_said_to(into, pooled, anywhere):
     assert bool(jnp.any(through_all != 0)) == anywhere
 
 
-def close_up_head(**fields):
-    head = make_head(close_up=3, **fields)
-    features = [
-        jax.random.normal(jax.random.key(number), (1, 64 // stride, 64 // stride, 16))
-        for number, stride in enumerate((4, 8))
-    ]
-    align = dict(crop_size=7, sampling_ratio=2, aligned=True)
-    boxes = jnp.array([[[8.0, 8.0, 48.0, 56.0], [0.0, 0.0, 30.0, 20.0]]])
-    crop = RoICrops({"pyramid": lambda: features}, boxes, (4, 8), align)
-    return head, crop, head.init(jax.random.key(0), crop, True)
-
-
-def projected(variables):
-    """The parameters with a projection that is not zero."""
-    project = variables["params"]["add_close_ups"]["project"]
-    kernel = jax.random.normal(jax.random.key(5), project["kernel"].shape)
-    return variables["params"] | {"add_close_ups": {"project": project | {"kernel": kernel}}}
-
-
-def test_close_ups_change_nothing_at_the_start():
-    head, crop, variables = close_up_head()
-    plain = make_head()
-    own = {name: value for name, value in variables["params"].items() if "close_ups" not in name}
-    expected, found = plain.apply({"params": own}, crop, True), head.apply(variables, crop, True)
-    jax.tree.map(np.testing.assert_array_equal, expected, found)
-    moved = np.asarray(head.apply({"params": projected(variables)}, crop, True).fused - expected.fused)
-    assert moved.any() and np.ptp(moved, axis=(2, 3)).max() < 1e-4  # the same in every cell
-
-
-def test_the_first_step_moves_the_projection_of_close_ups():
-    head, crop, variables = close_up_head()
-
-    def loss(params):
-        return jnp.square(head.apply({"params": params}, crop, False).fused).sum()
-
-    assert jnp.count_nonzero(jax.grad(loss)(variables["params"])["add_close_ups"]["project"]["kernel"]) > 100
-
-
-def test_a_close_up_reads_the_points_of_its_mask():
-    head, crop, variables = close_up_head()
-    gaussians = head.apply(variables, crop, False).gaussians
-    found = head.bind(variables).close_ups(crop, gaussians)
-    params = variables["params"]["close_ups"]
-    steps = 1.5 * np.array([-2 / 3, 0.0, 2 / 3])
-    for mask in range(4):
-        centre, sigma = (np.asarray(value)[:, :, mask, None] for value in (gaussians.centres, gaussians.sigmas))
-        grid = np.array([(x, y) for y in steps for x in steps])
-        features = crop.points("pyramid", jnp.asarray((centre + sigma * grid) / 7), 1)
-        reduced = jax.nn.relu(features @ params["reduce"]["kernel"] + params["reduce"]["bias"]).reshape(1, 2, -1)
-        expected = jax.nn.relu(reduced @ params["hidden"]["kernel"] + params["hidden"]["bias"])
-        np.testing.assert_allclose(found[:, :, mask], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_gradients_reach_centres_and_sigmas_through_the_close_ups():
-    head, crop, variables = close_up_head(guide_reads_close_ups=True)
-
-    def loss(params):
-        return jnp.square(head.apply({"params": params}, crop, True).guide_logits).sum()
-
-    gradient = jax.grad(loss)(variables["params"])
-    for name in ("centres", "sigmas"):
-        assert np.count_nonzero(gradient[name]["bias"]) == 8, name
-    assert not gradient["add_close_ups"]["project"]["kernel"].any()  # the fused crop is not in this loss
-
-
 @pytest.mark.parametrize("kept", [(1, 1, 1, 1), (0, 1, 1, 1), (0, 0, 0, 0)])
 def test_a_removed_mask_adds_neither_its_crop_nor_its_close_up(kept):
-    head, crop, variables = close_up_head()
+    head, crop, variables = close_up_head(StudyHead)
     params = projected(variables)
     whole = head.apply({"params": params}, crop, False)
     given = {"params": params, "kept": {"masks": jnp.asarray(kept, jnp.float32)}}

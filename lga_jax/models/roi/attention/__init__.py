@@ -20,11 +20,18 @@ class RoIFeatures(Protocol):
         """The RoIAlign crop of every RoI."""
         ...
 
-    def points(self, level: Level, positions: Float[Array, "*n p 2"], finer: int = 0) -> Float[Array, "*n p c"]:
+    def points(
+        self,
+        level: Level,
+        positions: Float[Array, "*n p 2"],
+        finer: int = 0,
+        through: Callable[[Array], Array] = lambda features: features,
+    ) -> Float[Array, "*n p c"]:
         """The features at `positions` (x, y) in every RoI, differentiable in the positions as well.
 
         (0, 0) is the top left corner of the RoI and (1, 1) its bottom right corner. `finer`: read this number of
-        pyramid levels below the level for the RoI's size, as far as there are any.
+        pyramid levels below the level for the RoI's size, as far as there are any. `through`: applied to every feature
+        map [.. h w c] before it is read.
         """
         ...
 

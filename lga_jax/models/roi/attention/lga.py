@@ -16,13 +16,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lga_jax.models.layers import Dense, xavier_caffe2
-from lga_jax.models.roi.attention import Crop
+from lga_jax.models.roi.attention import Crop, RoIFeatures
+from lga_jax.models.roi.attention.close_ups import AddCloseUps, CloseUps
 from lga_jax.ops.gaussian import gaussian_masks
 from lga_jax.structs import Attention, Gaussians
 
 
 class LGAHead(nn.Module):
-    """Predicts `num_masks` Gaussian masks for each RoI crop, and fuses the masked crop with the original."""
+    """Predicts `num_masks` Gaussian masks for each RoI crop, and fuses what they highlight with the original.
+
+    What a mask highlights is the masked crop; with guide_level "close_up" also its region in finer features, which the
+    guide then classifies.
+    """
 
     num_masks: int
     reduced_channels: int
@@ -31,7 +36,10 @@ class LGAHead(nn.Module):
     sigma: str  # "isotropic" or "per_axis"
     fusion: str  # "sum" or "concat"
     classifier: str  # classifier of the guide: "joint" for all masks together, or "shared" for each mask separately
-    guide_level: str  # features that the guide pools: "pyramid", or "c2", the output of the backbone's first stage
+    # What the guide classifies: masked averages of "pyramid", the crops, or of "c2", crops of the backbone's first
+    # stage; or "close_up", the close-ups of the masks.
+    guide_level: str
+    close_up_points: int  # points per side of a close-up
     num_classes: int
     dtype: Any = jnp.float32
 
@@ -49,6 +57,9 @@ class LGAHead(nn.Module):
             sigmas_per_mask * self.num_masks, kernel_init=small, bias_init=nn.initializers.constant(0.5)
         )
         self.guide_classes = nn.Dense(self.num_classes + 1, kernel_init=small)
+        if self.guide_level == "close_up":
+            self.close_ups = CloseUps(self.close_up_points, self.reduced_channels, self.dtype)
+            self.add_close_ups = AddCloseUps(self.dtype)
         if self.fusion == "concat":
             self.fuse = MaskedConcat(dtype=self.dtype)
 
@@ -56,10 +67,19 @@ class LGAHead(nn.Module):
         crops = crop("pyramid")
         gaussians = self.predict_gaussians(crops)
         fused = self.highlight(crops, gaussians.masks)
+        if self.guide_level == "close_up":
+            details = self.look_closer(crop, gaussians)
+            fused = self.add_close_ups(fused, details)
         if not train:
             return Attention(fused, gaussians)
+        if self.guide_level == "close_up":
+            return Attention(fused, gaussians, self.classify(details.astype(jnp.float32)))
         seen = crops if self.guide_level == "pyramid" else crop(self.guide_level)
         return Attention(fused, gaussians, self.guide(seen, gaussians.masks))
+
+    def look_closer(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
+        """A description of the region of each mask, from finer features than the crop's."""
+        return self.close_ups(crop, gaussians)
 
     def highlight(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ _ c"]:
         """The crops fused with the masked crops (section III-B-3)."""
@@ -87,12 +107,14 @@ class LGAHead(nn.Module):
         return nn.relu(predicted) + 1.0
 
     def guide(self, crops: Float[Array, "*n s s c"], masks: Float[Array, "*n m s s"]) -> Float[Array, "*n _ l"]:
-        """Class logits from the masked averages (section III-B-2), computed by one linear layer.
+        """Class logits from the masked averages (section III-B-2) of crops from `guide_level`."""
+        return self.classify(masked_averages(crops, masks))
+
+    def classify(self, highlighted: Float[Array, "*n m c"]) -> Float[Array, "*n _ l"]:
+        """Class logits from what each mask highlights, computed by one linear layer.
 
         The result is [*n 1 l] with "joint", for all masks of a RoI together, or [*n m l] with "shared", one per mask.
-        `crops` come from `guide_level`.
         """
-        highlighted = masked_averages(crops, masks)
         if self.classifier == "joint":
             highlighted = highlighted.reshape(*highlighted.shape[:-2], 1, -1)
         return self.guide_classes(highlighted)
