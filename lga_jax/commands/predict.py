@@ -8,7 +8,8 @@ The checkpoint holds all other settings. Writes OUTPUT/detections.json (COCO res
 extents of the Gaussian masks, and with a mask head the object masks as RLE) and, for each image, a picture of them. A
 video gives a video OUTPUT/NAME.mp4 instead, and the image_id is the number of the frame. A number is a camera; Ctrl-C
 or --frames ends it. For many images on an accelerator: --batch_size 8 --nopictures. --flip, --scales and --tile predict
-several views of each image and merge them.
+several views of each image and merge them. --attention adds a sheet below each picture: what every mask of every object
+looks at.
 """
 
 from absl import flags
@@ -44,6 +45,7 @@ def main() -> None:
     )
     batch_size = flags.DEFINE_integer("batch_size", 1, "Images per device in one pass.", lower_bound=1)
     pictures = flags.DEFINE_boolean("pictures", True, "Draw a picture of each image, or a video.")
+    attention = flags.DEFINE_boolean("attention", False, "Below each picture, show what the Gaussian masks look at.")
     frames = flags.DEFINE_integer("frames", None, "Stop after this many frames of a video or camera.", lower_bound=1)
     views = define_views()
     flags.mark_flags_as_required(["workdir", "input", "output"])
@@ -63,8 +65,17 @@ def main() -> None:
         if frames.value is not None and not of_video:
             expected, remedy = "a video or a camera as --input", "leave the flag out"
             raise UserError("--frames", expected=expected, found=place.value, remedy=remedy)
+        if attention.value and (of_video or not pictures.value):
+            found = f"{place.value}, a video or a camera" if of_video else "--nopictures"
+            raise UserError("--attention", expected="pictures of images", found=found, remedy="leave the flag out")
         predictor = load(workdir.value, parse_step(step.value), views=Views(**views()))
         say(predictor.title)
+        model = predictor.recipe.model
+        if attention.value and "lga" not in (model.attention, *model.cascade.attentions):
+            found = f"model.attention {model.attention!r}"
+            raise UserError(
+                "--attention", expected="a model with Gaussian masks", found=found, remedy="leave the flag out"
+            )
         threshold = predictor.best_threshold() if score.value == AUTO else score.value
         if score.value == AUTO:
             say(f"score threshold {threshold:g}, with the best F1 in the evaluation of this checkpoint")
@@ -72,7 +83,7 @@ def main() -> None:
         if of_video:
             predict_video(predictor, place.value, output.value, **settings, most_frames=frames.value)
         else:
-            predict_folder(predictor, place.value, output.value, **settings)
+            predict_folder(predictor, place.value, output.value, **settings, close_ups=attention.value)
 
     parsing.run(run)
 

@@ -31,7 +31,7 @@ _MASK_COLOURS: tuple[Colour, ...] = (  # distinct for colour-blind people (after
     (178, 150, 255),
 )
 _TRUTH_COLOUR: Colour = (255, 255, 255)
-_STRIP_COLOUR: Colour = (24, 24, 27)
+STRIP_COLOUR: Colour = (24, 24, 27)  # background of legends and sheets
 _TINT = 0.2  # opacity of a Gaussian mask
 _OBJECT_TINT = 0.4  # opacity of an object mask
 
@@ -119,7 +119,7 @@ def _strip(canvas: Canvas, num_masks: int, truth: Sequence[Mapping]) -> list[UIn
         return []
     rows = _wrap(canvas, entries)
     height = round(canvas.font.size * 1.7)
-    picture = Image.new("RGB", (canvas.pixels.shape[1], height * len(rows)), _STRIP_COLOUR)
+    picture = Image.new("RGB", (canvas.pixels.shape[1], height * len(rows)), STRIP_COLOUR)
     pen = ImageDraw.Draw(picture)
     for number, row in enumerate(rows):
         for x, text, colour in row:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from lga_jax.data.folder import ImageFiles, find_images
+from lga_jax.drawing.close_ups import draw_close_ups
 from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import UserError, counted, listed, printable
 from lga_jax.files import check_free, make_folder, write_atomically, write_json
@@ -22,6 +23,7 @@ from lga_jax.terminal import say
 
 _SHOWN = (".jpg", ".jpeg", ".png")  # formats of pictures
 _JPEG_QUALITY = 92
+_Draw = Callable[[UInt8[np.ndarray, "h w 3"], Sequence[dict], Mapping[int, str]], UInt8[np.ndarray, "h2 w2 3"]]
 _WAITING = 8  # pictures per thread: if more are unwritten, the next batch waits
 
 
@@ -33,10 +35,12 @@ def predict_folder(
     score_threshold: float,
     batch_size: int,
     pictures: bool,
+    close_ups: bool = False,
 ) -> None:
     """Detects objects with score at least score_threshold in the image or folder `place`.
 
-    Writes output/detections.json and, with `pictures`, a picture of each image. Each device processes `batch_size`
+    Writes output/detections.json and, with `pictures`, a picture of each image; with `close_ups`, a picture has a sheet
+    of what the Gaussian masks look at below it. Each device processes `batch_size`
     images at a time; meanwhile threads decode the next images and write pictures of the previous ones. If files of a
     folder cannot be read, a UserError lists them after all others are written.
     """
@@ -46,7 +50,8 @@ def predict_folder(
         raise _unreadable(source, paths)
     check_free(output)
     folder = Path(output) if pictures else None
-    results, num_non_finite = _predict_and_draw(predictor, source, folder, score_threshold, batch_size)
+    draw = _draw_with_close_ups if close_ups else draw_detections
+    results, num_non_finite = _predict_and_draw(predictor, source, folder, draw, score_threshold, batch_size)
     if len(source.unreadable) == len(paths):
         raise _unreadable(source, paths)
     results.sort(key=lambda result: result["image_id"])  # stable: the highest score of an image stays first
@@ -80,7 +85,12 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _predict_and_draw(
-    predictor: Predictor, source: ImageFiles, folder: Path | None, score_threshold: float, batch_size: int
+    predictor: Predictor,
+    source: ImageFiles,
+    folder: Path | None,
+    draw: _Draw,
+    score_threshold: float,
+    batch_size: int,
 ) -> tuple[list[dict], int]:
     """The results of all readable images, and the number of detections that were not finite."""
     targets = [folder and folder / name for name in picture_names(source.paths)]
@@ -95,7 +105,7 @@ def _predict_and_draw(
             num_non_finite += count_non_finite(located.detections)
             for index, found in per_image(located, source.records, predictor.category_ids):
                 kept = [result for result in found if result["score"] >= score_threshold]
-                waiting.append(writers.submit(_write_picture, source, index, kept, names, targets[index]))
+                waiting.append(writers.submit(_write_picture, source, index, kept, names, draw, targets[index]))
             results += _written(waiting, bar, most=_WAITING * num_threads)
         results += _written(waiting, bar, most=0)
     return results, num_non_finite
@@ -108,8 +118,15 @@ def _written(waiting: deque[Future], bar: tqdm, most: int) -> Iterator[dict]:
         bar.update()
 
 
+def _draw_with_close_ups(
+    image: UInt8[np.ndarray, "h w 3"], found: Sequence[dict], names: Mapping[int, str]
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    picture = draw_detections(image, found, names)
+    return np.concatenate([picture, draw_close_ups(image, found, names, picture.shape[1])])
+
+
 def _write_picture(
-    source: ImageFiles, index: int, found: Sequence[dict], names: Mapping[int, str], target: Path | None
+    source: ImageFiles, index: int, found: Sequence[dict], names: Mapping[int, str], draw: _Draw, target: Path | None
 ) -> list[dict]:
     """The image's results with file name and class names; no results if its pixels cannot be decoded.
 
@@ -119,7 +136,7 @@ def _write_picture(
     if path in source.unreadable:
         return []
     if target:
-        picture = _encode(draw_detections(source.image(index), found, names), target.suffix.lower())
+        picture = _encode(draw(source.image(index), found, names), target.suffix.lower())
         make_folder(target.parent)
         write_atomically(target, picture)
     return [result | {"file_name": path.name, "category_name": names[result["category_id"]]} for result in found]

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from pycocotools import mask as coco_masks
 
 from lga_jax.data.source import Source, UnreadableImageError, truth_of
+from lga_jax.drawing.close_ups import draw_close_ups
 from lga_jax.drawing.pictures import draw_detections
 from lga_jax.errors import counted
 from lga_jax.evaluation.analysis import Analysis, LabelError
@@ -158,14 +159,16 @@ def _described(gallery: _Gallery, found: dict | None, real: dict | None) -> str:
 def _crop(
     gallery: _Gallery, image_id: int | str, found: dict | None, real: dict | None, caption: str
 ) -> Picture | None:
-    """The surroundings of a detection and an object, with no other box."""
+    """The surroundings of a detection and an object, with no other box; below, what the detection's masks look at."""
     image = gallery.image(image_id)
     if image is None:
         return None
     window = _surroundings([box["bbox"] for box in (found, real) if box], image.shape[:2])
     left, top, right, bottom = window
     shown = [[_moved(box, window)] if box else [] for box in (found, real)]
-    return Picture(caption, draw_detections(image[top:bottom, left:right], shown[0], gallery.names, shown[1]))
+    picture = draw_detections(image[top:bottom, left:right], shown[0], gallery.names, shown[1])
+    close_ups = draw_close_ups(image, [found] if found else [], gallery.names, picture.shape[1])
+    return Picture(caption, np.concatenate([picture, close_ups]))
 
 
 def _surroundings(boxes: Sequence[Sequence[float]], hw: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -23,10 +23,10 @@ from PIL import Image, ImageDraw
 
 from lga_jax.data.source import Source
 from lga_jax.drawing.canvas import draw_box, draw_dashed_box, draw_dot, draw_ellipse, font, make_canvas
+from lga_jax.drawing.close_ups import close_up, region
 from lga_jax.drawing.pictures import mask_colour
 from lga_jax.drawing.text import drawable
 from lga_jax.evaluation.mask_hits import true_positives
-from lga_jax.models.roi.attention.close_ups import REACH
 from lga_jax.terminal import safe_output
 from studies.attention.measure import deciding, open_run, scorer
 from studies.attention.rows import ROWS
@@ -106,7 +106,7 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], box: dict, detection: dict) -> UInt
     side = 1.3 * max(width, height)
     around = np.array([x + width / 2 - side / 2, y + height / 2 - side / 2])
     scale = TILE / side
-    canvas = make_canvas(_region(image, around, np.array([side, side]), TILE))
+    canvas = make_canvas(region(image, around, np.array([side, side]), TILE))
     canvas = canvas._replace(line=2 * canvas.scale)  # the tile is reduced afterwards
 
     def place(bbox: list[float]) -> list[float]:
@@ -129,22 +129,11 @@ def _close_ups(image: UInt8[np.ndarray, "h w 3"], detection: dict, decides: int 
     number = len(detection["mask_centres"])
     side = TILE // max(number, 2)
     strip = np.full((side, TILE, 3), 24, np.uint8)
-    for mask, (centre, sigma) in enumerate(zip(detection["mask_centres"], detection["mask_sigmas"], strict=True)):
-        half = REACH * np.maximum(sigma, 0.5)
+    for mask in range(number):
         place = strip[:, mask * side : (mask + 1) * side]
         place[:] = 255 if mask == decides else 24
-        place[3:-3, 3:-3] = mask_colour(mask)
-        place[6:-6, 6:-6] = _region(image, np.array(centre) - half, 2 * half, side - 12)
+        place[3:-3, 3:-3] = close_up(image, detection, mask, side - 6, 3)
     return strip
-
-
-def _region(
-    image: UInt8[np.ndarray, "h w 3"], corner: Float[np.ndarray, "2"], extent: Float[np.ndarray, "2"], side: int
-) -> UInt8[np.ndarray, "s s 3"]:
-    """A box of the image, (x, y) and (width, height) in pixels, as a square; black outside."""
-    x, y = side / extent
-    move = np.array([[x, 0.0, -corner[0] * x], [0.0, y, -corner[1] * y]])
-    return cv2.warpAffine(image, move, (side, side), flags=cv2.INTER_CUBIC)
 
 
 def _caption(text: str) -> UInt8[np.ndarray, "h w 3"]:
