@@ -1,6 +1,6 @@
 """Time and operations that each form of attention adds to a training step and to a prediction of a ResNet-50.
 
-    python -m studies.attention.cost --rows none,lga,close_up,close_up_c2,close_up_guide
+    python -m studies.attention.cost --rows none,lga,close_up_guide,close_up_small
 
 Whole programs of `none` are measured once with 512 RoIs on one image of 512 x 512. For every row the RoI stage's part
 is compiled alone, on features of that image: crops, attention, and in training the guide's logits and the gradient in
@@ -191,7 +191,7 @@ def _in_turn(calls: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="none,lga,close_up,close_up_c2,close_up_guide", help="none and others")
+    parser.add_argument("--rows", default="none,lga,close_up_guide,close_up_small", help="none and others")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="one JSON object per row")
     given = parser.parse_args()

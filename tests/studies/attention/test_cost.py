@@ -9,7 +9,7 @@ TINY = Size(side=64, rois=8, width=8, channels=16)
 
 
 def test_close_ups_cost_more_than_masks_and_masks_more_than_nothing():
-    parts = {row: parts_of(row, TINY) for row in ("none", "lga", "close_up")}
+    parts = {row: parts_of(row, TINY) for row in ("none", "lga", "close_up_guide")}
     for kind in (0, 1):
         none, lga, close_up = (parts[row][kind].flops for row in parts)
         assert none < lga < close_up
