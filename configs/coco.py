@@ -140,7 +140,8 @@ def get_config() -> ConfigDict:
                 # The guide classifies the region of every mask, read again from the backbone's first stage and also
                 # added to the crop; or "c2": masked crops of the first stage; "pyramid": masked crops of the FPN.
                 guide_level="close_up",
-                close_up_points=4,  # points per side of such a region
+                close_up_points=6,  # per side of such a region
+                close_up_channels=32,  # of each point
             ),
             cbam=dict(reduction=16, kernel_size=7),
             non_local=dict(reduction=2),

@@ -27,7 +27,7 @@ def get_config():
     config.data.update(short_edges=(64,), eval_short_edge=64, long_edge=64, buckets=((64, 64),))
     config.model.backbone.width = 8
     config.model.fpn.channels = 16
-    config.model.lga.update(reduced_channels=4, hidden=8)
+    config.model.lga.update(reduced_channels=4, hidden=8, close_up_points=3, close_up_channels=4)
     config.model.box_head.hidden = 16
     config.model.proposals.update(pre_nms_test=20, post_nms_test=10)
     config.inference.update(max_candidates=20, max_detections=8, score_threshold=0.01)

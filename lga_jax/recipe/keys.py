@@ -180,6 +180,7 @@ KEYS: dict[str, Rule] = {
     "model.lga.classifier": choice("joint", "shared"),
     "model.lga.guide_level": choice("close_up", "c2", "pyramid"),
     "model.lga.close_up_points": whole(1, 32),
+    "model.lga.close_up_channels": whole(1, _CHANNELS),
     "model.cbam.reduction": whole(1, _CHANNELS),
     "model.cbam.kernel_size": whole(1, 64),
     "model.non_local.reduction": whole(1, _CHANNELS),

@@ -35,7 +35,7 @@ class Row(NamedTuple):
     overlap_weight: float = 0.0  # weight of the mean cosine between the masks of a RoI
     guide_sees: str = "pyramid"  # "c2": the guide pools the backbone's first stage; "close_up": looks closer
     crop_size: int = 7  # cells; 14: attention on 14 x 14 cells, averaged to 7 x 7 for the box head
-    close_up_points: int = 4  # per side of a close-up
+    close_up_points: int = 6  # per side of a close-up
     soft_sigma: bool = False  # sigma = softplus(.) + 0.5 instead of ReLU(.) + 1
 
 
@@ -65,9 +65,9 @@ ROWS: dict[str, Row] = {
     "squeeze_excitation": Row("squeeze-and-excitation", attention="squeeze_excitation"),
     "deformable": Row("deformable RoI pooling, modulated", attention="deformable"),
     # Every mask is read again from the first stage.
-    "close_up_guide": Row("the same with 6 x 6 points instead of 4 x 4", **CLOSER, close_up_points=6),
-    "close_up_small": Row("the guide reads close-ups of the masks", **CLOSER),
-    "close_up_soft": Row("6 x 6 points, sigma = softplus(.) + 0.5", **CLOSER, close_up_points=6, soft_sigma=True),
+    "close_up_guide": Row("the guide reads close-ups of the masks", **CLOSER),
+    "close_up_small": Row("the same with 4 x 4 points instead of 6 x 6", **CLOSER, close_up_points=4),
+    "close_up_soft": Row("the guide reads close-ups, sigma = softplus(.) + 0.5", **CLOSER, soft_sigma=True),
     # Two changes that may give every mask work (PLAN.md).
     "subsets": Row("the guide answers from every subset of the masks", **DEFAULT | dict(classifier="subsets")),
     "soft_sigma": Row("the default with sigma = softplus(.) + 0.5", **DEFAULT, soft_sigma=True),

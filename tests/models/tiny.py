@@ -23,7 +23,7 @@ def model_config(**changes):
     config.anchor_sampling.num_samples = 32
     config.proposals.update(pre_nms_train=40, pre_nms_test=40, post_nms_train=30, post_nms_test=20)
     config.roi_sampling.num_samples = 16
-    config.lga.update(reduced_channels=8, hidden=16)
+    config.lga.update(reduced_channels=8, hidden=16, close_up_points=3, close_up_channels=8)
     config.cbam.reduction = 4
     config.box_head.hidden = 32
     config.mask_head.update(num_convs=1, channels=8, crop_size=4)

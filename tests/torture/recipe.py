@@ -21,7 +21,7 @@ def get_config():
     config.model.anchor_sampling.num_samples = 32
     config.model.proposals.update(pre_nms_train=20, post_nms_train=10, pre_nms_test=40, post_nms_test=20)
     config.model.roi_sampling.num_samples = 8
-    config.model.lga.update(reduced_channels=4, hidden=8)
+    config.model.lga.update(reduced_channels=4, hidden=8, close_up_points=3, close_up_channels=4)
     config.model.box_head.hidden = 16
     config.inference.update(max_detections=30, max_candidates=100, score_threshold=0.0)
     config.optim.update(lr=5e-3, lr_batch_size=2, warmup_steps=2, ema_decay=0.5)

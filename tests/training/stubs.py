@@ -54,7 +54,7 @@ def tiny_config():
     config.model.anchor_sampling.num_samples = 32
     config.model.proposals.update(pre_nms_train=32, post_nms_train=32, pre_nms_test=32, post_nms_test=32)
     config.model.roi_sampling.num_samples = 16
-    config.model.lga.update(reduced_channels=8, hidden=16)
+    config.model.lga.update(reduced_channels=8, hidden=16, close_up_points=3, close_up_channels=8)
     config.model.box_head.hidden = 32
     config.inference.update(max_candidates=64, max_detections=16)
     config.eval_every = 0

@@ -19,7 +19,7 @@ from studies.attention.variants import StudyHead, average_to, build_row, extra_l
 from tests.models.roi.attention.test_close_ups import close_up_head, projected
 
 SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, mu="dense", sigma="per_axis", fusion="sum")
-SIZES |= dict(classifier="shared", guide_level="pyramid", close_up_points=3)
+SIZES |= dict(classifier="shared", guide_level="pyramid", close_up_points=3, close_up_channels=8)
 TINY = {
     "model.backbone.width": 8,
     "model.fpn.channels": 16,

@@ -28,12 +28,12 @@ class CloseUps(nn.Module):
     """
 
     points: int  # per side
-    hidden: int
+    channels: int  # after the convolution, and of the hidden layer
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
-        dense = functools.partial(Dense, self.hidden, kernel_init=xavier_caffe2, dtype=self.dtype)
+        dense = functools.partial(Dense, self.channels, kernel_init=xavier_caffe2, dtype=self.dtype)
         size, (*batch, num_masks, _) = gaussians.masks.shape[-1], gaussians.centres.shape
         offsets = gaussians.sigmas[..., None, :] * close_up_grid(self.points)
         places = (gaussians.centres[..., None, :] + offsets) / size

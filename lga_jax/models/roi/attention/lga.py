@@ -40,6 +40,7 @@ class LGAHead(nn.Module):
     # stage; or "close_up", the close-ups of the masks.
     guide_level: str
     close_up_points: int  # points per side of a close-up
+    close_up_channels: int  # of each point, and of the description of a close-up
     num_classes: int
     dtype: Any = jnp.float32
 
@@ -58,7 +59,7 @@ class LGAHead(nn.Module):
         )
         self.guide_classes = nn.Dense(self.num_classes + 1, kernel_init=small)
         if self.guide_level == "close_up":
-            self.close_ups = CloseUps(self.close_up_points, self.reduced_channels, self.dtype)
+            self.close_ups = CloseUps(self.close_up_points, self.close_up_channels, self.dtype)
             self.add_close_ups = AddCloseUps(self.dtype)
         if self.fusion == "concat":
             self.fuse = MaskedConcat(dtype=self.dtype)

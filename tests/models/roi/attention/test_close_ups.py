@@ -8,7 +8,7 @@ from lga_jax.models.roi.attention.lga import LGAHead
 from lga_jax.models.roi.crops import RoICrops
 
 SETTINGS = dict(num_masks=4, reduced_channels=8, hidden=16, mu="softmax", sigma="per_axis", fusion="sum")
-SETTINGS |= dict(classifier="joint", close_up_points=3, num_classes=3)
+SETTINGS |= dict(classifier="joint", close_up_points=3, close_up_channels=8, num_classes=3)
 ALIGN = dict(crop_size=7, sampling_ratio=2, aligned=True)
 
 

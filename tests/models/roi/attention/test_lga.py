@@ -10,7 +10,7 @@ from lga_jax.models.roi.attention.lga import LGAHead, MaskedConcat, masked_avera
 NUM_CLASSES = 3
 SETTINGS = dict(num_masks=4, reduced_channels=8, hidden=16, sigma="per_axis", fusion="sum", num_classes=3)
 PAPER = dict(mu="dense", classifier="shared", guide_level="pyramid")  # to the letter
-SETTINGS |= dict(mu="softmax", classifier="joint", guide_level="c2", close_up_points=6)
+SETTINGS |= dict(mu="softmax", classifier="joint", guide_level="c2", close_up_points=6, close_up_channels=8)
 CROPS = jnp.asarray(np.random.default_rng(0).normal(size=(5, 7, 7, 12)), jnp.float32)
 
 
