@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
-from lga_jax.models.fpn import averaged_pyramid
+from lga_jax.models.roi.crops import Levels
 from lga_jax.models.roi.mask_head import MaskHead
 from lga_jax.models.roi.stage import RoIStage
 from lga_jax.structs import Detections, Outputs, Targets
@@ -54,10 +54,7 @@ class Detector(nn.Module):
         features = self.backbone(self.normalise(images, image_hw), train, *random)
         pyramid = self.fpn(features, train)
         rpn, rois = self.rpn(pyramid, images.shape[1:3], image_hw, targets, rpn_keys)
-        levels = {
-            "pyramid": lambda: pyramid[:-1],
-            "c2": lambda: averaged_pyramid(features[0], len(features)),
-        }
+        levels = Levels(pyramid[:-1], features[0])
         outputs = []
         changed = () if positive_iou is None else (positive_iou,)  # for the first stage only
         for stage, key in zip(self.stages, stage_keys, strict=True):

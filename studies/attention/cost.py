@@ -27,8 +27,7 @@ from jaxtyping import Array, Float
 from configs import coco
 from lga_jax.inference.step import device_predictions
 from lga_jax.models.build import init_variables
-from lga_jax.models.fpn import averaged_pyramid
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.models.roi.crops import Levels, RoICrops
 from lga_jax.structs import Batch, Targets
 from lga_jax.terminal import safe_output
 from lga_jax.training.step import create_state, make_train_step
@@ -82,8 +81,7 @@ def parts_of(row_name: str, size: Size) -> tuple[Part, Part]:
     attention, c2, boxes = stage.attention, *_stage_and_boxes(size)
 
     def crop(pyramid: list[Array], c2: Array, boxes: Array) -> RoICrops:
-        levels = {"pyramid": lambda: pyramid, "c2": lambda: averaged_pyramid(c2, len(pyramid))}
-        return RoICrops(levels, boxes, stage.strides, stage.roi_align)
+        return RoICrops(Levels(pyramid, c2), boxes, stage.strides, stage.roi_align)
 
     def loss(variables: Any, pyramid: list[Array], *fixed: Array) -> Float[Array, ""]:
         found = attention.apply(variables, crop(pyramid, *fixed), True)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lga_jax.models.detector import Detector
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.models.roi.crops import Levels, RoICrops
 from lga_jax.structs import Batch
 
 FAR = 3  # cells from the peak in x or y
@@ -31,7 +31,7 @@ def heat_maps(
     def at_boxes(detector: Detector, batch: Batch) -> Float[Array, "b n m 2"]:
         stage = detector.stage(0)
         pyramid = detector.fpn(detector.backbone(detector.normalise(batch.images, batch.image_hw), False), False)
-        crop = RoICrops({"pyramid": lambda: pyramid[:-1]}, batch.targets.boxes, stage.strides, stage.roi_align)
+        crop = RoICrops(Levels(pyramid[:-1]), batch.targets.boxes, stage.strides, stage.roi_align)
         return stage.attention.predict_gaussians(crop("pyramid")).centres
 
     @jax.jit

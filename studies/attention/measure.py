@@ -1,4 +1,4 @@
-"""Measures finished runs of the study: kinds of errors, slices, what every mask is worth, and where its heat map is hot.
+"""Measures finished runs of the study: kinds of errors, slices, what every mask is worth, and its heat maps.
 
     python -m studies.attention.measure --workdir runs/study --data cards_search --data_root data
 

@@ -29,7 +29,7 @@ from lga_jax.data.source import Source
 from lga_jax.evaluation.evaluate import EvalResult
 from lga_jax.evaluation.mask_hits import CROP_SIZE, true_positives
 from lga_jax.models.detector import Detector
-from lga_jax.models.fpn import averaged_pyramid
+from lga_jax.models.roi.crops import Levels
 from lga_jax.structs import Batch, Gaussians, RoIs, TrainState
 from lga_jax.terminal import safe_output
 from lga_jax.training.run import Run, open_run
@@ -252,7 +252,7 @@ def _gaussians_of_true_boxes(detector: Detector, batch: Batch) -> Gaussians | No
     images = detector.normalise(jnp.asarray(batch.images), jnp.asarray(batch.image_hw))
     features = detector.backbone(images, False)
     pyramid = detector.fpn(features, False)
-    levels = {"pyramid": lambda: pyramid[:-1], "c2": lambda: averaged_pyramid(features[0], len(features))}
+    levels = Levels(pyramid[:-1], features[0])
     boxes, valid = jnp.asarray(batch.targets.boxes), jnp.asarray(batch.targets.valid)
     rois = RoIs(boxes, jnp.zeros(valid.shape), valid)
     return detector.stage(0)(levels, rois, None, None).gaussians

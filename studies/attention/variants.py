@@ -5,6 +5,7 @@ the same as the library's head. studies/attention/rows.py explains the fields.
 """
 
 import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

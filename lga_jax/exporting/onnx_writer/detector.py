@@ -14,6 +14,7 @@ from lga_jax.exporting.onnx_writer.graph import OPSET, OPSET_BFLOAT16, DType, Gr
 from lga_jax.exporting.onnx_writer.layers import Weights
 from lga_jax.exporting.onnx_writer.mask_head import object_masks
 from lga_jax.exporting.onnx_writer.pyramid import feature_pyramid, rpn_head
+from lga_jax.exporting.onnx_writer.roi_features import Levels
 from lga_jax.exporting.onnx_writer.selection import Found, Regions, choose, propose
 from lga_jax.exporting.onnx_writer.stages import Masked, run_stages
 from lga_jax.models.detector import Detector
@@ -60,7 +61,7 @@ def onnx_model(
     pyramid = feature_pyramid(features, detector.fpn, weights / "fpn")
     regions = _proposals(pyramid, detector.rpn, weights / "rpn", limit, hw)
     last = detector.stages[-1]
-    predicted = run_stages(pyramid[:-1], features[0], regions, detector.stages, weights, limit)
+    predicted = run_stages(Levels(pyramid[:-1], features[0]), regions, detector.stages, weights, limit)
     regions, masked = predicted.regions, predicted.masked
     found = choose(predicted.scores, predicted.deltas, regions, limit, last.coder_weights, inference)
     scale = original_hw.gather(both_corners) / limit

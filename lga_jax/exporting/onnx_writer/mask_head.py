@@ -7,14 +7,14 @@ import numpy as np
 from lga_jax.exporting.onnx_writer.graph import Tensor, where
 from lga_jax.exporting.onnx_writer.layers import Weights, conv_norm, deconv, relu
 from lga_jax.exporting.onnx_writer.pyramid import EPSILON
-from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures
+from lga_jax.exporting.onnx_writer.roi_features import Levels, RoIFeatures
 from lga_jax.exporting.onnx_writer.selection import Found
 from lga_jax.models.roi.mask_head import MaskHead
 
 
 def object_masks(maps: Sequence[Tensor], found: Found, module: MaskHead, weights: Weights) -> Tensor:
     """The mask of each detection inside its box, as probabilities [d p p]; unused slots are zero."""
-    features = RoIFeatures({"pyramid": lambda: maps}, found.boxes, module.strides, module.roi_align)
+    features = RoIFeatures(Levels(maps), found.boxes, module.strides, module.roi_align)
     labels = found.labels.gather(features.order)
     x = features.crops()
     for number in range(1, module.num_convs + 1):

@@ -5,7 +5,7 @@ concatenation of all levels has a fixed length again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,20 @@ from lga_jax.exporting.onnx_writer.graph import Tensor, concat
 from lga_jax.models.roi.attention import Level
 from lga_jax.ops.roi_align import CANONICAL_LEVEL, CANONICAL_SIZE
 
+Through = Callable[[Tensor], Tensor]
 
-# Functions that write the feature maps of a level, one map per stride.
-Levels = Mapping[Level, Callable[[], Sequence[Tensor]]]
+
+class Levels(NamedTuple):
+    """The features that a stage can read, as lga_jax.models.roi.crops.Levels."""
+
+    pyramid: Sequence[Tensor]
+    c2: Tensor | None = None
+
+    def maps(self, level: Level, through: Through | None = None) -> list[Tensor]:
+        change = through or (lambda features: features)
+        if level == "pyramid":
+            return [change(features) for features in self.pyramid]
+        return _averaged_pyramid(change(self.c2), len(self.pyramid))
 
 
 class RoIFeatures:
@@ -35,7 +46,7 @@ class RoIFeatures:
 
     def crops(self) -> Tensor:
         """RoIAlign of the pyramid: [r c s s]."""
-        size, maps = self._rule["crop_size"], self._levels["pyramid"]()
+        size, maps = self._rule["crop_size"], self._levels.pyramid
         # Corners of boxes need float32, and RoiAlign has one type for boxes and features.
         crops = [
             _roi_align(x.cast(np.float32), self.boxes.gather(index), index * 0, 1.0 / stride, self._rule)
@@ -48,13 +59,13 @@ class RoIFeatures:
         level: Level,
         positions: Tensor,
         finer: int = 0,
-        through: Callable[[Tensor], Tensor] = lambda features: features,
+        through: Through | None = None,
     ) -> Tensor:
         """The features [r c p] at positions [r p 2] in every RoI, from (0, 0), its first corner, to (1, 1).
 
         `finer` and `through` as in lga_jax.models.roi.attention.RoIFeatures.
         """
-        maps = [through(x) for x in self._levels[level]()]
+        maps = self._levels.maps(level, through)
         count, channels = self.boxes.shape[0], maps[0].shape[1]
         corner = self.boxes.slice(1, 0, 2)
         size = self.boxes.slice(1, 2, 4) - corner
@@ -93,7 +104,7 @@ def _levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
     return level
 
 
-def averaged_pyramid(c2: Tensor, count: int) -> list[Tensor]:
+def _averaged_pyramid(c2: Tensor, count: int) -> list[Tensor]:
     """`lga_jax.models.fpn.averaged_pyramid`; the sides of padded images are multiples of the last stride."""
     maps = [c2]
     for _ in range(count - 1):

@@ -11,7 +11,7 @@ from lga_jax.exporting.onnx_writer.boxes import clip, decode, shortest_side
 from lga_jax.exporting.onnx_writer.graph import Tensor, where
 from lga_jax.exporting.onnx_writer.layers import Weights, conv_norm, dense, relu
 from lga_jax.exporting.onnx_writer.pyramid import EPSILON
-from lga_jax.exporting.onnx_writer.roi_features import Levels, RoIFeatures, averaged_pyramid
+from lga_jax.exporting.onnx_writer.roi_features import Levels, RoIFeatures
 from lga_jax.exporting.onnx_writer.selection import Regions
 from lga_jax.models.roi.box_head import BoxHead
 from lga_jax.models.roi.stage import RoIStage
@@ -35,20 +35,11 @@ class Predicted(NamedTuple):
 
 
 def run_stages(
-    maps: Sequence[Tensor],
-    c2: Tensor,
-    regions: Regions,
-    stages: Sequence[RoIStage],
-    weights: Weights,
-    limit: Tensor,
+    levels: Levels, regions: Regions, stages: Sequence[RoIStage], weights: Weights, limit: Tensor
 ) -> Predicted:
-    """All stages on the pyramid `maps` and `c2`, the backbone's first feature map.
-
-    `limit`: (width, height, width, height) of the image.
-    """
+    """All stages. `limit`: (width, height, width, height) of the image."""
     scores: list[Tensor] = []
     masked = None
-    levels: Levels = {"pyramid": lambda: maps, "c2": lambda: averaged_pyramid(c2, len(maps))}
     for number, stage in enumerate(stages):
         own = weights / f"stages_{number}" if number else weights
         features = RoIFeatures(levels, regions.boxes, stage.strides, stage.roi_align)

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from lga_jax.models.layers import ConvWeights, Deconv, conv_norm, kaiming_fan_out
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.models.roi.crops import Levels, RoICrops
 from lga_jax.ops.mask_targets import mask_targets
 from lga_jax.structs import MaskOutputs, StageOutputs, Targets
 
@@ -46,7 +46,7 @@ class MaskHead(nn.Module):
 
         `counted`: the boxes whose crops are in the statistics of batch norm; None: all. The boxes get no gradient.
         """
-        crops = RoICrops({"pyramid": lambda: pyramid}, boxes, self.strides, self.roi_align)("pyramid")
+        crops = RoICrops(Levels(pyramid), boxes, self.strides, self.roi_align)("pyramid")
         x = crops.reshape(-1, *crops.shape[2:])
         for i in range(1, self.num_convs + 1):
             x = conv_norm(

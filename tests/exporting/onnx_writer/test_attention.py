@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lga_jax.exporting.onnx_writer import roi_features
 from lga_jax.exporting.onnx_writer.attention import ATTENTIONS
 from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures
 from lga_jax.models import build
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.models.roi.crops import Levels, RoICrops
 from tests.exporting.onnx_writer.running import channels_first, close, run, variables_of, weights_of
 from tests.models import tiny
 
@@ -45,12 +46,12 @@ def test_it_gives_what_the_module_gives(case):
     for section, settings in CASES[case].items():
         config[section].update(settings)
     module = build.build_attention(config.to_dict(), 3)
-    features = RoICrops({"pyramid": lambda: JAX_MAPS, "c2": lambda: list(map(jnp.asarray, C2))}, jnp.asarray(BOXES[None]), (4,), ROI_ALIGN)
+    features = RoICrops(Levels(JAX_MAPS, jnp.asarray(C2[0])), jnp.asarray(BOXES[None]), (4,), ROI_ALIGN)
     variables = {"params": {}} | variables_of(module, features, False)
     expected = jax.jit(lambda v: module.apply(v, features, False))(variables)
 
     def attended(boxes, c2, *maps):
-        features = RoIFeatures({"pyramid": lambda: maps, "c2": lambda: [c2]}, boxes, (4,), ROI_ALIGN)
+        features = RoIFeatures(roi_features.Levels(maps, c2), boxes, (4,), ROI_ALIGN)
         found = ATTENTIONS[type(module)](features, module, weights_of(variables))
         return [tensor for tensor in found if tensor is not None]
 

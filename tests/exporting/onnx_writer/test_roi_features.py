@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures, averaged_pyramid
-from lga_jax.models.fpn import averaged_pyramid as jax_averages
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.exporting.onnx_writer import roi_features
+from lga_jax.exporting.onnx_writer.roi_features import RoIFeatures
+from lga_jax.models.roi.crops import Levels, RoICrops
 from tests.exporting.onnx_writer.running import channels_first, close, run
 
 RNG = np.random.default_rng(0)
@@ -24,12 +24,10 @@ BOXES = np.float32(
 @pytest.mark.parametrize(("ratio", "aligned"), [(2, True), (0, True), (0, False)])
 def test_crops(ratio, aligned):
     rule = dict(crop_size=7, sampling_ratio=ratio, aligned=aligned)
-    crops = jax.jit(
-        lambda: RoICrops({"pyramid": lambda: JAX_MAPS}, jnp.asarray(BOXES[None]), STRIDES, rule)("pyramid")
-    )()
+    crops = jax.jit(lambda: RoICrops(Levels(JAX_MAPS), jnp.asarray(BOXES[None]), STRIDES, rule)("pyramid"))()
 
     def both(boxes, *maps):
-        features = RoIFeatures({"pyramid": lambda: maps}, boxes, STRIDES, rule)
+        features = RoIFeatures(roi_features.Levels(maps), boxes, STRIDES, rule)
         return features.order, features.boxes, features.crops()
 
     order, boxes, found = run(both, BOXES, *map(channels_first, MAPS))
@@ -43,14 +41,12 @@ def test_points(level, finer, factor):
     rule = dict(crop_size=7, sampling_ratio=2, aligned=True)
     positions = RNG.uniform(-0.5, 1.5, (len(BOXES), 5, 2)).astype(np.float32)  # some outside the map
     c2 = RNG.normal(size=(1, 100, 72, 4)).astype(np.float32)
-    levels = {"pyramid": lambda: JAX_MAPS, "c2": lambda: jax_averages(jnp.asarray(c2), 3)}
-    there = RoICrops(levels, jnp.asarray(BOXES[None]), STRIDES, rule)
+    there = RoICrops(Levels(JAX_MAPS, jnp.asarray(c2)), jnp.asarray(BOXES[None]), STRIDES, rule)
     read = jax.jit(lambda positions: there.points(level, positions, finer, lambda x: x * factor))
     expected = read(jnp.asarray(positions[None]))[0]
 
     def points(boxes, positions, c2, *maps):
-        levels = {"pyramid": lambda: maps, "c2": lambda: averaged_pyramid(c2, 3)}
-        features = RoIFeatures(levels, boxes, STRIDES, rule)
+        features = RoIFeatures(roi_features.Levels(maps, c2), boxes, STRIDES, rule)
         return features.order, features.points(level, positions.gather(features.order), finer, lambda x: x * factor)
 
     order, found = run(points, BOXES, positions, *map(channels_first, [c2, *MAPS]))

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lga_jax.exporting.onnx_writer.roi_features import Levels
 from lga_jax.exporting.onnx_writer.selection import Regions
 from lga_jax.exporting.onnx_writer.stages import run_stages
 from lga_jax.models.build import build_detector
-from lga_jax.models.fpn import averaged_pyramid
 from lga_jax.models.postprocess import mean_scores
+from lga_jax.models.roi import crops
 from lga_jax.structs import Outputs, RoIs
 from tests.exporting.onnx_writer.running import channels_first, close, random_like, run, weights_of
 from tests.models import tiny
@@ -29,7 +30,7 @@ def test_a_cascade_gives_mean_scores_and_the_masks_of_the_last_stage_with_masks(
     corner = RNG.uniform(0, 150, (8, 2))
     boxes = np.concatenate([corner, corner + RNG.uniform(20, 200, (8, 2))], axis=1).astype(np.float32)
     rois = RoIs(*map(jnp.asarray, (boxes[None], np.zeros((1, 8), np.float32), np.ones((1, 8), bool))))
-    levels = {"pyramid": lambda: [jnp.asarray(x) for x in MAPS], "c2": lambda: averaged_pyramid(jnp.asarray(C2), 4)}
+    levels = crops.Levels([jnp.asarray(x) for x in MAPS], jnp.asarray(C2))
 
     def stages(variables):
         outputs, regions = [], rois
@@ -43,7 +44,7 @@ def test_a_cascade_gives_mean_scores_and_the_masks_of_the_last_stage_with_masks(
     outputs, scores = jax.jit(stages)(variables)
 
     def predicted(boxes, valid, limit, c2, *maps):
-        return run_stages(maps, c2, Regions(boxes, valid), detector.stages, weights_of(variables), limit)
+        return run_stages(Levels(maps, c2), Regions(boxes, valid), detector.stages, weights_of(variables), limit)
 
     limit = np.float32([300, 400, 300, 400])
     found = run(predicted, boxes, rois.valid[0], limit, *map(channels_first, [C2, *MAPS]))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.models.roi.crops import Levels, RoICrops
 
 ALIGN = dict(crop_size=2, sampling_ratio=1, aligned=True)
 BOXES = jnp.array([[[4.0, 8.0, 20.0, 40.0], [0.0, 0.0, 250.0, 250.0]]])
@@ -16,7 +16,7 @@ def ramp(side, stride):
 
 
 MAPS = [ramp(64, 4), ramp(32, 8), ramp(16, 16)]
-CROPS = RoICrops({"pyramid": lambda: MAPS}, BOXES, (4, 8, 16), ALIGN)
+CROPS = RoICrops(Levels(MAPS), BOXES, (4, 8, 16), ALIGN)
 
 
 def test_points_at_the_cells_of_a_crop_equal_roi_align():
@@ -35,7 +35,7 @@ def test_finer_levels_are_read_as_far_as_there_are_any():
 
 def test_positions_have_a_gradient_and_boxes_have_none():
     def total(positions, boxes):
-        return RoICrops({"pyramid": lambda: MAPS}, boxes, (4, 8, 16), ALIGN).points("pyramid", positions)[..., 0].sum()
+        return RoICrops(Levels(MAPS), boxes, (4, 8, 16), ALIGN).points("pyramid", positions)[..., 0].sum()
 
     gradient, nothing = jax.grad(total, (0, 1))(jnp.full((1, 2, 1, 2), 0.5), BOXES)
     np.testing.assert_allclose(gradient[0, :, 0], [[16, 0], [250, 0]], rtol=1e-5)  # x grows by the width of the box

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.models.roi.crops import Levels, RoICrops
 from lga_jax.models.roi.mask_head import MaskHead, mask_loss
 from lga_jax.structs import DEVICE_AXIS, MaskOutputs, RoITargets, Targets
 from tests.models.roi import test_stage
@@ -35,7 +35,7 @@ def test_each_box_gets_the_mask_of_its_class():
     """Against the masks of all classes, computed by the operations of XLA."""
     variables = initial(head())
     found = head().apply(variables, PYRAMID, BOXES, LABELS, False)
-    crops = RoICrops({"pyramid": lambda: PYRAMID}, BOXES, (4, 8), ALIGN)("pyramid").reshape(6, 3, 3, 6)
+    crops = RoICrops(Levels(PYRAMID), BOXES, (4, 8), ALIGN)("pyramid").reshape(6, 3, 3, 6)
     deconv, classes = variables["params"]["deconv"], variables["params"]["classes"]
     kernel = deconv["kernel"][::-1, ::-1]  # conv_transpose correlates
     up = jax.lax.conv_transpose(crops, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -6,6 +6,7 @@ import numpy as np
 
 from lga_jax.models.roi.attention.none import NoAttention
 from lga_jax.models.roi.box_head import BoxHead
+from lga_jax.models.roi.crops import Levels
 from lga_jax.models.roi.losses import roi_losses
 from lga_jax.models.roi.stage import CODER_WEIGHTS, RoIStage, sample_rois
 from lga_jax.ops.boxes import encode
@@ -118,7 +119,7 @@ def test_no_gradient_returns_through_refined_boxes():
 def test_the_stage_answers_for_all_rois_or_for_a_sample_of_them_and_the_true_boxes():
     rng = np.random.default_rng(0)
     maps = [jnp.asarray(rng.normal(size=(1, side, side, 3)), jnp.float32) for side in (8, 4)]
-    levels = {"pyramid": lambda: maps}
+    levels = Levels(maps)
     rois = outputs().rois
     found, variables = stage().init_with_output(jax.random.key(0), levels, rois, None, None)
     assert found.targets is None and found.class_logits.shape == (1, 2, 3) and found.box_deltas.shape == (1, 2, 2, 4)

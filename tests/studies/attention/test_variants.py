@@ -10,7 +10,6 @@ import pytest
 from configs import challenge
 from lga_jax.models.build import init_variables
 from lga_jax.models.roi.attention.lga import LGAHead, masked_averages
-from lga_jax.models.roi.crops import RoICrops
 from lga_jax.recipe import check
 from lga_jax.structs import Batch, Gaussians, Outputs, StageOutputs, Targets
 from studies.attention.rows import ROWS, Row, digest, resolve

@@ -25,13 +25,13 @@ class RoIFeatures(Protocol):
         level: Level,
         positions: Float[Array, "*n p 2"],
         finer: int = 0,
-        through: Callable[[Array], Array] = lambda features: features,
+        through: Callable[[Array], Array] | None = None,
     ) -> Float[Array, "*n p c"]:
         """The features at `positions` (x, y) in every RoI, differentiable in the positions as well.
 
         (0, 0) is the top left corner of the RoI and (1, 1) its bottom right corner. `finer`: read this number of
-        pyramid levels below the level for the RoI's size, as far as there are any. `through`: applied to every feature
-        map [.. h w c] before it is read.
+        pyramid levels below the level for the RoI's size, as far as there are any. `through`: a linear map of the
+        channels, such as a 1x1 convolution, applied to the feature maps [.. h w c] before they are read.
         """
         ...
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lga_jax.models.roi.attention.lga import LGAHead
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.models.roi.crops import Levels, RoICrops
 
 SETTINGS = dict(num_masks=4, reduced_channels=8, hidden=16, mu="softmax", sigma="per_axis", fusion="sum")
 SETTINGS |= dict(classifier="joint", close_up_points=3, close_up_channels=8, num_classes=3)
@@ -22,7 +22,7 @@ def close_up_head(form=LGAHead):
     """A head with close-ups, the features of two RoIs, and initial parameters."""
     head = form(**SETTINGS, guide_level="close_up")
     boxes = jnp.array([[[8.0, 8.0, 48.0, 56.0], [0.0, 0.0, 30.0, 20.0]]])
-    crop = RoICrops({"pyramid": lambda: features(16, 0), "c2": lambda: features(12, 10)}, boxes, (4, 8), ALIGN)
+    crop = RoICrops(Levels(features(16, 0), features(12, 10)[0]), boxes, (4, 8), ALIGN)
     return head, crop, head.init(jax.random.key(0), crop, True)
 
 
@@ -83,7 +83,9 @@ def test_the_guide_classifies_the_close_ups_of_all_masks_together():
     head, crop, variables = close_up_head()
     attention, params = head.apply(variables, crop, True), variables["params"]["guide_classes"]
     details = head.bind(variables).close_ups(crop, attention.gaussians).reshape(1, 2, 1, -1)
-    np.testing.assert_allclose(attention.guide_logits, details @ params["kernel"] + params["bias"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        attention.guide_logits, details @ params["kernel"] + params["bias"], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_guide_reads_no_crops_of_the_first_stage():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from lga_jax.models.roi.attention.deformable import DeformablePooling, cell_points
-from lga_jax.models.roi.crops import RoICrops
+from lga_jax.models.roi.crops import Levels, RoICrops
 from tests.models.roi.test_crops import BOXES, MAPS
 
-FEATURES = RoICrops({"pyramid": lambda: MAPS}, BOXES, (4, 8, 16), dict(crop_size=3, sampling_ratio=2, aligned=True))
+FEATURES = RoICrops(Levels(MAPS), BOXES, (4, 8, 16), dict(crop_size=3, sampling_ratio=2, aligned=True))
 
 
 def block(**changes):
