@@ -48,9 +48,11 @@ def _interpolate(
 
 
 def _interpolate_forward(table: Array, index: Array, fraction: Array) -> tuple[Array, tuple]:
+    # Without the barrier XLA's CPU backend computes the places again for every channel.
+    rows_of, places = jax.lax.optimization_barrier((index, fraction))
     total = sum(
         table[rows].astype(jnp.float32) * weight[..., None]
-        for rows, weight in zip(index, _weights(fraction), strict=True)
+        for rows, weight in zip(rows_of, _weights(places), strict=True)
     )
     return total.astype(table.dtype), (table, index, fraction)
 

@@ -8,6 +8,7 @@ import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -56,7 +57,9 @@ class AddCloseUps(nn.Module):
     def __call__(self, crops: Float[Array, "*n s s c"], details: Float[Array, "*n m f"]) -> Float[Array, "*n s s c"]:
         details = details.reshape(*details.shape[:-2], -1)
         project = Dense(crops.shape[-1], kernel_init=nn.initializers.zeros, dtype=self.dtype, name="project")
-        return crops + project(details).astype(crops.dtype)[..., None, None, :]
+        # Without the barrier XLA's CPU backend may put all products of the close-ups into the loop over the cells.
+        added = jax.lax.optimization_barrier(project(details))
+        return crops + added.astype(crops.dtype)[..., None, None, :]
 
 
 def close_up_grid(points: int) -> Float[np.ndarray, "p 2"]:
