@@ -44,7 +44,7 @@ def measure_tables(measured: Runs) -> Titled:
             masks_table,
         ),
         (
-            "Heat maps of the centres: cells they cover; share far from the peak; peaks in a corner; distances in cells",
+            "Heat maps of the centres: cells they cover; share far from the peak; peaks in a corner; distances, cells",
             heat_maps_table,
         ),
     ]
