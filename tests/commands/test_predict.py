@@ -66,6 +66,7 @@ def test_the_script_does_the_same(tiny_run, tiny_predictor, photos, tmp_path):
         (("--score_threshold", "1.5"), "score_threshold"),
         (("--score_threshold", "best"), "score_threshold"),
         (("--frames", "2"), "--frames"),
+        (("--attention", "--nopictures"), "--attention"),
     ],
 )
 def test_faults_of_the_flags_are_one_line_and_write_nothing(tiny_run, photos, tmp_path, args, subject):

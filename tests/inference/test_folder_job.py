@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lga_jax.drawing.close_ups import SIDE
 from lga_jax.errors import UserError
 from lga_jax.files import WriteError
 from lga_jax.inference.folder_job import picture_names, predict_folder
@@ -15,7 +16,7 @@ from tests.faults import fail_writing, refused
 from tests.inference.stand_in import MiddleStep, predictor_of
 
 
-def run(place, output, batch_size=1, pictures=True, score_threshold=0.5):
+def run(place, output, batch_size=1, pictures=True, score_threshold=0.5, **settings):
     step = MiddleStep()
     with predictor_of(step) as model:
         predict_folder(
@@ -25,6 +26,7 @@ def run(place, output, batch_size=1, pictures=True, score_threshold=0.5):
             score_threshold=score_threshold,
             batch_size=batch_size,
             pictures=pictures,
+            **settings,
         )
     return step
 
@@ -39,6 +41,16 @@ def photos(tmp_path):
     (folder / "._b.png").write_text("a companion of macOS")
     (folder / "more").mkdir()
     return folder
+
+
+def test_close_ups_are_added_below_the_picture(photos, tmp_path):
+    run(photos, tmp_path / "plain")
+    run(photos, tmp_path / "closer", close_ups=True)
+    for name in ("a.jpg", "b.png", "c.bmp.png"):
+        plain, closer = (cv2.imread(str(tmp_path / folder / name)) for folder in ("plain", "closer"))
+        assert closer.shape[0] > plain.shape[0] + SIDE and closer.shape[1] == plain.shape[1]
+        if name.endswith(".png"):
+            np.testing.assert_array_equal(closer[: len(plain)], plain)
 
 
 def test_a_folder_gives_a_json_and_a_picture_of_each_image(photos, tmp_path, capsys):
