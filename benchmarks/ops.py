@@ -206,12 +206,15 @@ def matching(sizes: Sizes) -> Iterator[Case]:
 
 
 def attention(sizes: Sizes) -> Iterator[Case]:
-    """LGA in training, with its guide: logits of masked crops of the first stage, which is frozen here."""
+    """LGA in training, with a guide: logits of masked crops of the first stage, which is frozen here.
+
+    Close-ups, the default, read a whole feature map: `python -m studies.attention.cost` measures them.
+    """
     model = coco.get_config().model.to_dict()
     for dtype in ("float32", "bfloat16"):
         blocks = {
             "non-local": NonLocal(**model["non_local"], dtype=dtype),
-            "LGA": LGAHead(**model["lga"], num_classes=CLASSES, dtype=dtype),
+            "LGA": LGAHead(**model["lga"] | {"guide_level": "c2"}, num_classes=CLASSES, dtype=dtype),
             "CBAM": CBAM(**model["cbam"], dtype=dtype),
         }
         crops = random_floats(0, sizes.rois, 7, 7, CHANNELS, dtype=dtype)
@@ -289,7 +292,7 @@ TABLES = {
     "attention": (
         lambda sizes: f"Attention blocks on {sizes.rois} crops of 7 x 7 x {CHANNELS}, against non-local",
         attention,
-        "Forward + backward of LGA has the guide, which inference does without, but not the crops that it reads.",
+        "LGA with masked crops, without close-ups. Forward + backward has the guide, which inference does without.",
     ),
     "detect": (
         lambda sizes: "Final detections of one image",

@@ -126,7 +126,7 @@ def observe(detector: Detector, variables: dict, batch: Batch, training: bool) -
 
     def crop(crops: RoICrops, level: str, call: Callable = RoICrops.__call__) -> jax.Array:
         result = call(crops, level)
-        seen.setdefault("RoIAlign", result)  # the second crops belong to the guide
+        seen.setdefault("RoIAlign", result)  # with guide_level c2 the second crops belong to the guide
         return result
 
     targets = keys = None

@@ -141,7 +141,7 @@ def get_config() -> ConfigDict:
                 # added to the crop; or "c2": masked crops of the first stage; "pyramid": masked crops of the FPN.
                 guide_level="close_up",
                 close_up_points=6,  # per side of such a region
-                close_up_channels=32,  # of each point
+                close_up_channels=32,  # of each point, and of what a close-up adds up to
             ),
             cbam=dict(reduction=16, kernel_size=7),
             non_local=dict(reduction=2),

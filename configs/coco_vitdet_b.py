@@ -6,7 +6,7 @@
 Batch, schedule, augmentation and rates follow Detectron2's `mask_rcnn_vitdet_b_100ep`, which reports 51.6 (boxes) and
 45.9 (masks) from the same weights. What differs: no relative positions; an FPN, which also sums from coarse to fine;
 group norm instead of layer norm; and LGA on the box features.
-The C2 of this backbone comes from its last block, so LGA's guide sees no early features.
+The C2 of this backbone comes from its last block, so LGA's close-ups and its guide see no early features.
 
 Expected AP: not measured yet.
 """

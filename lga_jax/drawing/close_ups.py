@@ -1,4 +1,4 @@
-"""Draws the regions that the Gaussian masks look at, as the close-ups of the network see them, but from the image."""
+"""Draws the regions that the Gaussian masks look at, cut out of the image."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from lga_jax.drawing.canvas import Colour, font
 from lga_jax.drawing.pictures import STRIP_COLOUR, class_colours, mask_colour
 from lga_jax.drawing.text import drawable_names
-from lga_jax.models.roi.attention.close_ups import REACH
+from lga_jax.ops.gaussian import CLOSE_UP_REACH
 
 SIDE = 96  # pixels of a close-up with its frame
 _FRAME, _GAP, _FONT = 3, 6, 13  # pixels
@@ -44,9 +44,9 @@ def draw_close_ups(
 def close_up(
     image: UInt8[np.ndarray, "h w 3"], detection: Mapping, mask: int, side: int, frame: int
 ) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """The region of a mask, mu +- REACH sigma, as a square with a frame in the colour of the mask."""
+    """The region of a mask, mu +- CLOSE_UP_REACH sigma, as a square with a frame in the colour of the mask."""
     centre, sigma = (np.asarray(detection[key][mask]) for key in ("mask_centres", "mask_sigmas"))
-    half = REACH * np.maximum(sigma, 0.5)
+    half = CLOSE_UP_REACH * np.maximum(sigma, 0.5)
     square = np.empty((side, side, 3), np.uint8)
     square[:] = mask_colour(mask)
     square[frame:-frame, frame:-frame] = region(image, centre - half, 2 * half, side - 2 * frame)
@@ -57,6 +57,10 @@ def region(
     image: UInt8[np.ndarray, "h w 3"], corner: Float[np.ndarray, "2"], extent: Float[np.ndarray, "2"], side: int
 ) -> UInt8[np.ndarray, "{side} {side} 3"]:
     """A box of the image, (x, y) and (width, height) in pixels, as a square; black outside."""
+    # Only the pixels around the box: OpenCV refuses sides of more than 32,767.
+    low = np.clip(np.floor(corner).astype(int) - 3, 0, np.array(image.shape[1::-1]) - 1)
+    high = np.maximum(np.ceil(corner + extent).astype(int) + 3, low + 1)
+    image, corner = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]), corner - low
     x, y = side / extent
     # OpenCV counts from the middle of the first pixel, boxes from its corner.
     move = np.array([[x, 0.0, (0.5 - corner[0]) * x - 0.5], [0.0, y, (0.5 - corner[1]) * y - 0.5]])
@@ -73,12 +77,7 @@ def _cell(close_ups: Sequence[UInt8[np.ndarray, "s s 3"]], text: str, colour: Co
 
 def _sheet(cells: Sequence[UInt8[np.ndarray, "h w 3"]], width: int) -> UInt8[np.ndarray, "h2 {width} 3"]:
     """The cells in rows; cells that are wider than the sheet are reduced."""
-    room = width - 2 * _GAP
-    factors = [min(1.0, room / cell.shape[1]) for cell in cells]
-    cells = [
-        cell if factor == 1.0 else cv2.resize(cell, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        for cell, factor in zip(cells, factors, strict=True)
-    ]
+    cells = [_reduced(cell, max(1, width - 2 * _GAP)) for cell in cells]
     places, x, y, tallest = [], _GAP, _GAP, 0
     for cell in cells:
         if x > _GAP and x + cell.shape[1] > width - _GAP:
@@ -90,3 +89,11 @@ def _sheet(cells: Sequence[UInt8[np.ndarray, "h w 3"]], width: int) -> UInt8[np.
     for cell, (x, y) in zip(cells, places, strict=True):
         sheet[y : y + cell.shape[0], x : x + cell.shape[1]] = cell[:, : width - x]
     return sheet
+
+
+def _reduced(cell: UInt8[np.ndarray, "h w 3"], most: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The cell, not wider than `most` pixels."""
+    height, width = cell.shape[:2]
+    if width <= most:
+        return cell
+    return cv2.resize(cell, (most, max(1, round(height * most / width))), interpolation=cv2.INTER_AREA)

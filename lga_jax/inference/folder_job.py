@@ -39,10 +39,10 @@ def predict_folder(
 ) -> None:
     """Detects objects with score at least score_threshold in the image or folder `place`.
 
-    Writes output/detections.json and, with `pictures`, a picture of each image; with `close_ups`, a picture has a sheet
-    of what the Gaussian masks look at below it. Each device processes `batch_size`
-    images at a time; meanwhile threads decode the next images and write pictures of the previous ones. If files of a
-    folder cannot be read, a UserError lists them after all others are written.
+    Writes output/detections.json and, with `pictures`, a picture of each image; `close_ups` adds a sheet of what the
+    Gaussian masks look at. Each device processes `batch_size` images at a time; meanwhile threads decode the next
+    images and write pictures of the previous ones. If files of a folder cannot be read, a UserError lists them after
+    all others are written.
     """
     paths, left_out = find_images(place)
     source = ImageFiles(paths, predictor.class_names)

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+CLOSE_UP_REACH = 1.5  # half the side of a close-up of a mask, sigmas
+
 
 def gaussian_masks(
     centres: Float[Array, "*n 2"], sigmas: Float[Array, "*n 2"], size: int

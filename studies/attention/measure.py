@@ -26,10 +26,11 @@ from lga_jax.evaluation.analysis import Analysis, analyse
 from lga_jax.evaluation.evaluate import EvalResult, score_source
 from lga_jax.evaluation.mask_hits import true_positives
 from lga_jax.inference.step import make_predict_step
+from lga_jax.models.build import init_variables
 from lga_jax.models.detector import Detector
 from lga_jax.terminal import safe_output
 from studies.attention.heat_maps import describe_heat_maps, heat_maps
-from studies.attention.rows import ROWS, Row, resolve
+from studies.attention.rows import ROWS, Row, resolve, set_row
 from studies.attention.run import run_folder
 from studies.attention.slices import slices
 from studies.attention.variants import KEPT, build_row
@@ -56,11 +57,15 @@ def open_run(run: dict[str, Any], workdir: Path, root: str) -> Opened:
     config = resolve(data, row, root)
     places = {part: config.data[part].get("root") for part in ("train", "eval")}
     config.update(run["config"])  # with the overrides of a trial
+    set_row(config, row)  # earlier runs do not name the close-ups in their recipe
     for part in (part for part, place in places.items() if place):
         config.data[part].root = places[part]
     source = open_sources(data, config, workdir / "images")[1]
     detector = build_row(config, row, len(source.class_names))
     variables = restore_params(str(run_folder(workdir, data, run["row"], run["seed"])), "latest").variables
+    expected = jax.eval_shape(lambda: init_variables(detector, 0))["params"]
+    if jax.tree.structure(expected) != jax.tree.structure(variables["params"]):
+        raise SystemExit(f"{run['row']}, seed {run['seed']}: its parameters are not those of this form; use its commit")
     return Opened(row, config, source, detector, variables)
 
 

@@ -38,15 +38,15 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Ellipse
 
-DEFAULT = "lga"  # the library's default, also a reference for the others
+REFERENCE = "lga"  # the row that is compared with all others
 MASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")  # Okabe, Ito
 
 
 def main_table(runs: Runs) -> str:
     gains = differences(runs, lambda run: run["AP"])
-    leads = differences(runs, lambda run: -run["AP"], DEFAULT)  # lga - row instead of row - lga
+    leads = differences(runs, lambda run: -run["AP"], REFERENCE)  # lga - row instead of row - lga
     heads = ["row", "what it is", "seeds", "AP", "AP50", "against none", "paired interval", "pooled interval"]
-    heads += [f"`{DEFAULT}` ahead by", "its paired interval", "images/CPU s", "code"]
+    heads += [f"`{REFERENCE}` ahead by", "its paired interval", "images/CPU s", "code"]
     lines = [table_row(*heads), "|---" * len(heads) + "|"]
     for row, own in runs.items():
         gain, lead = gains.get(row), leads.get(row)

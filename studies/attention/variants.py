@@ -40,7 +40,7 @@ class StudyHead(LGAHead):
                 self.num_masks * (self.num_classes + 1), kernel_init=nn.initializers.normal(0.01)
             )
 
-    def look_closer(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
+    def look_closer(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m _"]:
         details = super().look_closer(crop, gaussians)
         if self.has_variable(*KEPT):
             details = details * self.get_variable(*KEPT)[:, None].astype(details.dtype)
@@ -126,6 +126,8 @@ def _build_attention(config: ConfigDict, row: Row, num_classes: int) -> RegionAt
     library = build_attention(config.model.to_dict(), num_classes)
     if row.attention != "lga":
         return library
+    if row.guide_sees == "close_up" and (row.guide_into != "all" or row.classifier not in ("joint", "shared")):
+        raise ValueError(f"{row.text}: close-ups have the library's classifiers only, and no stops of the guide")
     names = [name for name in LGAHead.__dataclass_fields__ if name not in ("parent", "name")]
     return StudyHead(
         **{name: getattr(library, name) for name in names},

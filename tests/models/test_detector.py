@@ -110,6 +110,15 @@ def test_the_guide_reads_crops_of_its_level(guide_level, channels, reached):
     assert is_zero(gradient["fpn"]) == (guide_level == "c2")
 
 
+@pytest.mark.parametrize(("frozen_stages", "reached"), [(0, {"conv1", "norm1", "layer1"}), (2, set())])
+def test_the_guide_reads_close_ups_of_the_first_stage(frozen_stages, reached):
+    gradient = guide_gradient("close_up", frozen_stages)
+    assert {name.split("_")[0] for name, leaves in gradient["backbone"].items() if not is_zero(leaves)} == reached
+    assert is_zero(gradient["fpn"])
+    # Its own layers learn also from a frozen stage.
+    assert all(not is_zero(gradient["attention"]["close_ups"][name]) for name in ("reduce", "hidden"))
+
+
 def test_the_guide_stops_at_a_frozen_first_stage():
     gradient = guide_gradient("c2", frozen_stages=2)
     assert is_zero(gradient["backbone"]) and is_zero(gradient["fpn"])

@@ -66,6 +66,7 @@ class RoIFeatures:
         `finer` and `through` as in lga_jax.models.roi.attention.RoIFeatures.
         """
         maps = self._levels.maps(level, through)
+        dtype, maps = maps[0].dtype, [x.cast(np.float32) for x in maps]
         count, channels = self.boxes.shape[0], maps[0].shape[1]
         corner = self.boxes.slice(1, 0, 2)
         size = self.boxes.slice(1, 2, 4) - corner
@@ -73,14 +74,14 @@ class RoIFeatures:
         parts = []
         for number, index in enumerate(self._members(self.boxes)):
             read = max(number - finer, 0)
-            x, stride = maps[read].cast(np.float32), self._strides[read]
+            x, stride = maps[read], self._strides[read]
             sides = np.asarray(x.shape[:1:-1], np.float32) * stride  # width, height
             grid = places.gather(index) * (2.0 / sides) - 1.0
             grid = grid.apply("Unsqueeze", x.graph.constant([0], np.int64), shape=(1, *grid.shape))
             shape = (1, channels, *grid.shape[1:3])
             sampled = x.apply("GridSample", grid, shape=shape, padding_mode="border", align_corners=0)  # bilinear
             parts.append(sampled.transpose(0, 2, 1, 3))
-        return concat(parts, axis=1).fixed(count, channels, positions.shape[1]).cast(maps[0].dtype)
+        return concat(parts, axis=1).fixed(count, channels, positions.shape[1]).cast(dtype)
 
     def _members(self, boxes: Tensor) -> list[Tensor]:
         """The indices [n] of the boxes of each level."""
@@ -105,12 +106,19 @@ def _levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 def _averaged_pyramid(c2: Tensor, count: int) -> list[Tensor]:
-    """`lga_jax.models.fpn.averaged_pyramid`; the sides of padded images are multiples of the last stride."""
+    """`lga_jax.models.fpn.averaged_pyramid`. The last row or column of an odd side is averaged alone."""
     maps = [c2]
     for _ in range(count - 1):
         batch, channels, height, width = maps[-1].shape
-        shape = (batch, channels, height // 2, width // 2)
-        maps.append(maps[-1].apply("AveragePool", shape=shape, kernel_shape=[2, 2], strides=[2, 2]))
+        averaged = maps[-1].apply(
+            "AveragePool",
+            shape=(batch, channels, -(-height // 2), -(-width // 2)),
+            kernel_shape=[2, 2],
+            strides=[2, 2],
+            pads=[0, 0, height % 2, width % 2],
+            count_include_pad=0,
+        )
+        maps.append(averaged)
     return maps
 
 

@@ -22,7 +22,8 @@ ROI_ALIGN = dict(crop_size=7, sampling_ratio=2, aligned=True)
 CASES = {
     "lga": {},
     "lga_c2": dict(lga=dict(guide_level="c2")),
-    "lga_literal": dict(lga=dict(mu="dense", sigma="isotropic", fusion="concat", reduced_channels=8, hidden=16)),
+    "lga_concat": dict(lga=dict(mu="dense", sigma="isotropic", fusion="concat", reduced_channels=8, hidden=16)),
+    "lga_literal": dict(lga=dict(mu="dense", sigma="isotropic", guide_level="pyramid", classifier="shared")),
     "cbam": {},
     "non_local": {},
     "squeeze_excitation": dict(squeeze_excitation=dict(reduction=4)),
@@ -32,7 +33,7 @@ CASES = {
 
 
 def attention_of(case):
-    return case.removesuffix("_literal").removesuffix("_c2")
+    return "lga" if case.startswith("lga_") else case
 
 
 def test_every_attention_is_written():

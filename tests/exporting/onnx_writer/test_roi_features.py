@@ -40,7 +40,7 @@ def test_crops(ratio, aligned):
 def test_points(level, finer, factor):
     rule = dict(crop_size=7, sampling_ratio=2, aligned=True)
     positions = RNG.uniform(-0.5, 1.5, (len(BOXES), 5, 2)).astype(np.float32)  # some outside the map
-    c2 = RNG.normal(size=(1, 100, 72, 4)).astype(np.float32)
+    c2 = RNG.normal(size=(1, 101, 75, 4)).astype(np.float32)
     there = RoICrops(Levels(JAX_MAPS, jnp.asarray(c2)), jnp.asarray(BOXES[None]), STRIDES, rule)
     read = jax.jit(lambda positions: there.points(level, positions, finer, lambda x: x * factor))
     expected = read(jnp.asarray(positions[None]))[0]

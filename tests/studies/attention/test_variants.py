@@ -75,9 +75,9 @@ def test_every_row_has_the_same_parts_around_its_attention(name):
         assert stage.guide_logits.shape[2:] == (answers, 9)
 
 
-def test_the_row_lga_is_the_librarys_default():
+def test_the_row_close_up_guide_is_the_librarys_default():
     config = challenge.get_config()
-    resolved = resolve("challenge", ROWS["lga"])
+    resolved = resolve("challenge", ROWS["close_up_guide"])
     assert resolved.model.lga.to_dict() == config.model.lga.to_dict()
     assert resolved.losses.to_dict() == config.losses.to_dict()
     assert resolved.model.attention == config.model.attention

@@ -15,13 +15,12 @@ from jaxtyping import Array, Float
 
 from lga_jax.models.layers import Dense, xavier_caffe2
 from lga_jax.models.roi.attention import RoIFeatures
+from lga_jax.ops.gaussian import CLOSE_UP_REACH
 from lga_jax.structs import Gaussians
-
-REACH = 1.5  # half the side of a close-up, sigmas
 
 
 class CloseUps(nn.Module):
-    """Reads the region mu +- REACH sigma of every mask at points x points places, and describes it by some numbers.
+    """Reads the region mu +- CLOSE_UP_REACH sigma of every mask at points x points places, and describes it.
 
     The features are those of the backbone's first stage, one level finer than the RoI's own where there is one. A 1x1
     convolution reduces them, and a hidden layer reads all points of a mask; the masks share both. The places are
@@ -33,7 +32,7 @@ class CloseUps(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
+    def __call__(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m _"]:
         dense = functools.partial(Dense, self.channels, kernel_init=xavier_caffe2, dtype=self.dtype)
         size, (*batch, num_masks, _) = gaussians.masks.shape[-1], gaussians.centres.shape
         offsets = gaussians.sigmas[..., None, :] * close_up_grid(self.points)
@@ -54,7 +53,7 @@ class AddCloseUps(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, crops: Float[Array, "*n s s c"], details: Float[Array, "*n m f"]) -> Float[Array, "*n s s c"]:
+    def __call__(self, crops: Float[Array, "*n s s c"], details: Float[Array, "*n m _"]) -> Float[Array, "*n s s c"]:
         details = details.reshape(*details.shape[:-2], -1)
         project = Dense(crops.shape[-1], kernel_init=nn.initializers.zeros, dtype=self.dtype, name="project")
         # Without the barrier XLA's CPU backend may put all products of the close-ups into the loop over the cells.
@@ -62,7 +61,7 @@ class AddCloseUps(nn.Module):
         return crops + added.astype(crops.dtype)[..., None, None, :]
 
 
-def close_up_grid(points: int) -> Float[np.ndarray, "p 2"]:
+def close_up_grid(points: int) -> Float[np.ndarray, "n 2"]:
     """(x, y) of the points of a close-up relative to the centre of its mask, in sigmas, row by row."""
-    along = REACH * ((2.0 * np.arange(points) + 1.0) / points - 1.0)
+    along = CLOSE_UP_REACH * ((2.0 * np.arange(points) + 1.0) / points - 1.0)
     return np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 2).astype(np.float32)

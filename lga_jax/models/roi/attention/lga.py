@@ -64,7 +64,8 @@ class LGAHead(nn.Module):
         if self.fusion == "concat":
             self.fuse = MaskedConcat(dtype=self.dtype)
 
-    def __call__(self, crop: Crop, train: bool) -> Attention:
+    def __call__(self, crop: Crop | RoIFeatures, train: bool) -> Attention:
+        """`crop`: RoIFeatures for close-ups, which read points."""
         crops = crop("pyramid")
         gaussians = self.predict_gaussians(crops)
         fused = self.highlight(crops, gaussians.masks)
@@ -78,7 +79,7 @@ class LGAHead(nn.Module):
         seen = crops if self.guide_level == "pyramid" else crop(self.guide_level)
         return Attention(fused, gaussians, self.guide(seen, gaussians.masks))
 
-    def look_closer(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m f"]:
+    def look_closer(self, crop: RoIFeatures, gaussians: Gaussians) -> Float[Array, "*n m _"]:
         """A description of the region of each mask, from finer features than the crop's."""
         return self.close_ups(crop, gaussians)
 

@@ -21,7 +21,7 @@ def features(channels, seed):
 def close_up_head(form=LGAHead):
     """A head with close-ups, the features of two RoIs, and initial parameters."""
     head = form(**SETTINGS, guide_level="close_up")
-    boxes = jnp.array([[[8.0, 8.0, 48.0, 56.0], [0.0, 0.0, 30.0, 20.0]]])
+    boxes = jnp.array([[[8.0, 8.0, 48.0, 56.0], [0.0, 0.0, 250.0, 230.0]]])  # on the levels 0 and 1
     crop = RoICrops(Levels(features(16, 0), features(12, 10)[0]), boxes, (4, 8), ALIGN)
     return head, crop, head.init(jax.random.key(0), crop, True)
 
@@ -52,8 +52,21 @@ def test_the_first_step_moves_the_projection_of_close_ups():
     assert jnp.count_nonzero(jax.grad(loss)(variables["params"])["add_close_ups"]["project"]["kernel"]) > 100
 
 
-def test_a_close_up_reads_the_points_of_its_mask():
+def bilinear(c2, places):
+    """The features [.. c] of a map of stride 4 at places [.. (x, y)] in pixels; outside the nearest ones."""
+    height, width = c2.shape[:2]
+    found = np.empty((*places.shape[:-1], c2.shape[-1]))
+    for index in np.ndindex(places.shape[:-1]):
+        x, y = np.clip(places[index] / 4 - 0.5, 0, (width - 1, height - 1))
+        left, top = min(int(x), width - 2), min(int(y), height - 2)
+        rows = [(1 - x + left) * c2[top + i, left] + (x - left) * c2[top + i, left + 1] for i in (0, 1)]
+        found[index] = (1 - y + top) * rows[0] + (y - top) * rows[1]
+    return found
+
+
+def test_a_close_up_reads_the_points_of_its_mask_on_the_finer_level():
     head, crop, variables = close_up_head()
+    boxes, c2 = np.asarray(crop.boxes), np.asarray(features(12, 10)[0][0])
     gaussians = head.apply(variables, crop, False).gaussians
     found = head.bind(variables).close_ups(crop, gaussians)
     params = variables["params"]["close_ups"]
@@ -61,7 +74,8 @@ def test_a_close_up_reads_the_points_of_its_mask():
     for mask in range(4):
         centre, sigma = (np.asarray(value)[:, :, mask, None] for value in (gaussians.centres, gaussians.sigmas))
         grid = np.array([(x, y) for y in steps for x in steps])
-        read = crop.points("c2", jnp.asarray((centre + sigma * grid) / 7), 1)
+        places = boxes[..., None, :2] + (centre + sigma * grid) / 7 * (boxes[..., None, 2:] - boxes[..., None, :2])
+        read = bilinear(c2, places)
         reduced = jax.nn.relu(read @ params["reduce"]["kernel"] + params["reduce"]["bias"]).reshape(1, 2, -1)
         expected = jax.nn.relu(reduced @ params["hidden"]["kernel"] + params["hidden"]["bias"])
         np.testing.assert_allclose(found[:, :, mask], expected, rtol=1e-4, atol=1e-5)
