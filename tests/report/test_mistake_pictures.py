@@ -3,6 +3,7 @@
 import numpy as np
 
 from lga_jax.data.source import UnreadableImageError
+from lga_jax.drawing.close_ups import SIDE
 from lga_jax.report.mistake_pictures import choose_images, sheets
 from tests.report.analysed import NAMES, Photos, evaluated, evaluated_masks
 
@@ -22,6 +23,16 @@ def test_every_kind_of_mistake_has_its_sheet_with_scores_and_costs():
     (missed,) = found["Missed: 1"].pictures
     assert f"not detected, object {NAMES[0]}" in missed.caption
     assert confusion.image.shape[0] > 300 and confusion.image.std() > 5  # enlarged, with boxes
+
+
+def test_a_mistake_shows_what_its_gaussian_masks_look_at():
+    masks = {"mask_centres": [[20.0, 20.0], [40.0, 30.0]], "mask_sigmas": [[5.0, 5.0], [5.0, 8.0]]}
+    masked = RESULT._replace(detections=[detection | masks for detection in RESULT.detections])
+    plain, closer = (by_title(result)["Wrong class: 1"].pictures[0].image for result in (RESULT, masked))
+    assert closer.shape[0] > plain.shape[0] + SIDE
+    np.testing.assert_array_equal(closer[: len(plain)], plain)
+    (missed,) = by_title(masked)["Missed: 1"].pictures  # no detection, so no masks
+    np.testing.assert_array_equal(missed.image, by_title()["Missed: 1"].pictures[0].image)
 
 
 def test_poor_masks_are_drawn():
