@@ -112,7 +112,7 @@ def test_a_run_starts_from_another_with_its_classes_by_name(tmp_path, monkeypatc
     theirs = arrays["params/box_head/classes/bias"]  # of a, b, c and the background
     np.testing.assert_array_equal(bias, [theirs[2], 0.0, theirs[3]])
     said = capsys.readouterr().out
-    assert "1 of 2 class rows by name; new: d" in said and "left at initial values: attention (11 arrays)" in said
+    assert "1 of 2 class rows by name; new: d" in said and "left at initial values: attention (17 arrays)" in said
 
 
 @pytest.mark.parametrize("norm", ["gn", "bn", "frozen_bn"])
