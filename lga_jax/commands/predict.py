@@ -69,13 +69,13 @@ def main() -> None:
             found = f"{place.value}, a video or a camera" if of_video else "--nopictures"
             raise UserError("--attention", expected="pictures of images", found=found, remedy="leave the flag out")
         predictor = load(workdir.value, parse_step(step.value), views=Views(**views()))
-        say(predictor.title)
         model = predictor.recipe.model
         if attention.value and "lga" not in (model.attention, *model.cascade.attentions):
             found = f"model.attention {model.attention!r}"
             raise UserError(
                 "--attention", expected="a model with Gaussian masks", found=found, remedy="leave the flag out"
             )
+        say(predictor.title)
         threshold = predictor.best_threshold() if score.value == AUTO else score.value
         if score.value == AUTO:
             say(f"score threshold {threshold:g}, with the best F1 in the evaluation of this checkpoint")

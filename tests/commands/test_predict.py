@@ -4,13 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from lga_jax.commands import predict as predict_command
+from lga_jax.inference import predictor
 from tests.commands.calling import run_command
+from tests.data.making_videos import write_video
 from tests.tiny_run import call
 
 
@@ -74,6 +78,37 @@ def test_faults_of_the_flags_are_one_line_and_write_nothing(tiny_run, photos, tm
     done = run_command(predict_command, *base, *args, folder=tiny_run)
     assert (done.status, done.stdout) == (2, "")
     assert subject in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "found").exists()
+
+
+def test_attention_shows_below_each_picture_what_the_masks_look_at(tiny_run, photos, tmp_path):
+    (photos / "broken.png").unlink()
+    base = ("--workdir", "runs/tiny", "--input", photos, "--score_threshold", "0.0")
+    for output, flags in (("plain", ()), ("closer", ("--attention",))):
+        done = run_command(predict_command, *base, "--output", tmp_path / output, *flags, folder=tiny_run)
+        assert done.status == 0, done.stderr
+    for name in ("tall.png", "wide.png"):
+        plain, closer = (cv2.imread(str(tmp_path / output / name)) for output in ("plain", "closer"))
+        assert closer.shape[0] > plain.shape[0]
+        np.testing.assert_array_equal(closer[: len(plain)], plain)
+
+
+def test_attention_needs_images_and_masks(tiny_run, tiny_predictor, photos, tmp_path, monkeypatch):
+    clip = write_video(tmp_path / "clip.mp4", count=2)
+    base = ("--workdir", "runs/tiny", "--output", tmp_path / "found", "--attention")
+    done = run_command(predict_command, *base, "--input", clip, folder=tiny_run)
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: --attention: expected pictures of images, found {clip}, a video or a camera")
+    recipe = ConfigDict(tiny_predictor.recipe.to_dict())
+    recipe.model.attention = "none"
+    without = SimpleNamespace(recipe=recipe)
+    monkeypatch.setattr(predictor, "load", lambda *_, **__: without)
+    done = run_command(predict_command, *base, "--input", photos, folder=tiny_run)
+    assert (done.status, done.stdout) == (2, "")
+    expected = (
+        "error: --attention: expected a model with Gaussian masks, found model.attention 'none'; leave the flag out"
+    )
+    assert done.stderr == f"{expected}\n"
     assert not (tmp_path / "found").exists()
 
 

@@ -8,16 +8,7 @@ import pytest
 from lga_jax.models.build import init_variables
 from lga_jax.structs import Batch, Targets
 from studies.attention.heat_maps import describe_heat_maps, heat_maps
-from studies.attention.rows import ROWS, resolve
-from studies.attention.variants import build_row
-
-TINY = {
-    "model.backbone.width": 8,
-    "model.fpn.channels": 16,
-    "model.lga.reduced_channels": 8,
-    "model.lga.hidden": 16,
-    "model.box_head.hidden": 16,
-}
+from tests.studies.attention.tiny import detector_of
 
 
 def hot_at(*places, side=7):
@@ -47,8 +38,7 @@ def test_a_place_at_an_edge_is_not_in_a_corner():
 
 
 def test_the_heat_maps_of_the_network_have_its_centres_as_their_means():
-    row = ROWS["lga"]
-    detector = build_row(resolve("challenge", row, overrides=TINY), row, num_classes=8)
+    detector = detector_of("lga")
     variables = init_variables(detector, 0)
     boxes = jnp.array([[[[4.0, 4.0, 40.0, 60.0], [8.0, 0.0, 30.0, 20.0]]]])
     batch = Batch(

@@ -17,18 +17,14 @@ from studies.attention.comparison import differences, latest
 from studies.attention.report import attention_table, challenge_table, class_table, main_table
 from studies.attention.study import Job, Places, plan
 from studies.attention.workdir import key_of, read_measures, read_runs
+from tests.studies.attention.tiny import MODEL
 
 ROOT = Path(__file__).parents[3]
-TINY = {
+TINY = MODEL | {
     "num_steps": 2,
     "batch_size": 2,
     "data.train.num_images": 6,
     "data.eval.num_images": 4,
-    "model.backbone.width": 8,
-    "model.fpn.channels": 16,
-    "model.lga.reduced_channels": 8,
-    "model.lga.hidden": 16,
-    "model.box_head.hidden": 16,
     "optim.warmup_steps": 1,
     "inference.score_threshold": 0.0,
 }

@@ -14,19 +14,12 @@ from lga_jax.recipe import check
 from lga_jax.structs import Batch, Gaussians, Outputs, StageOutputs, Targets
 from studies.attention.rows import ROWS, Row, digest, resolve
 from studies.attention.study import parse
-from studies.attention.variants import StudyHead, average_to, build_row, extra_losses, overlap
+from studies.attention.variants import StudyHead, average_to, extra_losses, overlap
 from tests.models.roi.attention.test_close_ups import close_up_head, projected
+from tests.studies.attention.tiny import detector_of
 
 SIZES = dict(num_masks=4, reduced_channels=8, hidden=16, mu="dense", sigma="per_axis", fusion="sum")
 SIZES |= dict(classifier="shared", guide_level="pyramid", close_up_points=3, close_up_channels=8)
-TINY = {
-    "model.backbone.width": 8,
-    "model.fpn.channels": 16,
-    "model.lga.reduced_channels": 8,
-    "model.lga.hidden": 16,
-    "model.box_head.hidden": 16,
-    "model.cbam.reduction": 4,
-}
 
 
 def make_head(**fields):
@@ -44,11 +37,6 @@ def initialised(head, x):
         return head.apply(variables, lambda level: x, True)
 
     return head.init(jax.random.key(0), lambda level: x, True), apply
-
-
-def detector_of(name):
-    row = ROWS[name]
-    return build_row(resolve("challenge", row, overrides=TINY), row, num_classes=8)
 
 
 @functools.cache
