@@ -43,8 +43,8 @@ class _Limits(NamedTuple):
     most_seen: int  # images of a run on a small set
 
 
-# Memory per pixel is about twice what was found in compiled steps (benchmarks/RESULTS.md): 950 bytes on a CPU
-# (EfficientNet-Lite0, float32, 4 images of 320 x 448), 560 bytes for a GPU (ResNet-50, frozen norm, bfloat16, 16 images
+# Memory per pixel is about twice what was found in compiled steps (benchmarks/RESULTS.md): 1,050 bytes on a CPU
+# (EfficientNet-Lite0, float32, 4 images of 320 x 416), 560 bytes for a GPU (ResNet-50, frozen norm, bfloat16, 16 images
 # of 800 x 1344). The other limits are judgements: they were not searched for.
 _CPU = _Limits("coco_json_small", 20, 224, 480, 4, 2_000, 4_000)
 _ACCELERATOR = _Limits("coco_json", 32, 480, 800, 8, 1_200, 12_000)

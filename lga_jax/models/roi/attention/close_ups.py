@@ -8,7 +8,6 @@ import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -56,9 +55,7 @@ class AddCloseUps(nn.Module):
     def __call__(self, crops: Float[Array, "*n s s c"], details: Float[Array, "*n m _"]) -> Float[Array, "*n s s c"]:
         details = details.reshape(*details.shape[:-2], -1)
         project = Dense(crops.shape[-1], kernel_init=nn.initializers.zeros, dtype=self.dtype, name="project")
-        # Without the barrier XLA's CPU backend may put all products of the close-ups into the loop over the cells.
-        added = jax.lax.optimization_barrier(project(details))
-        return crops + added.astype(crops.dtype)[..., None, None, :]
+        return crops + project(details).astype(crops.dtype)[..., None, None, :]
 
 
 def close_up_grid(points: int) -> Float[np.ndarray, "n 2"]:
